@@ -1,0 +1,438 @@
+//! A cgroup: an open directory in one hierarchy, and its control files by name. Everything below a cgroup mount is
+//! opened here and nowhere else, relative to a descriptor: a descriptor can never hit a successor of the same name
+//! (after rmdir and mkdir, opening through it gives ENOENT, reading an open file of it ENODEV).
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, fstat};
+
+use crate::error::{Error, Result};
+use crate::host::{Hierarchy, Host, is_cgroup};
+
+/// The control files of a cgroup that hold one number or a few words fit into this.
+const SMALL: usize = 4096;
+
+/// What a cgroup is, whatever it is called: device and inode of its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct CgroupId {
+    /// `st_dev` of the hierarchy's mount.
+    pub device: u64,
+    /// `st_ino`; on v2 this is the kernel's cgroup id.
+    pub inode: u64,
+}
+
+/// An open cgroup.
+#[derive(Debug)]
+pub struct Cgroup {
+    hierarchy: Hierarchy,
+    path: PathBuf,
+    dir: PathBuf,
+    fd: OwnedFd,
+    id: CgroupId,
+}
+
+impl Cgroup {
+    /// Opens the cgroup at `path`, which begins with `/` and is relative to the hierarchy's mount.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] where there is none; [`Error::Unsupported`] where the host lacks the hierarchy;
+    /// [`Error::Usage`] for a path with `..`.
+    pub fn open(host: &Host, hierarchy: Hierarchy, path: &Path) -> Result<Self> {
+        let mount = host.mount(hierarchy).ok_or_else(|| {
+            Error::Unsupported(format!(
+                "no cgroup v{} freezer is mounted on this host",
+                hierarchy.version()
+            ))
+        })?;
+        let mut fd = open_below(mount.fd(), OsStr::new("."), &mount.dir)?;
+        let mut dir = mount.dir.clone();
+        for part in path.components() {
+            match part {
+                Component::RootDir | Component::CurDir => {}
+                Component::Normal(name) => {
+                    dir.push(name);
+                    fd = open_below(fd.as_fd(), name, &dir)?;
+                }
+                Component::ParentDir | Component::Prefix(_) => {
+                    return Err(Error::Usage(format!(
+                        "{}: a cgroup path has no \"..\"",
+                        path.display()
+                    )));
+                }
+            }
+        }
+        Self::from_fd(host.is_genuine(), hierarchy, fd, dir, path.to_owned())
+    }
+
+    fn from_fd(
+        genuine: bool,
+        hierarchy: Hierarchy,
+        fd: OwnedFd,
+        dir: PathBuf,
+        path: PathBuf,
+    ) -> Result<Self> {
+        if genuine && !is_cgroup(fd.as_fd(), hierarchy) {
+            return Err(Error::Unsupported(format!(
+                "{} is not on a cgroup file system",
+                dir.display()
+            )));
+        }
+        let stat = fstat(&fd).map_err(|errno| Error::io("stat", &dir, errno.into()))?;
+        let id = CgroupId {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        };
+        Ok(Self {
+            hierarchy,
+            path,
+            dir,
+            fd,
+            id,
+        })
+    }
+
+    /// A second handle on the same cgroup.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is free.
+    pub fn try_clone(&self) -> Result<Self> {
+        let fd = self
+            .fd
+            .try_clone()
+            .map_err(|cause| Error::io("open", &self.dir, cause))?;
+        Ok(Self {
+            hierarchy: self.hierarchy,
+            path: self.path.clone(),
+            dir: self.dir.clone(),
+            fd,
+            id: self.id,
+        })
+    }
+
+    /// Which hierarchy it is in.
+    #[must_use]
+    pub fn hierarchy(&self) -> Hierarchy {
+        self.hierarchy
+    }
+
+    /// Its path in the hierarchy, `/docker/5978…`.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its directory, `/sys/fs/cgroup/freezer/docker/5978…`.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What it is, whatever it is called.
+    #[must_use]
+    pub fn id(&self) -> CgroupId {
+        self.id
+    }
+
+    /// Whether it is the hierarchy's root, which can't be frozen.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.path.components().all(|part| part == Component::RootDir)
+    }
+
+    /// Where one of its control files is.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Opens a control file for reading, as a wait on `cgroup.events` needs it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] where the cgroup is, else what the kernel says.
+    pub fn open_file(&self, name: &str) -> Result<OwnedFd> {
+        self.open_for(name, OFlag::O_RDONLY, "read")
+    }
+
+    fn open_for(&self, name: &str, flags: OFlag, act: &str) -> Result<OwnedFd> {
+        openat(
+            &self.fd,
+            name,
+            flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NOCTTY,
+            Mode::empty(),
+        )
+        .map_err(|errno| self.failed(act, name, errno.into()))
+    }
+
+    /// Reads a control file that is short by its nature.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] where the cgroup is, else what the kernel says.
+    pub fn read(&self, name: &str) -> Result<String> {
+        let fd = self.open_file(name)?;
+        let mut buffer = [0; SMALL];
+        let count =
+            nix::unistd::read(&fd, &mut buffer).map_err(|errno| self.failed("read", name, errno.into()))?;
+        Ok(String::from_utf8_lossy(&buffer[..count]).into_owned())
+    }
+
+    fn read_list(&self, name: &str) -> Result<String> {
+        let mut file = std::fs::File::from(self.open_file(name)?);
+        let mut text = String::new();
+        io::Read::read_to_string(&mut file, &mut text).map_err(|cause| self.failed("read", name, cause))?;
+        Ok(text)
+    }
+
+    /// Writes a control file with one `write(2)`, without creating it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] where the cgroup is, else what the kernel says; the request is then as before.
+    pub fn write(&self, name: &str, value: &str) -> Result<()> {
+        let act = format!("write {value} to");
+        let fd = self.open_for(name, OFlag::O_WRONLY, &act)?;
+        match nix::unistd::write(&fd, value.as_bytes()) {
+            Ok(count) if count == value.len() => Ok(()),
+            Ok(_) => Err(self.failed(&act, name, io::ErrorKind::WriteZero.into())),
+            Err(errno) => Err(self.failed(&act, name, errno.into())),
+        }
+    }
+
+    /// `ENODEV` on a control file means removed, and so does `ENOENT` where even `cgroup.procs` is missing. A file
+    /// that this kernel does not have is told apart from that, and so is one that may not be opened.
+    fn failed(&self, act: &str, name: &str, cause: io::Error) -> Error {
+        match cause.raw_os_error() {
+            Some(libc::ENODEV) => Error::Gone(self.dir.clone()),
+            Some(libc::ENOENT) if !self.exists() => Error::Gone(self.dir.clone()),
+            Some(libc::ENOENT) => Error::Unsupported(format!(
+                "this kernel has no {} ({})",
+                name,
+                self.file(name).display()
+            )),
+            _ => Error::io(act, &self.file(name), cause),
+        }
+    }
+
+    /// Whether the cgroup still is there.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        nix::sys::stat::fstatat(&self.fd, "cgroup.procs", nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Whether the cgroup itself asks for its tasks to be frozen: v1 `freezer.self_freezing`, v2 `cgroup.freeze`.
+    /// A root has neither file and never asks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`], [`Error::Unsupported`] on a kernel without the file.
+    pub fn requested(&self) -> Result<bool> {
+        if self.is_root() {
+            return Ok(false);
+        }
+        let name = match self.hierarchy {
+            Hierarchy::V1 => "freezer.self_freezing",
+            Hierarchy::V2 => "cgroup.freeze",
+        };
+        match self.read(name)?.trim() {
+            "0" => Ok(false),
+            "1" => Ok(true),
+            other => Err(Error::Io {
+                act: "read".to_owned(),
+                path: self.file(name),
+                cause: io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("\"{}\" is neither 0 nor 1", other.escape_debug()),
+                ),
+            }),
+        }
+    }
+
+    /// A field of the v2 file `cgroup.events`, `populated` or `frozen`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`], or the field is missing.
+    pub fn event(&self, field: &str) -> Result<bool> {
+        let text = self.read("cgroup.events")?;
+        match events_field(&text, field) {
+            Some(value) => Ok(value),
+            None => Err(Error::Unsupported(format!(
+                "no \"{field}\" in {}",
+                self.file("cgroup.events").display()
+            ))),
+        }
+    }
+
+    /// The TIDs in this cgroup alone, without those below.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`], or what the kernel says.
+    ///
+    /// # Kernel
+    ///
+    /// v1 `tasks`, v2 `cgroup.threads`: both leave out dead leaders and list live threads; `cgroup.procs` does neither,
+    /// and fails with EOPNOTSUPP in a threaded cgroup.
+    pub fn tids(&self) -> Result<Vec<i32>> {
+        let name = match self.hierarchy {
+            Hierarchy::V1 => "tasks",
+            Hierarchy::V2 => "cgroup.threads",
+        };
+        Ok(self
+            .read_list(name)?
+            .lines()
+            .filter_map(|line| line.trim().parse().ok())
+            .filter(|&tid| tid > 0)
+            .collect())
+    }
+
+    /// The cgroups right below.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`], or what the kernel says. A child that vanishes meanwhile is left out.
+    pub fn children(&self) -> Result<Vec<Self>> {
+        let gone = |errno: Errno| self.failed("list", "", errno.into());
+        let mut listing = Dir::openat(
+            &self.fd,
+            ".",
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(gone)?;
+        let mut children = Vec::new();
+        for entry in listing.iter() {
+            let entry = entry.map_err(gone)?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if entry.file_type() != Some(Type::Directory) || name == "." || name == ".." {
+                continue;
+            }
+            match open_below(self.fd.as_fd(), name, &self.dir.join(name)) {
+                Ok(fd) => children.push(Self::from_fd(
+                    false,
+                    self.hierarchy,
+                    fd,
+                    self.dir.join(name),
+                    self.path.join(name),
+                )?),
+                Err(Error::Gone(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(children)
+    }
+
+    /// All cgroups below, parents before children.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cgroup::children`]; a branch that vanishes meanwhile is left out.
+    pub fn descendants(&self) -> Result<Vec<Self>> {
+        let mut all = self.children()?;
+        let mut at = 0;
+        while at < all.len() {
+            match all[at].children() {
+                Ok(more) => all.extend(more),
+                Err(Error::Gone(_)) => {}
+                Err(error) => return Err(error),
+            }
+            at += 1;
+        }
+        Ok(all)
+    }
+
+    /// The TIDs in this cgroup and all below.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cgroup::tids`] for this cgroup; those below that vanish are left out.
+    pub fn tids_below(&self) -> Result<BTreeSet<i32>> {
+        let mut tids: BTreeSet<i32> = self.tids()?.into_iter().collect();
+        for cgroup in self.descendants()? {
+            match cgroup.tids() {
+                Ok(more) => tids.extend(more),
+                Err(Error::Gone(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(tids)
+    }
+
+    /// Its ancestors without the root, topmost first. Stops silently at nothing: one that can't be opened is an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cgroup::open`].
+    pub fn ancestors(&self, host: &Host) -> Result<Vec<Self>> {
+        let mut paths: Vec<&Path> = self
+            .path
+            .ancestors()
+            .skip(1)
+            .filter(|path| path.parent().is_some())
+            .collect();
+        paths.reverse();
+        paths
+            .into_iter()
+            .map(|path| Self::open(host, self.hierarchy, path))
+            .collect()
+    }
+}
+
+/// Opens one directory below another, following nothing.
+fn open_below(parent: BorrowedFd<'_>, name: &OsStr, dir: &Path) -> Result<OwnedFd> {
+    openat(
+        parent,
+        name,
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| match errno {
+        Errno::ENOENT | Errno::ENODEV => Error::Gone(dir.to_owned()),
+        Errno::ENOTDIR | Errno::ELOOP => {
+            Error::Unsupported(format!("{} is not a directory of a cgroup", dir.display()))
+        }
+        _ => Error::io("open", dir, errno.into()),
+    })
+}
+
+/// The value of one line of `cgroup.events`.
+fn events_field(text: &str, field: &str) -> Option<bool> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(' '))?;
+    match line.trim() {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::events_field;
+
+    #[test]
+    fn events_are_read_whatever_stands_around_them() {
+        for (text, populated, frozen) in [
+            ("populated 1\nfrozen 0\n", Some(true), Some(false)),
+            ("frozen 1\npopulated 0", Some(false), Some(true)),
+            ("populated 1\n", Some(true), None),
+            ("frozenness 1\nfrozen x\n", None, None),
+            ("", None, None),
+        ] {
+            assert_eq!(events_field(text, "populated"), populated, "{text:?}");
+            assert_eq!(events_field(text, "frozen"), frozen, "{text:?}");
+        }
+    }
+}

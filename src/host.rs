@@ -1,0 +1,338 @@
+//! Where things are on the host that is worked on: its /proc, its cgroup mounts, its /run, /var and /etc.
+//! A value that is passed along, never a global, so that a host mounted elsewhere and a made-up one in a test work alike.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, fstatfs};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// One of the two kinds of cgroup tree that can freeze.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Hierarchy {
+    /// The v1 hierarchy with the freezer controller: `freezer.state`.
+    V1,
+    /// The unified hierarchy: `cgroup.freeze`, since Linux 5.2.
+    V2,
+}
+
+impl Hierarchy {
+    /// 1 or 2, as in the JSON output.
+    #[must_use]
+    pub fn version(self) -> u8 {
+        match self {
+            Self::V1 => 1,
+            Self::V2 => 2,
+        }
+    }
+
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::V1 => Self::V2,
+            Self::V2 => Self::V1,
+        }
+    }
+}
+
+/// A mounted cgroup hierarchy.
+#[derive(Debug)]
+pub struct Mount {
+    /// Which kind.
+    pub hierarchy: Hierarchy,
+    /// Where it is mounted.
+    pub dir: PathBuf,
+    fd: OwnedFd,
+}
+
+impl Mount {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The running kernel's version, as far as the evidence depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kernel {
+    /// 6 of 6.12.
+    pub major: u32,
+    /// 12 of 6.12.
+    pub minor: u32,
+}
+
+impl Kernel {
+    /// Reads `6.12.9-amd64`; what can't be read counts as a current kernel.
+    #[must_use]
+    pub fn parse(release: &str) -> Self {
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => Self { major, minor },
+            _ => Self {
+                major: u32::MAX,
+                minor: 0,
+            },
+        }
+    }
+
+    /// Whether frozen tasks of v1 carry `PF_FROZEN` in their flags: until f5d39b020809 (Linux 6.1).
+    #[must_use]
+    pub fn has_frozen_flag(self) -> bool {
+        self < Self { major: 6, minor: 1 }
+    }
+}
+
+/// A host's places.
+#[derive(Debug)]
+pub struct Host {
+    root: PathBuf,
+    proc_dir: PathBuf,
+    proc_fd: OwnedFd,
+    mounts: Vec<Mount>,
+    kernel: Kernel,
+    genuine: bool,
+}
+
+impl Host {
+    /// The host that this program runs on.
+    ///
+    /// # Errors
+    ///
+    /// /proc can't be opened.
+    pub fn system() -> Result<Self> {
+        Self::at(Path::new("/"))
+    }
+
+    /// The host whose file system is mounted at `root`, with its own /proc and /sys/fs/cgroup below.
+    ///
+    /// # Errors
+    ///
+    /// Its /proc can't be opened.
+    pub fn at(root: &Path) -> Result<Self> {
+        Self::open(root, true)
+    }
+
+    /// A made-up host for tests: plain files in the place of kernel file systems, told apart by their names
+    /// (`cgroup.controllers` marks v2), since a plain directory has no cgroup magic.
+    ///
+    /// # Errors
+    ///
+    /// Its proc directory can't be opened.
+    #[doc(hidden)]
+    pub fn made_up(root: &Path) -> Result<Self> {
+        Self::open(root, false)
+    }
+
+    fn open(root: &Path, genuine: bool) -> Result<Self> {
+        let proc_dir = root.join("proc");
+        let proc_fd = open_dir(&proc_dir)?;
+        let release = nix::sys::utsname::uname()
+            .map(|names| names.release().to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let mut host = Self {
+            root: root.to_owned(),
+            proc_dir,
+            proc_fd,
+            mounts: Vec::new(),
+            kernel: Kernel::parse(&release),
+            genuine,
+        };
+        host.mounts = host.find_mounts();
+        Ok(host)
+    }
+
+    /// The usual places by `statfs` first: /proc/self/mountinfo has several lines per container and takes a lock
+    /// that a stuck mount holds (`namespace_sem`), so it is read only where those places have no freezer.
+    fn find_mounts(&self) -> Vec<Mount> {
+        let top = self.root.join("sys/fs/cgroup");
+        let mut mounts = Vec::new();
+        if let Some(mount) = self.mount_at(&top, Hierarchy::V2) {
+            mounts.push(mount);
+            return mounts;
+        }
+        mounts.extend(self.mount_at(&top.join("freezer"), Hierarchy::V1));
+        mounts.extend(self.mount_at(&top.join("unified"), Hierarchy::V2));
+        if self.genuine && mounts.is_empty() {
+            for (dir, hierarchy) in self.mounts_by_mountinfo() {
+                if mounts.iter().all(|mount: &Mount| mount.hierarchy != hierarchy) {
+                    mounts.extend(self.mount_at(&dir, hierarchy));
+                }
+            }
+        }
+        mounts
+    }
+
+    fn mount_at(&self, dir: &Path, hierarchy: Hierarchy) -> Option<Mount> {
+        let fd = open_dir(dir).ok()?; // not there: this host has no such mount at this place
+        let right = if self.genuine {
+            is_cgroup(fd.as_fd(), hierarchy)
+        } else {
+            dir.join("cgroup.controllers").exists() == (hierarchy == Hierarchy::V2)
+        };
+        right.then(|| Mount {
+            hierarchy,
+            dir: dir.to_owned(),
+            fd,
+        })
+    }
+
+    fn mounts_by_mountinfo(&self) -> Vec<(PathBuf, Hierarchy)> {
+        let mut text = String::new();
+        // A mountinfo that can't be read leaves the host without a freezer, which every verb reports.
+        let read = File::open(self.proc_dir.join("self/mountinfo"))
+            .and_then(|mut file| file.read_to_string(&mut text));
+        if read.is_err() {
+            return Vec::new();
+        }
+        parse_mountinfo(&text)
+            .into_iter()
+            .map(|(dir, h)| (self.root.join(dir.strip_prefix("/").unwrap_or(&dir)), h))
+            .collect()
+    }
+
+    /// Where the host's root directory is.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `path` (absolute, as the host's own programs say it) as it is reached from here.
+    #[must_use]
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// Where its /proc is.
+    #[must_use]
+    pub fn proc_dir(&self) -> &Path {
+        &self.proc_dir
+    }
+
+    pub(crate) fn proc_fd(&self) -> BorrowedFd<'_> {
+        self.proc_fd.as_fd()
+    }
+
+    /// The cgroup mounts with a freezer, at most one of each kind.
+    #[must_use]
+    pub fn mounts(&self) -> &[Mount] {
+        &self.mounts
+    }
+
+    /// The mount of one hierarchy, where the host has it.
+    #[must_use]
+    pub fn mount(&self, hierarchy: Hierarchy) -> Option<&Mount> {
+        self.mounts.iter().find(|mount| mount.hierarchy == hierarchy)
+    }
+
+    /// The kernel's version.
+    #[must_use]
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
+    /// Whether directories below the mounts must be on a cgroup file system.
+    pub(crate) fn is_genuine(&self) -> bool {
+        self.genuine
+    }
+}
+
+/// Whether `dir` is on a cgroup file system of that kind.
+pub(crate) fn is_cgroup(dir: BorrowedFd<'_>, hierarchy: Hierarchy) -> bool {
+    let magic: FsType = match hierarchy {
+        Hierarchy::V1 => CGROUP_SUPER_MAGIC,
+        Hierarchy::V2 => CGROUP2_SUPER_MAGIC,
+    };
+    fstatfs(dir).is_ok_and(|stat| stat.filesystem_type() == magic)
+}
+
+pub(crate) fn open_dir(dir: &Path) -> Result<OwnedFd> {
+    open(
+        dir,
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|errno| Error::io("open", dir, errno.into()))
+}
+
+/// The freezer mounts in a mountinfo text: v2 by its type, v1 by `freezer` among the super options.
+fn parse_mountinfo(text: &str) -> Vec<(PathBuf, Hierarchy)> {
+    text.lines()
+        .filter_map(|line| {
+            let (left, right) = line.split_once(" - ")?;
+            let dir = unescape_octal(left.split(' ').nth(4)?);
+            let mut right = right.split(' ');
+            let kind = right.next()?;
+            let options = right.nth(1)?;
+            match kind {
+                "cgroup2" => Some((dir, Hierarchy::V2)),
+                "cgroup" if options.split(',').any(|option| option == "freezer") => {
+                    Some((dir, Hierarchy::V1))
+                }
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+/// Undoes mountinfo's `\040` for a space, tab, newline or backslash.
+fn unescape_octal(text: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let digits = bytes
+            .get(at + 1..at + 4)
+            .and_then(|d| std::str::from_utf8(d).ok());
+        match (bytes[at], digits.map(|d| u8::from_str_radix(d, 8))) {
+            (b'\\', Some(Ok(byte))) => {
+                out.push(byte);
+                at += 4;
+            }
+            (byte, _) => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_versions_are_read_from_any_release() {
+        for (release, major, minor) in [
+            ("6.18.44-fc", 6, 18),
+            ("5.10.0-46-cloud-amd64", 5, 10),
+            ("6.1", 6, 1),
+            ("odd", u32::MAX, 0),
+        ] {
+            assert_eq!(Kernel::parse(release), Kernel { major, minor }, "{release}");
+        }
+        assert!(Kernel::parse("5.10.1").has_frozen_flag() && !Kernel::parse("6.1.0").has_frozen_flag());
+    }
+
+    #[test]
+    fn a_freezer_mounted_together_with_others_is_found() {
+        let text = "30 25 0:26 / /sys/fs/cgroup/cpu\\040x,freezer rw - cgroup cgroup rw,cpu,freezer\n\
+                    31 25 0:27 / /sys/fs/cgroup/memory rw shared:9 - cgroup cgroup rw,memory\n\
+                    32 25 0:28 / /mnt/u rw - cgroup2 none rw,nsdelegate\n\
+                    garbage\n";
+        assert_eq!(
+            parse_mountinfo(text),
+            [
+                (PathBuf::from("/sys/fs/cgroup/cpu x,freezer"), Hierarchy::V1),
+                (PathBuf::from("/mnt/u"), Hierarchy::V2)
+            ]
+        );
+    }
+}
