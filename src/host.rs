@@ -1,12 +1,14 @@
 //! Where things are on the host that is worked on: its /proc, its cgroup mounts, its /run, /var and /etc.
 //! A value that is passed along, never a global, so that a host mounted elsewhere and a made-up one in a test work alike.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, fstatfs};
 use serde::{Deserialize, Serialize};
@@ -183,16 +185,10 @@ impl Host {
     }
 
     fn mounts_by_mountinfo(&self) -> Vec<(PathBuf, Hierarchy)> {
-        let mut text = String::new();
         // A mountinfo that can't be read leaves the host without a freezer, which every verb reports.
-        let read = File::open(self.proc_dir.join("self/mountinfo"))
-            .and_then(|mut file| file.read_to_string(&mut text));
-        if read.is_err() {
-            return Vec::new();
-        }
-        parse_mountinfo(&text)
-            .into_iter()
-            .map(|(dir, h)| (self.root.join(dir.strip_prefix("/").unwrap_or(&dir)), h))
+        let text = self.read_proc("self/mountinfo").unwrap_or_default();
+        mount_lines(&text)
+            .filter_map(|line| Some((self.inside(&line.dir), line.hierarchy()?)))
             .collect()
     }
 
@@ -216,6 +212,52 @@ impl Host {
 
     pub(crate) fn proc_fd(&self) -> BorrowedFd<'_> {
         self.proc_fd.as_fd()
+    }
+
+    /// An absolute path as the host's own programs say it, as it is reached from here.
+    pub(crate) fn inside(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Reads a file below /proc; `None` where it is gone or may not be read.
+    pub(crate) fn read_proc(&self, path: &str) -> Option<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = openat(&self.proc_fd, path, flags, Mode::empty()).ok()?; // a process may end at any time
+        let mut text = Vec::new();
+        File::from(fd).read_to_end(&mut text).ok()?; // as above: ESRCH
+        Some(text)
+    }
+
+    /// Reads a link below /proc; `None` where it is gone or may not be read.
+    pub(crate) fn read_proc_link(&self, path: &str) -> Option<PathBuf> {
+        nix::fcntl::readlinkat(&self.proc_fd, path)
+            .ok()
+            .map(PathBuf::from) // as in read_proc
+    }
+
+    /// A second handle on the same host.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is free.
+    pub fn try_clone(&self) -> Result<Self> {
+        let failed = |cause| Error::io("open", &self.root, cause);
+        let mounts = self.mounts.iter().map(|mount| {
+            let fd = mount.fd.try_clone().map_err(failed)?;
+            Ok(Mount {
+                hierarchy: mount.hierarchy,
+                dir: mount.dir.clone(),
+                fd,
+            })
+        });
+        Ok(Self {
+            root: self.root.clone(),
+            proc_dir: self.proc_dir.clone(),
+            proc_fd: self.proc_fd.try_clone().map_err(failed)?,
+            mounts: mounts.collect::<Result<_>>()?,
+            kernel: self.kernel,
+            genuine: self.genuine,
+        })
     }
 
     /// The cgroup mounts with a freezer, at most one of each kind.
@@ -260,48 +302,74 @@ pub(crate) fn open_dir(dir: &Path) -> Result<OwnedFd> {
     .map_err(|errno| Error::io("open", dir, errno.into()))
 }
 
-/// The freezer mounts in a mountinfo text: v2 by its type, v1 by `freezer` among the super options.
-fn parse_mountinfo(text: &str) -> Vec<(PathBuf, Hierarchy)> {
-    text.lines()
-        .filter_map(|line| {
-            let (left, right) = line.split_once(" - ")?;
-            let dir = unescape_octal(left.split(' ').nth(4)?);
-            let mut right = right.split(' ');
-            let kind = right.next()?;
-            let options = right.nth(1)?;
-            match kind {
-                "cgroup2" => Some((dir, Hierarchy::V2)),
-                "cgroup" if options.split(',').any(|option| option == "freezer") => {
-                    Some((dir, Hierarchy::V1))
-                }
-                _ => None,
-            }
+/// One line of a mountinfo text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct MountLine {
+    /// Major and minor number of the file system.
+    pub(crate) device: Vec<u8>,
+    /// Which directory of it is mounted.
+    pub(crate) root: PathBuf,
+    /// Where.
+    pub(crate) dir: PathBuf,
+    kind: Vec<u8>,
+    options: Vec<u8>,
+}
+
+impl MountLine {
+    fn parse(line: &[u8]) -> Option<Self> {
+        let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+        let dash = words.iter().position(|word| *word == b"-")?;
+        Some(Self {
+            device: words.get(2)?.to_vec(),
+            root: unescape_octal(words.get(3)?),
+            dir: unescape_octal(words.get(4)?),
+            kind: words.get(dash + 1)?.to_vec(),
+            options: words.get(dash + 3)?.to_vec(),
         })
-        .collect()
+    }
+
+    /// The hierarchy that can freeze, if it is one: v2 by its type, v1 by `freezer` among the super options.
+    fn hierarchy(&self) -> Option<Hierarchy> {
+        match self.kind.as_slice() {
+            b"cgroup2" => Some(Hierarchy::V2),
+            b"cgroup" => {
+                let freezes = self
+                    .options
+                    .split(|&byte| byte == b',')
+                    .any(|option| option == b"freezer");
+                freezes.then_some(Hierarchy::V1)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The lines of a mountinfo text; those that can't be understood are left out.
+pub(crate) fn mount_lines(text: &[u8]) -> impl Iterator<Item = MountLine> {
+    text.split(|&byte| byte == b'\n').filter_map(MountLine::parse)
 }
 
 /// Undoes mountinfo's `\040` for a space, tab, newline or backslash.
-fn unescape_octal(text: &str) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let bytes = text.as_bytes();
+fn unescape_octal(bytes: &[u8]) -> PathBuf {
     let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let digits = bytes
-            .get(at + 1..at + 4)
-            .and_then(|d| std::str::from_utf8(d).ok());
-        match (bytes[at], digits.map(|d| u8::from_str_radix(d, 8))) {
-            (b'\\', Some(Ok(byte))) => {
+    let mut rest = bytes;
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits
+            .filter(|_| byte == b'\\')
+            .map(|digits| u8::from_str_radix(digits, 8))
+        {
+            Some(Ok(byte)) => {
                 out.push(byte);
-                at += 4;
+                rest = &rest[4..];
             }
-            (byte, _) => {
+            _ => {
                 out.push(byte);
-                at += 1;
+                rest = after;
             }
         }
     }
-    PathBuf::from(std::ffi::OsString::from_vec(out))
+    PathBuf::from(OsString::from_vec(out))
 }
 
 #[cfg(test)]
@@ -327,8 +395,11 @@ mod tests {
                     31 25 0:27 / /sys/fs/cgroup/memory rw shared:9 - cgroup cgroup rw,memory\n\
                     32 25 0:28 / /mnt/u rw - cgroup2 none rw,nsdelegate\n\
                     garbage\n";
+        let found: Vec<_> = mount_lines(text.as_bytes())
+            .filter_map(|line| Some((line.dir.clone(), line.hierarchy()?)))
+            .collect();
         assert_eq!(
-            parse_mountinfo(text),
+            found,
             [
                 (PathBuf::from("/sys/fs/cgroup/cpu x,freezer"), Hierarchy::V1),
                 (PathBuf::from("/mnt/u"), Hierarchy::V2)

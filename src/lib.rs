@@ -2,5 +2,12 @@
 //! task, what it claims.
 
 pub mod cgroup;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod engine;
 pub mod error;
+pub mod freezer;
 pub mod host;
+pub mod patience;
+pub mod resolver;
+pub mod verifier;

@@ -1,0 +1,256 @@
+//! What can be typed: exactly the words, with no meaning given to them yet.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Freezes and thaws containers without their daemon, and proves it task by task
+#[derive(Debug, Parser)]
+#[command(name = "iceaxe", version, max_term_width = 100)]
+#[command(
+    after_help = "TARGET is a container's name, its ID or a unique prefix of it, or outright id:ID, name:NAME, \
+pid:PID, v1:/PATH, v2:/PATH, cgroup:/PATH or a directory below a cgroup mount.\n\
+Exit codes: 0 confirmed, 1 failed, 2 usage, 3 not found, 4 ambiguous, 5 not permitted or supported, 6 timed out and \
+rolled back, 7 may be frozen, 8 still frozen by something else, 9 thawed but a task is not proven to run, 11 refused, \
+12 different ends."
+)]
+pub(crate) struct Cli {
+    /// The host's file system is at DIR
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/",
+        hide_default_value = true
+    )]
+    pub(crate) root: PathBuf,
+    /// Print JSON Lines
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print only the targets that reached the wanted state
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Print what was written where
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Colour
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pub(crate) color: Color,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// When colour is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Thaw containers, wait, and prove task by task that each left the freezer
+    #[command(visible_aliases = ["unpause", "resume"])]
+    Thaw(Thaw),
+    /// Freeze containers and wait until they are; what cannot be frozen in time is rolled back
+    #[command(visible_alias = "pause")]
+    Freeze(Freeze),
+    /// Show what is requested, what is in force, and what the engine believes
+    #[command(visible_alias = "inspect")]
+    Status(Status),
+    /// List every container on the host and its freezer state
+    #[command(visible_aliases = ["ls", "ps"])]
+    List,
+    /// Print the directory where freeze would write
+    Path(Path),
+    /// Make a throw-away container, freeze it, thaw it, show the proof
+    Demo,
+    #[command(name = "demo-task", hide = true)]
+    DemoTask {
+        /// What to do all day.
+        kind: String,
+    },
+}
+
+/// The container that a process is in, where containers are nested.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Nested {
+    /// For pid: in nested containers, mean the outermost
+    #[arg(long, conflicts_with = "inner")]
+    pub(crate) outer: bool,
+    /// For pid: in nested containers, mean the innermost
+    #[arg(long)]
+    pub(crate) inner: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Thaw {
+    /// What to thaw; - reads targets from standard input, one a line
+    #[arg(required = true, value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+    /// How long to wait for the proof; 500ms, 10s, 2m, 0 is one look
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Write nothing; say what would be written
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Also clear the requests of cgroups inside, such as a paused inner container's
+    #[arg(long)]
+    pub(crate) recursive: bool,
+    /// Also clear the requests of ancestors, which thaws all else below them
+    #[arg(long)]
+    pub(crate) ancestors: bool,
+    /// Print the steps with their times
+    #[arg(long)]
+    pub(crate) trace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Freeze {
+    /// What to freeze; - reads targets from standard input, one a line
+    #[arg(required = true, value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+    /// How long to wait until it is frozen; 500ms, 10s, 2m, 0 is one look
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Write nothing; say what would be written
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Lift a safety rule: not-container, host-daemon, sandbox; alone, all three
+    #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub(crate) force: Vec<Rule>,
+    /// Print the steps with their times
+    #[arg(long)]
+    pub(crate) trace: bool,
+}
+
+/// A safety rule by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Rule {
+    /// Every rule that can be lifted.
+    All,
+    /// The cgroup is no container.
+    NotContainer,
+    /// A daemon of the host lives in it.
+    HostDaemon,
+    /// It is a pod's sandbox alone.
+    Sandbox,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// What to look at; - reads targets from standard input, one a line
+    #[arg(required = true, value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+    /// How long to wait for the kernel to answer
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Path {
+    /// The container
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: OsString,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+    /// Print the directories of both hierarchies
+    #[arg(long, group = "what")]
+    pub(crate) all: bool,
+    /// Print the first process's PID
+    #[arg(long, group = "what")]
+    pub(crate) pid: bool,
+    /// Print the root file system's directory
+    #[arg(long, group = "what")]
+    pub(crate) rootfs: bool,
+    /// Print the runtime's bundle directory
+    #[arg(long, group = "what")]
+    pub(crate) bundle: bool,
+    /// Print the log file
+    #[arg(long, group = "what")]
+    pub(crate) log: bool,
+}
+
+/// Reads `500ms`, `10s`, `2m`, `1h`; a bare number is seconds, as timeout(1) has it.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "not a duration such as 500ms, 10s or 2m".to_owned())?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => return Err(format!("\"{unit}\" is no unit; ms, s, m and h are")),
+    };
+    // A week: longer than any wait that somebody means, and far from what a clock can't add.
+    milliseconds
+        .filter(|&ms| ms <= 7 * 24 * 3_600_000)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "longer than a week".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("2m", 120_000),
+            ("0", 0),
+            ("3", 3000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "-1s",
+            "1.5s",
+            "1d",
+            "99999999999999999999s",
+            "18446744073709551615s",
+            "200h",
+        ] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_duration_panics(text in ".{0,30}") {
+            let _ = duration(&text); // only that it returns
+        }
+    }
+}

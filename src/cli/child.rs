@@ -1,0 +1,399 @@
+//! Works in a child process, so that a write that never returns does not take the operator's shell with it: a thread
+//! that hangs in the kernel keeps its own process from ending, and nobody else's. The child says in advance what is to
+//! be printed if nothing more is heard of it (its will); the parent needs to understand nothing of it.
+//!
+//! The one module with `unsafe`: it forks.
+#![expect(unsafe_code, reason = "fork(2) has no safe form")]
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigHandler, SigSet, Signal, raise, signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setpgid};
+
+/// How long after a signal the child has to undo what it began.
+const UNDO: Duration = Duration::from_secs(3);
+/// A message longer than this is not ours.
+const LONGEST: u32 = 64 << 20;
+
+/// What a piece of work says.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// To be printed on standard output.
+    Out(Vec<u8>),
+    /// To be printed on standard error.
+    Err(Vec<u8>),
+    /// To be printed for this target, with this exit code, if nothing more is heard.
+    Will(u32, Will),
+    /// This target is done with: it has no will and nothing to be put back.
+    Settled(u32),
+    /// What is to be put back for this target if the child dies; its own coding.
+    Undo(u32, Vec<u8>),
+    /// The next message comes within this many milliseconds, or never.
+    Within(u64),
+    /// The end.
+    Code(u8),
+}
+
+/// What is to be printed if nothing more is heard.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Will {
+    /// On standard output.
+    pub(crate) out: Vec<u8>,
+    /// On standard error.
+    pub(crate) err: Vec<u8>,
+    /// The target's exit code.
+    pub(crate) code: u8,
+}
+
+/// How a supervised piece of work ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// By its own code.
+    Code(u8),
+    /// It was not heard of in time; these wills are in force.
+    Silent(Vec<Will>),
+    /// It died; these wills are in force, and this is to be put back.
+    Died(Vec<Will>, Vec<Vec<u8>>),
+    /// A signal ended it, after it had undone what it began.
+    Signal(Signal, Vec<Will>),
+}
+
+/// Where the work says its messages.
+#[derive(Debug)]
+pub(crate) struct Line {
+    to: To,
+}
+
+#[derive(Debug)]
+enum To {
+    Pipe(OwnedFd),
+    /// No child could be made: straight to the own standard output and error.
+    Here,
+}
+
+impl Line {
+    /// Says one message. A parent that is gone is told nothing: its end is seen through the lifeline.
+    pub(crate) fn say(&self, message: &Message) {
+        match &self.to {
+            // EPIPE: the parent is gone, and the lifeline says so to whoever waits.
+            To::Pipe(fd) => drop(send(fd.as_fd(), message)),
+            To::Here => match message {
+                Message::Out(bytes) => drop(io::stdout().write_all(bytes)),
+                Message::Err(bytes) => drop(io::stderr().write_all(bytes)),
+                _ => {}
+            },
+        }
+    }
+}
+
+/// Runs `work` in a child, relays what it says, and keeps its deadlines. The work gets a descriptor that becomes
+/// readable, or is hung up, when it is to undo what it began: a signal came, or this process is gone.
+pub(crate) fn supervise(work: impl FnOnce(&Line, Option<BorrowedFd<'_>>) -> u8) -> Ended {
+    let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+    let mut set = SigSet::empty();
+    signals.into_iter().for_each(|signal| set.add(signal));
+    // Blocking signals that exist can't fail; if it did, a signal would end this process at once and hang up the lifeline.
+    let _ = set.thread_block();
+    let Ok(signal_fd) = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) else {
+        return here("no signalfd could be made", None, work);
+    };
+    let pipes = pipe2(OFlag::O_CLOEXEC).and_then(|pipe| Ok((pipe, pipe2(OFlag::O_CLOEXEC)?)));
+    let ((from, to), (life, line)) = match pipes {
+        Ok(pipes) => pipes,
+        Err(errno) => return here(&format!("no pipe could be made: {errno}"), Some(&signal_fd), work),
+    };
+    // SAFETY: no thread has been started in this process, so that no lock can be held by one that the child lacks.
+    match unsafe { fork() } {
+        Err(errno) => here(
+            &format!("no child process could be made: {errno}"),
+            Some(&signal_fd),
+            work,
+        ),
+        Ok(ForkResult::Child) => {
+            drop((from, line));
+            // Its own group: the terminal's signals go to the parent alone, which passes them on through the lifeline.
+            // A failure leaves it in the parent's group with those signals blocked, which comes to the same.
+            let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+            detach();
+            let line = Line { to: To::Pipe(to) };
+            let code = work(&line, Some(life.as_fd()));
+            line.say(&Message::Code(code));
+            // A thread of it may hang in the kernel: no destructor may wait for one.
+            // SAFETY: _exit ends the process without running anything of it.
+            unsafe { libc::_exit(i32::from(code)) }
+        }
+        Ok(ForkResult::Parent { child }) => {
+            drop((to, life));
+            let mut parent = Parent {
+                from,
+                lifeline: Some(line),
+                wills: BTreeMap::new(),
+                undo: BTreeMap::new(),
+                caught: None,
+            };
+            let ended = parent.listen(&signal_fd);
+            drop(parent.lifeline.take());
+            // Only to collect it where it has ended: nobody waits for one that hangs.
+            let _ = waitpid(child, Some(WaitPidFlag::WNOHANG));
+            ended
+        }
+    }
+}
+
+/// Lets go of the standard streams: whoever reads this command's output to its end must not wait for a child that hangs.
+fn detach() {
+    // Without /dev/null they stay open: the command works, only its reader may wait.
+    if let Ok(null) = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty()) {
+        // Duplicating onto a descriptor that is open can't fail but by a signal, which are blocked.
+        let _ = dup2_stdin(&null)
+            .and_then(|()| dup2_stdout(&null))
+            .and_then(|()| dup2_stderr(&null));
+    }
+}
+
+/// Works in this process, and says that the deadline can't be kept.
+fn here(
+    why: &str,
+    signals: Option<&SignalFd>,
+    work: impl FnOnce(&Line, Option<BorrowedFd<'_>>) -> u8,
+) -> Ended {
+    let line = Line { to: To::Here };
+    line.say(&Message::Err(
+        format!("iceaxe: {why}: a write that hangs will hang this command\n").into_bytes(),
+    ));
+    let code = work(&line, signals.map(SignalFd::as_fd));
+    match signals.map(SignalFd::read_signal) {
+        Some(Ok(Some(info))) => match i32::try_from(info.ssi_signo).map(Signal::try_from) {
+            Ok(Ok(signal)) => Ended::Signal(signal, Vec::new()),
+            _ => Ended::Code(code),
+        },
+        _ => Ended::Code(code),
+    }
+}
+
+struct Parent {
+    from: OwnedFd,
+    lifeline: Option<OwnedFd>,
+    wills: BTreeMap<u32, Will>,
+    undo: BTreeMap<u32, Vec<u8>>,
+    caught: Option<Signal>,
+}
+
+impl Parent {
+    fn listen(&mut self, signals: &SignalFd) -> Ended {
+        // Until it says otherwise: it only has to start.
+        let mut deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Rounded up, so that a wait of a part of a millisecond does not spin.
+            let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+            let mut fds = [
+                PollFd::new(self.from.as_fd(), PollFlags::POLLIN),
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, timeout) {
+                Ok(0) | Err(Errno::EINTR) if Instant::now() < deadline => continue,
+                Ok(0) => return self.silent(),
+                Ok(_) | Err(_) => {}
+            }
+            let stirred = fds.map(|fd| fd.any().unwrap_or(false));
+            if stirred[1]
+                && let Ok(Some(info)) = signals.read_signal()
+                && let Ok(Ok(signal)) = i32::try_from(info.ssi_signo).map(Signal::try_from)
+            {
+                self.caught.get_or_insert(signal);
+                self.lifeline = None;
+                deadline = Instant::now() + UNDO;
+            }
+            if !stirred[0] {
+                continue;
+            }
+            match receive(self.from.as_fd()) {
+                Ok(Some(Message::Code(code))) => {
+                    return match self.caught {
+                        Some(signal) => Ended::Signal(signal, Vec::new()),
+                        None => Ended::Code(code),
+                    };
+                }
+                Ok(Some(message)) => {
+                    if let Some(within) = self.take(message)
+                        && self.caught.is_none()
+                    {
+                        deadline = Instant::now() + within;
+                    }
+                }
+                Ok(None) | Err(_) => {
+                    let wills = std::mem::take(&mut self.wills).into_values().collect();
+                    return Ended::Died(wills, std::mem::take(&mut self.undo).into_values().collect());
+                }
+            }
+        }
+    }
+
+    fn silent(&mut self) -> Ended {
+        let wills = std::mem::take(&mut self.wills).into_values().collect();
+        match self.caught {
+            Some(signal) => Ended::Signal(signal, wills),
+            None => Ended::Silent(wills),
+        }
+    }
+
+    fn take(&mut self, message: Message) -> Option<Duration> {
+        match message {
+            // A closed standard output must not keep the rest from being told or undone.
+            Message::Out(bytes) => drop(io::stdout().write_all(&bytes).and_then(|()| io::stdout().flush())),
+            Message::Err(bytes) => drop(io::stderr().write_all(&bytes)),
+            Message::Will(index, will) => drop(self.wills.insert(index, will)),
+            Message::Undo(index, what) => drop(self.undo.insert(index, what)),
+            Message::Settled(index) => {
+                self.wills.remove(&index);
+                self.undo.remove(&index);
+            }
+            Message::Within(milliseconds) => return Some(Duration::from_millis(milliseconds)),
+            Message::Code(_) => {}
+        }
+        None
+    }
+}
+
+/// Ends this process by `signal`, as the shell expects of a program that it interrupts.
+pub(crate) fn die_by(caught: Signal) -> u8 {
+    let mut set = SigSet::empty();
+    set.add(caught);
+    // SAFETY: the default action is no handler of ours.
+    let reset = unsafe { signal(caught, SigHandler::SigDfl) };
+    // Where any of these fails the process goes on, and ends with the code that a shell shows for the signal.
+    let _ = reset
+        .and_then(|_| raise(caught))
+        .and_then(|()| set.thread_unblock());
+    128 + u8::try_from(caught as i32).unwrap_or(0)
+}
+
+fn send(fd: BorrowedFd<'_>, message: &Message) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    let mut put = |kind: u8, index: u32, parts: &[&[u8]]| {
+        bytes.push(kind);
+        bytes.extend(index.to_le_bytes());
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        bytes.extend(u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
+        parts.iter().for_each(|part| bytes.extend(*part));
+    };
+    match message {
+        Message::Out(text) => put(0, 0, &[text]),
+        Message::Err(text) => put(1, 0, &[text]),
+        Message::Will(index, will) => {
+            let out_len = u32::try_from(will.out.len()).unwrap_or(u32::MAX).to_le_bytes();
+            put(2, *index, &[&[will.code], &out_len, &will.out, &will.err]);
+        }
+        Message::Settled(index) => put(3, *index, &[]),
+        Message::Undo(index, what) => put(4, *index, &[what]),
+        Message::Within(milliseconds) => put(5, 0, &[&milliseconds.to_le_bytes()]),
+        Message::Code(code) => put(6, 0, &[&[*code]]),
+    }
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        match nix::unistd::write(fd, rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Reads one message; `None` at the end.
+fn receive(fd: BorrowedFd<'_>) -> io::Result<Option<Message>> {
+    let mut reader = Fd(fd);
+    let mut head = [0; 9];
+    match reader.read_exact(&mut head) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let (index, len) = (word(1), word(5));
+    let odd = || io::Error::new(io::ErrorKind::InvalidData, "not a message");
+    if len > LONGEST {
+        return Err(odd());
+    }
+    let mut body = vec![0; len as usize];
+    reader.read_exact(&mut body)?;
+    let message = match head[0] {
+        0 => Message::Out(body),
+        1 => Message::Err(body),
+        2 => {
+            let (&code, rest) = body.split_first().ok_or_else(odd)?;
+            let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(odd)?;
+            let (out, err) = rest
+                .split_at_checked(u32::from_le_bytes(*len) as usize)
+                .ok_or_else(odd)?;
+            Message::Will(
+                index,
+                Will {
+                    out: out.to_vec(),
+                    err: err.to_vec(),
+                    code,
+                },
+            )
+        }
+        3 => Message::Settled(index),
+        4 => Message::Undo(index, body),
+        5 => Message::Within(u64::from_le_bytes(body.try_into().map_err(|_| odd())?)),
+        6 => Message::Code(*body.first().ok_or_else(odd)?),
+        _ => return Err(odd()),
+    };
+    Ok(Some(message))
+}
+
+struct Fd<'f>(BorrowedFd<'f>);
+
+impl Read for Fd<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        nix::unistd::read(self.0, buffer).map_err(io::Error::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_comes_out_as_it_went_in() {
+        let (from, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let will = Will {
+            out: b"o\n".to_vec(),
+            err: b"e".to_vec(),
+            code: 7,
+        };
+        for message in [
+            Message::Out(b"x".to_vec()),
+            Message::Err(Vec::new()),
+            Message::Will(3, will),
+            Message::Settled(9),
+            Message::Undo(1, b"{}".to_vec()),
+            Message::Within(u64::MAX),
+            Message::Code(12),
+        ] {
+            send(to.as_fd(), &message).unwrap();
+            let back = receive(from.as_fd()).unwrap().unwrap();
+            assert_eq!(format!("{back:?}"), format!("{message:?}"));
+        }
+        drop(to);
+        assert!(receive(from.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_stranger_on_the_pipe_is_an_error() {
+        let (from, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        nix::unistd::write(&to, &[2, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]).unwrap();
+        assert!(receive(from.as_fd()).is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! `path`: where things of a container are, for looking inside with no daemon. Touches none of what it prints.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::args::Path;
+use super::{Context, targets, unresolved};
+use crate::error::Error;
+use crate::resolver::{Container, Details};
+
+/// How long the engine's record may take.
+const RECORD: Duration = Duration::from_secs(2);
+
+/// Runs `path`.
+pub(super) fn run(context: &Context<'_>, args: &Path, typed: &[OsString]) -> u8 {
+    let targets = targets::resolve(context, "path", typed, args.nested);
+    if let Some((index, report)) = targets.lost().next() {
+        context.end(index, report);
+        return report.exit;
+    }
+    let Some((index, typed, container)) = targets.found().into_iter().next() else {
+        return 2;
+    };
+    context.within(RECORD * 2);
+    match paths(context, args, container) {
+        Ok(paths) => {
+            for path in paths {
+                let mut line = path.as_os_str().as_bytes().to_vec();
+                line.push(b'\n');
+                context.out(line);
+            }
+            0
+        }
+        Err(error) => {
+            let report = unresolved("path", typed, &error);
+            context.end(index, &report);
+            report.exit
+        }
+    }
+}
+
+fn paths(context: &Context<'_>, args: &Path, container: &Container) -> Result<Vec<PathBuf>, Error> {
+    if args.all {
+        return Ok(container
+            .own
+            .iter()
+            .map(|cgroup| cgroup.dir().to_owned())
+            .collect());
+    }
+    let missing = |what: &str| Error::Unsupported(format!("its runtime keeps no {what} on record"));
+    if args.pid {
+        let pid = container.identity.pid.ok_or_else(|| missing("process"))?;
+        return Ok(vec![PathBuf::from(pid.to_string())]);
+    }
+    if args.rootfs || args.bundle || args.log {
+        let details = Details::start(context.host, &container.identity)
+            .wait(RECORD)
+            .ok_or_else(|| Error::Unsupported("its engine's record could not be read in time".to_owned()))?;
+        let (path, what) = if args.rootfs {
+            (details.rootfs, "root file system")
+        } else if args.bundle {
+            (details.bundle, "bundle")
+        } else {
+            (details.log, "log file")
+        };
+        return Ok(vec![path.ok_or_else(|| missing(what))?]);
+    }
+    Ok(vec![container.own[container.freeze_at].dir().to_owned()])
+}

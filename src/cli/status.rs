@@ -1,0 +1,39 @@
+//! `status`: what is so, of each target.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::args::Status;
+use super::{Context, human, joined, json, targets, unresolved};
+use crate::engine;
+use crate::resolver::Details;
+
+/// How long the answer waits for the engine's record beyond the kernel's own files.
+const RECORD: Duration = Duration::from_secs(2);
+
+/// Runs `status`.
+pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u8 {
+    let targets = targets::resolve(context, "status", typed, args.nested);
+    let mut codes = Vec::new();
+    for (index, report) in targets.lost() {
+        context.end(index, report);
+        codes.push(report.exit);
+    }
+    for (index, typed, container) in targets.found() {
+        context.within(args.timeout + RECORD);
+        let details = Details::start(context.host, &container.identity).wait(RECORD);
+        match engine::status(context.host, container, details.as_ref()) {
+            Ok((status, _)) if context.cli.json => context.out(json(&status)),
+            Ok(_) if context.cli.quiet => context.out(format!("{typed}\n")),
+            Ok((status, holdouts)) => context.out(human::status(typed, &status, &holdouts)),
+            Err(error) => {
+                let report = unresolved("status", typed, &error);
+                context.end(index, &report);
+                codes.push(report.exit);
+                continue;
+            }
+        }
+        codes.push(0);
+    }
+    joined(codes)
+}

@@ -1,0 +1,148 @@
+//! From what was typed to containers: standard input is read, each target is resolved once, and what it could also
+//! have meant is said.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+use super::args::{Nested, Verb};
+use super::{Context, human, unresolved};
+use crate::engine::report::Report;
+use crate::error::{Error, Result};
+use crate::resolver::target::Target;
+use crate::resolver::{self, Container, Nesting};
+
+/// How long resolving may take: each source of names has 2 s, and there are few.
+const RESOLVING: Duration = Duration::from_secs(20);
+
+/// Resolved or not, one entry per target, in the order typed.
+pub(super) struct Targets {
+    pub(super) each: Vec<(String, std::result::Result<Container, Report>)>,
+}
+
+impl Targets {
+    /// Those that were resolved, with their place in the order.
+    pub(super) fn found(&self) -> Vec<(usize, &str, &Container)> {
+        self.each
+            .iter()
+            .enumerate()
+            .filter_map(|(index, (typed, result))| Some((index, typed.as_str(), result.as_ref().ok()?)))
+            .collect()
+    }
+
+    /// The reports on the others.
+    pub(super) fn lost(&self) -> impl Iterator<Item = (usize, &Report)> {
+        self.each
+            .iter()
+            .enumerate()
+            .filter_map(|(index, (_, result))| Some((index, result.as_ref().err()?)))
+    }
+}
+
+/// The targets as typed, `-` replaced by the lines of standard input.
+pub(super) fn typed(verb: &Verb) -> Result<Vec<OsString>> {
+    let words = match verb {
+        Verb::Thaw(thaw) => &thaw.targets[..],
+        Verb::Freeze(freeze) => &freeze.targets,
+        Verb::Status(status) => &status.targets,
+        Verb::Path(path) => std::slice::from_ref(&path.target),
+        Verb::List | Verb::Demo | Verb::DemoTask { .. } => &[],
+    };
+    let mut targets = Vec::new();
+    for word in words {
+        if word == "-" {
+            let mut text = Vec::new();
+            io::stdin()
+                .read_to_end(&mut text)
+                .map_err(|error| Error::Usage(format!("cannot read standard input: {error}")))?;
+            targets.extend(lines(&text));
+        } else {
+            targets.push(word.clone());
+        }
+    }
+    let mut seen = BTreeSet::new();
+    targets.retain(|target| seen.insert(target.clone()));
+    Ok(targets)
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = OsString> {
+    text.split(|&byte| byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .filter(|line| !line.is_empty() && line[0] != b'#')
+        .map(|line| OsString::from_vec(line.to_vec()))
+}
+
+/// Resolves each target; one container that was named twice is kept once.
+pub(super) fn resolve(context: &Context<'_>, verb: &str, typed: &[OsString], nested: Nested) -> Targets {
+    let nesting = match nested {
+        Nested { outer: true, .. } => Nesting::Outer,
+        Nested { inner: true, .. } => Nesting::Inner,
+        _ => Nesting::Refuse,
+    };
+    let mut seen = BTreeSet::new();
+    let mut each = Vec::new();
+    for word in typed {
+        context.within(RESOLVING);
+        let name = word.to_string_lossy().into_owned();
+        match one(context, word, nesting) {
+            Ok(container) => {
+                if container
+                    .own
+                    .get(container.freeze_at)
+                    .is_none_or(|cgroup| seen.insert(cgroup.id()))
+                {
+                    each.push((name, Ok(container)));
+                }
+            }
+            Err(error) => each.push((name.clone(), Err(unresolved(verb, &name, &error)))),
+        }
+    }
+    Targets { each }
+}
+
+fn one(context: &Context<'_>, word: &OsStr, nesting: Nesting) -> Result<Container> {
+    let found = resolver::resolve(context.host, &Target::parse(word)?, nesting)?;
+    for note in &found.notes {
+        context.err(format!("iceaxe: note: {}\n", human::escaped(note)));
+    }
+    Ok(found.container)
+}
+
+/// What to do about a target that was not resolved.
+pub(super) fn hints(error: &Error) -> Vec<String> {
+    match error {
+        Error::Ambiguous { candidates, .. } => candidates
+            .iter()
+            .map(|candidate| {
+                let name = candidate
+                    .name
+                    .as_deref()
+                    .map(|name| format!(" {name}"))
+                    .unwrap_or_default();
+                let short = candidate.id.get(..12).unwrap_or(&candidate.id);
+                format!("{}{name} {short}: {}", candidate.runtime, candidate.unambiguous)
+            })
+            .collect(),
+        Error::Refused {
+            force: Some(force), ..
+        } => vec![format!("--force={} lifts this rule", force.word())],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lines;
+
+    #[test]
+    fn blank_lines_and_comments_on_standard_input_are_skipped() {
+        let read: Vec<_> = lines(b"web\n\n # why\n#x\n db \r\n\xff\n").collect();
+        assert_eq!(read.len(), 3);
+        assert_eq!(
+            (read[0].to_str(), read[1].to_str(), read[2].to_str()),
+            (Some("web"), Some("db"), None)
+        );
+    }
+}

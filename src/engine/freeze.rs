@@ -1,0 +1,447 @@
+//! Freezes any number of containers: all requests first, then one wait for all. A freeze that can't be confirmed in
+//! time is put back to what stood before, and that is checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use super::report::{Counts, Effective, Frozen, Outcome, Report, States};
+use super::scope::Scope;
+use super::{Mode, Run, Step, Watcher, look, safety, tids};
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Force, Result};
+use crate::freezer::settle::{self, Look};
+use crate::freezer::{self, Standing, Watch};
+use crate::host::{Hierarchy, Host};
+use crate::patience::{Clock, Patience, Woke};
+use crate::resolver::Container;
+use crate::verifier::{Held, Place, Sighting, Witness, judge_freeze};
+
+/// How long the rollback of a freeze is watched until no task sits in a frozen place any more.
+const ROLLBACK_LOOKS: Duration = Duration::from_millis(300);
+
+/// How a freeze is done.
+#[derive(Debug, Clone, Default)]
+pub struct FreezeOptions {
+    /// The safety rules that are lifted.
+    pub force: Vec<Force>,
+    /// Whether anything is written.
+    pub mode: Mode,
+}
+
+/// A target on its way, with what only a freeze knows.
+struct Freezing<'c> {
+    run: Run<'c>,
+    /// The cgroup that asks for the freeze: the one that is written, or one that asked before.
+    by: &'c Cgroup,
+    standing: Option<Standing>,
+    watch: Option<Watch>,
+    wrote: bool,
+    looks: u32,
+    last: BTreeMap<i32, Sighting>,
+}
+
+/// Freezes `containers` (each with the target as typed), waits until each has settled, and proves it task by task.
+/// The reports come in order.
+pub fn freeze(
+    host: &Host,
+    containers: &[(&str, &Container)],
+    options: &FreezeOptions,
+    patience: Patience<'_>,
+    watcher: Watcher<'_>,
+) -> Vec<Report> {
+    let clock = patience.start();
+    let mut all: Vec<Freezing<'_>> = containers
+        .iter()
+        .map(|(target, container)| Freezing {
+            run: Run::new("freeze", target, container),
+            by: &container.own[container.freeze_at],
+            standing: None,
+            watch: None,
+            wrote: false,
+            looks: 0,
+            last: BTreeMap::new(),
+        })
+        .collect();
+    for (index, freezing) in all.iter_mut().enumerate() {
+        // A signal between two writes: those that are not begun stay untouched.
+        if clock.is_cancelled() {
+            freezing.run.report.end(Outcome::RolledBack, 6);
+            freezing.run.report.error = Some("broken off by a signal before anything was written".to_owned());
+            freezing.run.done = true;
+        } else if let Err(error) =
+            freezing.request(host, options, &mut |report, step| watcher(index, report, step))
+        {
+            freezing.broken_off(host, &error);
+        }
+        if freezing.run.done {
+            watcher(index, &freezing.run.report, &Step::Done);
+        }
+    }
+    loop {
+        let mut pause: Option<Duration> = None;
+        let mut watched: Vec<usize> = Vec::new();
+        for (index, freezing) in all
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, freezing)| !freezing.run.done)
+        {
+            let step = freezing.advance(host, &clock, &mut |report, step| watcher(index, report, step));
+            match step {
+                Ok(Some(next)) => {
+                    let length = match next {
+                        settle::Step::Watch(length) => {
+                            watched.push(index);
+                            length
+                        }
+                        settle::Step::Pause(length) => length,
+                        _ => Duration::ZERO,
+                    };
+                    pause = Some(pause.map_or(length, |pause| pause.min(length)));
+                }
+                Ok(None) => {}
+                Err(error) => freezing.broken_off(host, &error),
+            }
+            if freezing.run.done {
+                watcher(index, &freezing.run.report, &Step::Done);
+            }
+        }
+        let Some(pause) = pause else {
+            return all.into_iter().map(|freezing| freezing.run.report).collect();
+        };
+        let fds: Vec<BorrowedFd<'_>> = watched
+            .iter()
+            .filter_map(|&index| all[index].watch.as_ref())
+            .map(Watch::fd)
+            .collect();
+        if clock.pause(pause, &fds) == Woke::Cancelled {
+            for (index, freezing) in all
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, freezing)| !freezing.run.done)
+            {
+                freezing.roll_back(host, "broken off by a signal");
+                watcher(index, &freezing.run.report, &Step::Done);
+            }
+        }
+    }
+}
+
+impl Freezing<'_> {
+    fn request(
+        &mut self,
+        host: &Host,
+        options: &FreezeOptions,
+        told: &mut dyn FnMut(&Report, &Step),
+    ) -> Result<()> {
+        let container = self.run.container;
+        self.run.before = look(host, container)?;
+        let scope = Scope::read(host, container)?;
+        self.run.report.before = scope.states(container, &self.run.before, host);
+        self.run.report.cgroups = scope.changes(container, &self.run.before, host);
+        // A freeze that stands already is only proven, in the hierarchy that it stands in.
+        let own = container.own.iter().zip(&scope.own);
+        let mut standing = own
+            .filter(|(_, around)| around.as_ref().is_some_and(|around| around.requested))
+            .map(|(cgroup, _)| cgroup);
+        let already = standing.next();
+        safety::check(host, already.unwrap_or(self.by), &options.force)?;
+        self.run.began = Instant::now();
+        if let Some(cgroup) = already {
+            self.by = cgroup;
+        }
+        self.standing = Some(Standing::of(self.by)?);
+        if options.mode == Mode::DryRun {
+            if already.is_none() {
+                self.run.report.writes.push(freezer::freeze_write(self.by));
+            }
+            self.run.report.end(Outcome::Planned, 0);
+            self.run.done = true;
+            return Ok(());
+        }
+        self.watch = Some(Watch::on(self.by)?);
+        if already.is_none() {
+            self.standing
+                .iter()
+                .for_each(|standing| told(&self.run.report, &Step::Standing(standing.clone())));
+            told(&self.run.report, &Step::Writing(freezer::freeze_write(self.by)));
+            self.wrote = true;
+            let write = freezer::freeze(self.by)?;
+            self.run.report.writes.push(write.clone());
+            told(&self.run.report, &Step::Written(write));
+        }
+        Ok(())
+    }
+
+    /// One look at the kernel's word and, where it says settled, at the tasks. `None` when there is nothing to wait for.
+    fn advance(
+        &mut self,
+        host: &Host,
+        clock: &Clock<'_>,
+        told: &mut dyn FnMut(&Report, &Step),
+    ) -> Result<Option<settle::Step>> {
+        let Some(watch) = &self.watch else { return Ok(None) };
+        let notices = watch.notices();
+        let mut seen = watch.look();
+        if seen == Look::Settled {
+            if self.run.settled.is_none() {
+                self.run.settled = Some(Instant::now());
+                told(&self.run.report, &Step::Settled);
+            }
+            if self.prove(host)? {
+                return Ok(None);
+            }
+            seen = Look::Unsettled;
+        }
+        let step = settle::step(seen, notices, self.looks, clock.elapsed(), clock.limit());
+        self.looks += 1;
+        match step {
+            settle::Step::Gone => self.gone(),
+            settle::Step::Fail => {
+                return Err(Error::Unsupported(format!(
+                    "the state in {} can't be read",
+                    self.by.dir().display()
+                )));
+            }
+            settle::Step::GiveUp => {
+                let waited = format!(
+                    "still {} after {} ms",
+                    self.kernels_word(),
+                    clock.limit().as_millis()
+                );
+                self.roll_back(host, &waited);
+            }
+            settle::Step::Done | settle::Step::Pause(_) | settle::Step::Watch(_) => return Ok(Some(step)),
+        }
+        Ok(None)
+    }
+
+    fn kernels_word(&self) -> &'static str {
+        match (self.by.hierarchy(), self.run.settled) {
+            (_, Some(_)) => "not proven frozen",
+            (Hierarchy::V1, None) => "FREEZING",
+            (Hierarchy::V2, None) => "freezing",
+        }
+    }
+
+    /// Two scans must find the same tasks, none of them moving; only then it is confirmed.
+    fn prove(&mut self, host: &Host) -> Result<bool> {
+        let container = self.run.container;
+        let witness = Witness::new(host);
+        let first_tids = tids(container)?;
+        let first = witness.look_at_all(first_tids.iter().copied());
+        let second_tids = tids(container)?;
+        let second = witness.look_at_all(second_tids.iter().copied());
+        let mut counts = Frozen::default();
+        let mut still = first_tids == second_tids && self.by.requested()?;
+        for tid in self
+            .run
+            .before
+            .keys()
+            .chain(second_tids.iter())
+            .collect::<BTreeSet<_>>()
+        {
+            let before = self.run.before.get(tid);
+            let held = if second_tids.contains(tid) {
+                judge_freeze(
+                    first.get(tid),
+                    second.get(tid),
+                    self.by.hierarchy(),
+                    witness.kernel(),
+                )
+            } else {
+                Held::Exited
+            };
+            counts.total += 1;
+            match held {
+                Held::Exited => counts.exited += 1,
+                Held::Unknown => counts.unknown += 1,
+                Held::Holdout => counts.holdouts += 1,
+                Held::Frozen if before.is_none() => counts.new += 1,
+                Held::Frozen => counts.frozen += 1,
+            }
+            still &= matches!(held, Held::Frozen | Held::Exited);
+        }
+        self.run.report.tasks = Some(Counts::Freeze(counts));
+        self.last = second;
+        if !still {
+            return Ok(false);
+        }
+        let scope = Scope::read(host, container)?;
+        self.note_after(&scope, host);
+        // The kernel said so of the hierarchy that was written; v1's own word is not told from the letters again.
+        self.run.report.after.effective = Some(Effective::Frozen);
+        for change in &mut self.run.report.cgroups {
+            if change.dir == self.by.dir() {
+                change.after.effective = Some(Effective::Frozen);
+            }
+        }
+        let outcome = if self.wrote {
+            Outcome::Confirmed
+        } else {
+            Outcome::Unchanged
+        };
+        self.run.report.end(outcome, 0);
+        self.run.stamp();
+        Ok(true)
+    }
+
+    fn note_after(&mut self, scope: &Scope, host: &Host) {
+        let container = self.run.container;
+        self.run.report.after = scope.states(container, &self.last, host);
+        for (change, status) in self
+            .run
+            .report
+            .cgroups
+            .iter_mut()
+            .zip(scope.statuses(container, &self.last, host))
+        {
+            change.after = States {
+                requested: status.requested,
+                effective: status.effective,
+            };
+            change.frozen_by = status.frozen_by;
+        }
+    }
+
+    /// Names who does not freeze, then puts back what stood before and looks whether everybody is let go.
+    fn roll_back(&mut self, host: &Host, why: &str) {
+        let container = self.run.container;
+        let witness = Witness::new(host);
+        // The evidence first: the rollback changes it. Tasks that can't be listed are gone, and hold nothing up.
+        self.last = look(host, container).unwrap_or_default();
+        let holdouts: Vec<&Sighting> = self
+            .last
+            .values()
+            .filter(|task| !self.is_held(witness.place(task), task))
+            .collect();
+        let names: Vec<String> = holdouts
+            .iter()
+            .map(|task| format!("{} {} {}", task.tid, task.comm, task.letter))
+            .collect();
+        self.run.report.holdouts = holdouts.iter().map(|task| witness.describe(task)).collect();
+        let counted = Frozen {
+            total: count(self.last.len()),
+            holdouts: count(holdouts.len()),
+            frozen: count(self.last.len() - holdouts.len()),
+            ..Frozen::default()
+        };
+        self.run.report.tasks = Some(Counts::Freeze(counted));
+        let what = if names.is_empty() {
+            why.to_owned()
+        } else {
+            format!(
+                "{why}: {} of {} tasks not frozen ({})",
+                names.len(),
+                self.last.len(),
+                names.join(", ")
+            )
+        };
+        self.undo(host, &what);
+    }
+
+    fn is_held(&self, place: Place, task: &Sighting) -> bool {
+        match (self.by.hierarchy(), place) {
+            (Hierarchy::V2, Place::Trap | Place::Stopped | Place::Traced | Place::Vfork) => true,
+            (Hierarchy::V1, Place::Trap) => task.letter == 'D',
+            (Hierarchy::V1, Place::Refrigerator | Place::InPlace | Place::FreezableSleep | Place::Vfork) => {
+                true
+            }
+            (_, place) => place == Place::Dead,
+        }
+    }
+
+    fn undo(&mut self, host: &Host, what: &str) {
+        let put = match (&self.standing, self.wrote) {
+            (Some(standing), true) => standing.put_back(self.by),
+            _ => Ok(None),
+        };
+        match put {
+            Ok(write) => {
+                self.run.report.writes.extend(write);
+                let let_go = !self.wrote || self.everybody_is_let_go(host);
+                let end = if self.wrote {
+                    "; rolled back"
+                } else {
+                    "; it was asked for before and still is"
+                };
+                self.run.report.error = Some(format!("{what}{end}"));
+                self.run.report.end(Outcome::RolledBack, 6);
+                if !let_go {
+                    self.run.report.hints.push(
+                        "the request is undone, but a task still sits in a frozen place: iceaxe thaw it"
+                            .to_owned(),
+                    );
+                }
+            }
+            Err(error) => {
+                self.run.report.error = Some(format!("{what}; and it could not be rolled back: {error}"));
+                self.run.report.end(Outcome::Stuck, 7);
+                self.run
+                    .report
+                    .hints
+                    .push("it may be frozen, or freeze later".to_owned());
+            }
+        }
+        if let Ok(scope) = Scope::read(host, self.run.container) {
+            self.last = look(host, self.run.container).unwrap_or_default(); // none left: nothing to tell of them
+            self.note_after(&scope, host);
+        }
+        self.run.stamp();
+        if self.run.settled.is_none() {
+            self.run.report.settle_us = None;
+            self.run.report.verify_us = None;
+        }
+    }
+
+    /// Watches until no task sits in a frozen place, unless something else holds them.
+    fn everybody_is_let_go(&self, host: &Host) -> bool {
+        let witness = Witness::new(host);
+        let clock = Patience::of(ROLLBACK_LOOKS).start();
+        let mut pause = Duration::from_micros(100);
+        loop {
+            let held_by_others = Scope::read(host, self.run.container)
+                .is_ok_and(|scope| scope.requested() || scope.is_held_from_outside());
+            let tasks = look(host, self.run.container).unwrap_or_default(); // gone: let go for good
+            if held_by_others || !tasks.values().any(|task| witness.place(task).is_frozen()) {
+                return true;
+            }
+            if clock.is_over() {
+                return false;
+            }
+            clock.pause(pause, &[]);
+            pause *= 2;
+        }
+    }
+
+    fn gone(&mut self) {
+        self.run.report.end(Outcome::Gone, 3);
+        self.run.report.error = Some("it is gone: its cgroup was removed meanwhile".to_owned());
+        self.run.stamp();
+    }
+
+    fn broken_off(&mut self, host: &Host, error: &Error) {
+        match error {
+            Error::Gone(_) => self.gone(),
+            error if self.wrote => self.undo(host, &error.to_string()),
+            error => self.run.fail(error),
+        }
+    }
+}
+
+/// Puts back what stood before a freeze whose own process did not live to do it.
+///
+/// # Errors
+///
+/// The cgroup can't be opened or written: it may be frozen.
+pub fn put_back(host: &Host, standing: &Standing) -> Result<()> {
+    match Cgroup::open(host, standing.hierarchy, &standing.path) {
+        Ok(cgroup) => standing.put_back(&cgroup).map(drop),
+        Err(Error::Gone(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}

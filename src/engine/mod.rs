@@ -1,0 +1,167 @@
+//! The verbs, for any number of containers at once: request everything, wait for all together, gather the evidence.
+//! It is the only place that knows both the freezer, which acts, and the verifier, which testifies.
+
+mod freeze;
+pub mod report;
+mod safety;
+mod scope;
+mod status;
+mod thaw;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
+
+use crate::error::{Error, Result};
+use crate::freezer::{Standing, Write};
+use crate::host::Host;
+use crate::resolver::Container;
+use crate::verifier::{Proof, Sighting, Witness};
+
+pub use freeze::{FreezeOptions, freeze, put_back};
+pub use report::{Outcome, Report, Status};
+pub use safety::check as check_safety;
+pub use status::status;
+pub use thaw::{Clear, Reach, ThawOptions, thaw};
+
+/// What just happened to one target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// This stood before, and is to be put back if the freeze fails; told before its write.
+    Standing(Standing),
+    /// This write is about to be done; it may never return.
+    Writing(Write),
+    /// It returned.
+    Written(Write),
+    /// The kernel calls it settled.
+    Settled,
+    /// Nothing of its own asks for a freeze any more.
+    Released,
+    /// A task is proven to be thawed, or seen awake.
+    Task {
+        /// The task.
+        tid: i32,
+        /// What is proven.
+        proof: Proof,
+    },
+    /// The verdict is in the report.
+    Done,
+}
+
+/// Is told each step: the target's index, its report so far, the step.
+pub type Watcher<'w> = &'w mut dyn FnMut(usize, &Report, &Step);
+
+/// Whether writes are done or only listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Done.
+    #[default]
+    Act,
+    /// Listed.
+    DryRun,
+}
+
+/// One target on its way through a verb.
+struct Run<'c> {
+    container: &'c Container,
+    report: Report,
+    before: BTreeMap<i32, Sighting>,
+    done: bool,
+    /// When the first write was begun.
+    began: Instant,
+    /// When the kernel's words said what was wanted.
+    settled: Option<Instant>,
+}
+
+impl<'c> Run<'c> {
+    fn new(verb: &str, target: &str, container: &'c Container) -> Self {
+        let mut report = Report::blank(verb, target);
+        report.id.clone_from(&container.identity.id);
+        report.name.clone_from(&container.identity.name);
+        report.runtime.clone_from(&container.identity.runtime);
+        Self {
+            container,
+            report,
+            before: BTreeMap::new(),
+            done: false,
+            began: Instant::now(),
+            settled: None,
+        }
+    }
+
+    /// Ends with an error that came before anything was written.
+    fn fail(&mut self, error: &Error) {
+        let (outcome, exit) = untouched_end(error);
+        self.report.end(outcome, exit);
+        self.report.error = Some(error.to_string());
+        self.done = true;
+    }
+
+    /// Stamps the times of a verdict.
+    fn stamp(&mut self) {
+        let now = Instant::now();
+        let settled = self.settled.unwrap_or(now);
+        self.report.settle_us = Some(micros(settled.saturating_duration_since(self.began)));
+        self.report.verify_us = Some(micros(now.saturating_duration_since(settled)));
+        self.report.verified_at_us = monotonic_us();
+        self.done = true;
+    }
+}
+
+/// How an error ends a target that is still as it was found.
+#[must_use]
+pub fn untouched_end(error: &Error) -> (Outcome, u8) {
+    match error {
+        Error::Usage(_) => (Outcome::Error, 2),
+        Error::NotFound(_) | Error::NotRunning(_) => (Outcome::NotFound, 3),
+        Error::Gone(_) => (Outcome::Gone, 3),
+        Error::Ambiguous { .. } => (Outcome::Ambiguous, 4),
+        Error::Unsupported(_) => (Outcome::Denied, 5),
+        Error::Refused { .. } => (Outcome::Refused, 11),
+        Error::Io { .. } => (Outcome::Error, 1),
+    }
+}
+
+/// The tasks of a container, in either hierarchy: one may sit in a frozen cgroup of one while its process is elsewhere.
+fn tids(container: &Container) -> Result<BTreeSet<i32>> {
+    let mut tids = BTreeSet::new();
+    let mut gone = None;
+    let mut found = false;
+    for cgroup in &container.own {
+        // The first of a hierarchy holds the others.
+        let is_top = container
+            .own
+            .iter()
+            .find(|other| other.hierarchy() == cgroup.hierarchy())
+            .is_some_and(|top| top.id() == cgroup.id());
+        if !is_top {
+            continue;
+        }
+        match cgroup.tids_below() {
+            Ok(more) => {
+                found = true;
+                tids.extend(more);
+            }
+            Err(Error::Gone(dir)) => gone = Some(dir),
+            Err(error) => return Err(error),
+        }
+    }
+    match gone {
+        Some(dir) if !found => Err(Error::Gone(dir)),
+        _ => Ok(tids),
+    }
+}
+
+fn look(host: &Host, container: &Container) -> Result<BTreeMap<i32, Sighting>> {
+    Ok(Witness::new(host).look_at_all(tids(container)?))
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn monotonic_us() -> Option<u64> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).ok()?; // it always exists on Linux
+    u64::try_from(now.tv_sec() * 1_000_000 + now.tv_nsec() / 1000).ok()
+}

@@ -1,0 +1,327 @@
+//! What is told of one target: plain values, in the order and under the names of the JSON output. Nothing here acts,
+//! and nothing here writes sentences.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::freezer::Write;
+use crate::verifier::{Holdout, Proof};
+
+/// The version of the JSON output; fields are added, never renamed.
+pub const SCHEMA: u32 = 1;
+
+/// Whether a cgroup, or any of a container's own, asks for a freeze.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Requested {
+    /// It does.
+    Frozen,
+    /// It does not.
+    Thawed,
+}
+
+/// What the tasks are subject to, ancestors included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effective {
+    /// They are held.
+    Frozen,
+    /// A request stands that is not met yet.
+    Freezing,
+    /// Nothing holds them.
+    Thawed,
+}
+
+/// Requested and effective state; `None` is "this host can't tell".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct States {
+    /// What is asked for.
+    pub requested: Option<Requested>,
+    /// What is in force.
+    pub effective: Option<Effective>,
+}
+
+/// One cgroup of a container in a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupChange {
+    /// 1 or 2.
+    pub version: u8,
+    /// Its path in the hierarchy.
+    pub path: PathBuf,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// As found.
+    pub before: States,
+    /// As left.
+    pub after: States,
+    /// Every other cgroup that asks for the freeze, topmost first.
+    pub frozen_by: Vec<PathBuf>,
+}
+
+/// How a target ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// In the wanted state, proven.
+    Confirmed,
+    /// It was so already, proven.
+    Unchanged,
+    /// Thawed, but a task is not proven to run again.
+    Released,
+    /// The request is done, and something else still holds it.
+    Held,
+    /// Timed out; the requests are as before.
+    RolledBack,
+    /// It may be frozen.
+    Stuck,
+    /// It is gone.
+    Gone,
+    /// Thawed, but not healthy.
+    Unhealthy,
+    /// A safety rule forbids it.
+    Refused,
+    /// No such target, or not running.
+    NotFound,
+    /// It means more than one.
+    Ambiguous,
+    /// Not permitted or not supported.
+    Denied,
+    /// Failed otherwise.
+    Error,
+    /// A dry run.
+    Planned,
+}
+
+/// Counts of tasks by what is proven of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Thawed {
+    /// All of them; the others add up to it.
+    pub total: u32,
+    /// See [`Proof::Ran`].
+    pub ran: u32,
+    /// See [`Proof::Restored`].
+    pub restored: u32,
+    /// See [`Proof::Woken`].
+    pub woken: u32,
+    /// Nothing asks them to freeze any more, and nothing was seen of them.
+    pub released: u32,
+    /// See [`Proof::Unprovable`].
+    pub unprovable: u32,
+    /// See [`Proof::Unknown`].
+    pub unknown: u32,
+    /// See [`Proof::Exited`].
+    pub exited: u32,
+    /// See [`Proof::New`].
+    pub new: u32,
+    /// See [`Proof::Holdout`].
+    pub holdouts: u32,
+}
+
+impl Thawed {
+    pub(crate) fn add(&mut self, proof: Proof) {
+        self.total += 1;
+        *match proof {
+            Proof::Ran => &mut self.ran,
+            Proof::Restored => &mut self.restored,
+            Proof::Woken => &mut self.woken,
+            Proof::Unprovable => &mut self.unprovable,
+            Proof::Unknown => &mut self.unknown,
+            Proof::Exited => &mut self.exited,
+            Proof::New => &mut self.new,
+            Proof::Holdout => &mut self.holdouts,
+        } += 1;
+    }
+}
+
+/// Counts of tasks after a freeze; the others add up to `total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Frozen {
+    /// All of them.
+    pub total: u32,
+    /// The freeze holds them, whatever their class.
+    pub frozen: u32,
+    /// Of a class that this kernel can't show.
+    pub unprovable: u32,
+    /// The evidence is missing.
+    pub unknown: u32,
+    /// Gone since.
+    pub exited: u32,
+    /// Came since.
+    pub new: u32,
+    /// Not frozen.
+    pub holdouts: u32,
+}
+
+/// Counts of tasks, as the verb counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Counts {
+    /// After a thaw.
+    Thaw(Thawed),
+    /// After a freeze.
+    Freeze(Frozen),
+}
+
+/// What a thaw or a freeze did to one target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// `thaw` or `freeze`.
+    pub verb: String,
+    /// The target as typed.
+    pub target: String,
+    /// The container's ID.
+    pub id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its runtime.
+    pub runtime: Option<String>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The exit code of that end.
+    pub exit: u8,
+    /// The container as found.
+    pub before: States,
+    /// The container as left.
+    pub after: States,
+    /// Its cgroups, its own first.
+    pub cgroups: Vec<CgroupChange>,
+    /// Its tasks; `None` where none were looked at.
+    pub tasks: Option<Counts>,
+    /// How many tasks are unprovable of which class.
+    pub unprovable_classes: BTreeMap<String, u32>,
+    /// The tasks that are not as wanted.
+    pub holdouts: Vec<Holdout>,
+    /// Microseconds that it was frozen, where known.
+    pub frozen_for_us: Option<u64>,
+    /// Microseconds from the first write until the requests were met in the kernel's words.
+    pub settle_us: Option<u64>,
+    /// Microseconds from there to the verdict.
+    pub verify_us: Option<u64>,
+    /// CLOCK_MONOTONIC at the verdict, in microseconds.
+    pub verified_at_us: Option<u64>,
+    /// What was written, in order; in a dry run what would be.
+    pub writes: Vec<Write>,
+    /// What to do or know next.
+    pub hints: Vec<String>,
+    /// What went wrong.
+    pub error: Option<String>,
+}
+
+impl Report {
+    /// A report on a target of which nothing is known yet.
+    #[must_use]
+    pub fn blank(verb: &str, target: &str) -> Self {
+        Self {
+            schema: SCHEMA,
+            verb: verb.to_owned(),
+            target: target.to_owned(),
+            id: None,
+            name: None,
+            runtime: None,
+            outcome: Outcome::Error,
+            exit: 1,
+            before: States::default(),
+            after: States::default(),
+            cgroups: Vec::new(),
+            tasks: None,
+            unprovable_classes: BTreeMap::new(),
+            holdouts: Vec::new(),
+            frozen_for_us: None,
+            settle_us: None,
+            verify_us: None,
+            verified_at_us: None,
+            writes: Vec::new(),
+            hints: Vec::new(),
+            error: None,
+        }
+    }
+
+    pub(crate) fn end(&mut self, outcome: Outcome, exit: u8) {
+        self.outcome = outcome;
+        self.exit = exit;
+    }
+}
+
+/// Counts of tasks as one look shows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Observed {
+    /// All of them; the others add up to it.
+    pub total: u32,
+    /// In a freezer's hold.
+    pub frozen: u32,
+    /// Not in a freezer's hold.
+    pub running: u32,
+    /// Of a class that this kernel can't show.
+    pub unprovable: u32,
+    /// The evidence is missing.
+    pub unknown: u32,
+    /// Not as the requests have it: not held though a request stands, or in an uninterruptible sleep of its own.
+    pub holdouts: u32,
+}
+
+/// One cgroup of a container in a status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupStatus {
+    /// 1 or 2.
+    pub version: u8,
+    /// Its path in the hierarchy.
+    pub path: PathBuf,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// What it asks for itself.
+    pub requested: Option<Requested>,
+    /// What is in force in it.
+    pub effective: Option<Effective>,
+    /// Every other cgroup that asks for the freeze, topmost first.
+    pub frozen_by: Vec<PathBuf>,
+}
+
+/// Memory of a container, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// In use.
+    pub current: Option<u64>,
+    /// The limit; `None` where there is none.
+    pub limit: Option<u64>,
+}
+
+/// What is so, of one container, without changing it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The container's ID.
+    pub id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its runtime.
+    pub runtime: Option<String>,
+    /// Its first process.
+    pub pid: Option<i32>,
+    /// Its image.
+    pub image: Option<String>,
+    /// Its labels.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// What its own cgroups ask for.
+    pub requested: Option<Requested>,
+    /// What is in force.
+    pub effective: Option<Effective>,
+    /// What its engine has on record, in the engine's words.
+    pub believed: Option<String>,
+    /// Whether the engine's record and the truth agree.
+    pub agree: Option<bool>,
+    /// Every other cgroup that asks for the freeze, topmost first.
+    pub frozen_by: Vec<PathBuf>,
+    /// Microseconds that it is frozen, where known.
+    pub frozen_for_us: Option<u64>,
+    /// Its cgroups.
+    pub cgroups: Vec<CgroupStatus>,
+    /// Its tasks.
+    pub tasks: Option<Observed>,
+    /// Its memory.
+    pub memory: Option<Memory>,
+}

@@ -1,0 +1,189 @@
+//! The rules on what is never frozen. They are checked right before the write, on the open cgroup, so that what is
+//! checked is what is written.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Force, Result};
+use crate::host::Host;
+use crate::resolver::naming;
+use crate::verifier::{Sighting, Witness};
+
+/// Daemons that a host is lost without, as `comm` shows them: cut to 15 bytes.
+const DAEMONS: [&str; 14] = [
+    "dockerd",
+    "containerd",
+    "containerd-shim",
+    "containerd-shim-", // the shim of runc v2, cut
+    "conmon",
+    "crio",
+    "kubelet",
+    "sshd",
+    "systemd",
+    "systemd-journal",
+    "systemd-logind",
+    "systemd-udevd",
+    "dbus-daemon",
+    "init",
+];
+
+/// Cgroups right below the root that hold containers, and are none.
+const PARENTS: [&str; 7] = [
+    "docker",
+    "libpod_parent",
+    "lxc",
+    "kubepods",
+    "machine",
+    "user",
+    "system",
+];
+
+/// Says whether `cgroup` may be frozen, with the rules in `lifted` left out.
+///
+/// # Errors
+///
+/// [`Error::Refused`] with the rule; [`Error::Gone`].
+pub fn check(host: &Host, cgroup: &Cgroup, lifted: &[Force]) -> Result<()> {
+    if cgroup.is_root() {
+        return refuse(format!("{} is the root cgroup", cgroup.dir().display()), None);
+    }
+    let witness = Witness::new(host);
+    let tids = cgroup.tids_below()?;
+    for (pid, what) in ours(witness) {
+        if tids.contains(&pid) {
+            return refuse(
+                format!("{} holds {what} (process {pid})", cgroup.dir().display()),
+                None,
+            );
+        }
+    }
+    let tasks = witness.look_at_all(tids);
+    if let Some(kernel) = tasks.values().find(|task| task.is_kernel_thread()) {
+        let rule = format!(
+            "{} holds the kernel thread {} {}",
+            cgroup.dir().display(),
+            kernel.tid,
+            kernel.comm
+        );
+        return refuse(rule, None);
+    }
+    if !lifted.contains(&Force::NotContainer)
+        && let Some(why) = why_no_container(cgroup)?
+    {
+        return refuse(
+            format!("{} is no container: {why}", cgroup.dir().display()),
+            Some(Force::NotContainer),
+        );
+    }
+    if !lifted.contains(&Force::HostDaemon)
+        && let Some(daemon) = tasks.values().find(|task| is_host_daemon(host, task))
+    {
+        let rule = format!(
+            "{} holds {} (process {}) of the host",
+            cgroup.dir().display(),
+            daemon.comm,
+            daemon.tid
+        );
+        return refuse(rule, Some(Force::HostDaemon));
+    }
+    Ok(())
+}
+
+fn refuse(rule: String, force: Option<Force>) -> Result<()> {
+    Err(Error::Refused { rule, force })
+}
+
+/// This process, its parents and the leader of its terminal's session, as the /proc that is worked with numbers them.
+fn ours(witness: Witness<'_>) -> Vec<(i32, &'static str)> {
+    let mut ours = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut what = "iceaxe itself";
+    let mut next = "self".to_owned();
+    while let Some(stat) = witness.stat(&next) {
+        if !seen.insert(stat.pid) {
+            break;
+        }
+        ours.push((stat.pid, what));
+        if what == "iceaxe itself" && stat.session > 0 {
+            ours.push((stat.session, "the leader of iceaxe's session"));
+        }
+        what = "a parent of iceaxe";
+        // PID 1 adopts whoever lost its parent: it is everybody's, and has rules of its own.
+        if stat.ppid <= 1 {
+            break;
+        }
+        next = stat.ppid.to_string();
+    }
+    // Nothing at all: a /proc of a PID namespace that we are not in, in whose numbers no cgroup lists us either.
+    ours
+}
+
+/// Why a cgroup is not one container's, as far as its name and what is below it tell.
+fn why_no_container(cgroup: &Cgroup) -> Result<Option<String>> {
+    if naming::innermost(cgroup.path()).is_some() {
+        return Ok(None);
+    }
+    let Some(name) = cgroup
+        .path()
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+    else {
+        return Ok(None);
+    };
+    if let Some(kind) = unit_kind(&name) {
+        return Ok(Some(format!("{name} is {kind}")));
+    }
+    let at_top = cgroup.path().parent() == Some(Path::new("/"));
+    if at_top && (PARENTS.contains(&name.as_str()) || name.starts_with("kubepods")) {
+        return Ok(Some(format!("{name} is a parent of containers")));
+    }
+    for below in cgroup.descendants()? {
+        if let Some(container) = naming::innermost(below.path()) {
+            return Ok(Some(format!("the container {container} is below it")));
+        }
+    }
+    Ok(None)
+}
+
+/// What kind of systemd unit a name is that never is a container.
+fn unit_kind(name: &str) -> Option<&'static str> {
+    if name.ends_with(".slice") {
+        Some("a slice")
+    } else if name.ends_with(".service") {
+        Some("a service")
+    } else if name == "init.scope" || (name.starts_with("session-") && name.ends_with(".scope")) {
+        Some("a scope of the system's own")
+    } else {
+        None
+    }
+}
+
+/// Whether a task is a daemon in the PID namespace of that /proc's PID 1: a container's own sshd is its own business.
+fn is_host_daemon(host: &Host, task: &Sighting) -> bool {
+    if !DAEMONS.contains(&task.comm.as_str()) {
+        return false;
+    }
+    let namespace = |pid: i32| fs::read_link(host.proc_dir().join(format!("{pid}/ns/pid")));
+    match (namespace(task.tid), namespace(1)) {
+        (Ok(its), Ok(hosts)) => its == hosts,
+        // It can't be told apart: the careful answer.
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unit_kind;
+
+    #[test]
+    fn units_of_the_system_are_no_containers() {
+        for name in ["system.slice", "nginx.service", "init.scope", "session-4.scope"] {
+            assert!(unit_kind(name).is_some(), "{name}");
+        }
+        for name in ["docker-5978.scope", "web", "machine-x.scope", "lxc.payload.web"] {
+            assert!(unit_kind(name).is_none(), "{name}");
+        }
+    }
+}

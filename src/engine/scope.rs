@@ -1,0 +1,323 @@
+//! The cgroups that matter to one container, read together: its own freeze points, the ancestors and the other
+//! cgroups that can hold it, the requests below it. Reads only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::report::{CgroupChange, CgroupStatus, Effective, Requested, States};
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Result};
+use crate::host::{Hierarchy, Host};
+use crate::resolver::Container;
+use crate::verifier::{Place, Sighting, place};
+
+/// One own (or shared) cgroup with what asks for a freeze around it.
+#[derive(Debug)]
+pub(crate) struct Around {
+    /// Whether it asks itself.
+    pub(crate) requested: bool,
+    /// The ancestors that ask, topmost first, without those that are the container's own.
+    pub(crate) ancestors: Vec<Cgroup>,
+    /// The cgroups below that ask and are not the container's own.
+    pub(crate) inner: Vec<Cgroup>,
+}
+
+impl Around {
+    /// Everything else that asks, topmost first.
+    pub(crate) fn others(&self) -> Vec<PathBuf> {
+        self.ancestors
+            .iter()
+            .chain(&self.inner)
+            .map(|cgroup| cgroup.path().to_owned())
+            .collect()
+    }
+
+    fn is_asked(&self) -> bool {
+        self.requested || !self.ancestors.is_empty()
+    }
+}
+
+/// All of a container's cgroups, read at one time. A cgroup that is gone has no entry.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    /// By index in `Container::own`.
+    pub(crate) own: Vec<Option<Around>>,
+    /// By index in `Container::shared`.
+    pub(crate) shared: Vec<Option<Around>>,
+}
+
+impl Scope {
+    pub(crate) fn read(host: &Host, container: &Container) -> Result<Self> {
+        let ours: BTreeSet<_> = container.own.iter().map(Cgroup::id).collect();
+        let look = |cgroup: &Cgroup, below: Below| present(around(host, cgroup, &ours, below));
+        let own = container
+            .own
+            .iter()
+            .map(|cgroup| look(cgroup, Below::Look))
+            .collect::<Result<_>>()?;
+        // What others freeze below a cgroup that is not this container's alone need not concern it.
+        let shared = container
+            .shared
+            .iter()
+            .map(|cgroup| look(cgroup, Below::Ignore))
+            .collect::<Result<_>>()?;
+        Ok(Self { own, shared })
+    }
+
+    /// Whether every cgroup of its own is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.own.iter().all(Option::is_none)
+    }
+
+    /// Whether a cgroup of its own asks for a freeze.
+    pub(crate) fn requested(&self) -> bool {
+        self.own.iter().flatten().any(|around| around.requested)
+    }
+
+    /// Whether an ancestor, or a cgroup that it shares with others, holds all of it.
+    pub(crate) fn is_held_from_outside(&self) -> bool {
+        self.own
+            .iter()
+            .flatten()
+            .any(|around| !around.ancestors.is_empty())
+            || self.shared.iter().flatten().any(Around::is_asked)
+    }
+
+    /// The requests below that are not its own.
+    pub(crate) fn inner(&self) -> impl Iterator<Item = &Cgroup> {
+        self.own.iter().flatten().flat_map(|around| &around.inner)
+    }
+
+    /// The ancestors that ask.
+    pub(crate) fn ancestors(&self) -> impl Iterator<Item = &Cgroup> {
+        self.own.iter().flatten().flat_map(|around| &around.ancestors)
+    }
+
+    /// Every cgroup but its own that asks, each once, in the form that a target is written in.
+    pub(crate) fn holders(&self, container: &Container) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .ancestors()
+            .chain(self.inner())
+            .chain(self.shared.iter().flatten().flat_map(|around| &around.ancestors))
+            .chain(
+                container
+                    .shared
+                    .iter()
+                    .zip(&self.shared)
+                    .filter(|(_, a)| a.as_ref().is_some_and(|a| a.requested))
+                    .map(|(c, _)| c),
+            )
+            .map(written)
+            .collect();
+        let mut seen = BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        names
+    }
+
+    /// The paths of [`Scope::holders`] alone.
+    pub(crate) fn frozen_by(&self, container: &Container) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = self
+            .own
+            .iter()
+            .chain(&self.shared)
+            .flatten()
+            .flat_map(Around::others)
+            .collect();
+        paths.extend(
+            container
+                .shared
+                .iter()
+                .zip(&self.shared)
+                .filter(|(_, a)| a.as_ref().is_some_and(|a| a.requested))
+                .map(|(c, _)| c.path().to_owned()),
+        );
+        let mut seen = BTreeSet::new();
+        paths.retain(|path| seen.insert(path.clone()));
+        paths
+    }
+
+    /// The container's states, given its tasks.
+    pub(crate) fn states(
+        &self,
+        container: &Container,
+        tasks: &BTreeMap<i32, Sighting>,
+        host: &Host,
+    ) -> States {
+        if self.is_gone() {
+            return States::default();
+        }
+        let each: Vec<Effective> = self
+            .each(container)
+            .filter_map(|(cgroup, around)| effective(cgroup, around?, tasks, host))
+            .collect();
+        let effective = if each.contains(&Effective::Frozen) {
+            Effective::Frozen
+        } else if each.contains(&Effective::Freezing) {
+            Effective::Freezing
+        } else {
+            Effective::Thawed
+        };
+        States {
+            requested: Some(word(self.requested())),
+            effective: Some(effective),
+        }
+    }
+
+    fn each<'s>(
+        &'s self,
+        container: &'s Container,
+    ) -> impl Iterator<Item = (&'s Cgroup, Option<&'s Around>)> {
+        let own = container.own.iter().zip(self.own.iter().map(Option::as_ref));
+        own.chain(
+            container
+                .shared
+                .iter()
+                .zip(self.shared.iter().map(Option::as_ref)),
+        )
+    }
+
+    /// One entry per cgroup, as found.
+    pub(crate) fn changes(
+        &self,
+        container: &Container,
+        tasks: &BTreeMap<i32, Sighting>,
+        host: &Host,
+    ) -> Vec<CgroupChange> {
+        self.statuses(container, tasks, host)
+            .into_iter()
+            .map(|status| CgroupChange {
+                version: status.version,
+                path: status.path,
+                dir: status.dir,
+                before: States {
+                    requested: status.requested,
+                    effective: status.effective,
+                },
+                after: States::default(),
+                frozen_by: status.frozen_by,
+            })
+            .collect()
+    }
+
+    pub(crate) fn statuses(
+        &self,
+        container: &Container,
+        tasks: &BTreeMap<i32, Sighting>,
+        host: &Host,
+    ) -> Vec<CgroupStatus> {
+        self.each(container)
+            .map(|(cgroup, around)| CgroupStatus {
+                version: cgroup.hierarchy().version(),
+                path: cgroup.path().to_owned(),
+                dir: cgroup.dir().to_owned(),
+                requested: around.map(|around| word(around.requested)),
+                effective: around.and_then(|around| effective(cgroup, around, tasks, host)),
+                frozen_by: around.map(Around::others).unwrap_or_default(),
+            })
+            .collect()
+    }
+}
+
+/// A cgroup as a target is written.
+pub(crate) fn written(cgroup: &Cgroup) -> String {
+    format!("v{}:{}", cgroup.hierarchy().version(), cgroup.path().display())
+}
+
+fn word(requested: bool) -> Requested {
+    if requested {
+        Requested::Frozen
+    } else {
+        Requested::Thawed
+    }
+}
+
+/// Whether the requests below a cgroup matter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Below {
+    Look,
+    Ignore,
+}
+
+fn present<T>(read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::Gone(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn around(
+    host: &Host,
+    cgroup: &Cgroup,
+    ours: &BTreeSet<crate::cgroup::CgroupId>,
+    below: Below,
+) -> Result<Around> {
+    let requested = cgroup.requested()?;
+    // v1 tells in one read that no ancestor asks; v2 has no such file, and `frozen 0` does not say it: an ancestor's
+    // freeze can be on its way.
+    let may_be_held = match cgroup.hierarchy() {
+        _ if cgroup.is_root() => false,
+        Hierarchy::V1 => cgroup.read("freezer.parent_freezing")?.trim() != "0",
+        Hierarchy::V2 => true,
+    };
+    let mut ancestors = Vec::new();
+    if may_be_held {
+        for ancestor in cgroup.ancestors(host)? {
+            if !ours.contains(&ancestor.id()) && ancestor.requested()? {
+                ancestors.push(ancestor);
+            }
+        }
+    }
+    let mut inner = Vec::new();
+    if below == Below::Look {
+        for descendant in cgroup.descendants()? {
+            // One that vanished while it was looked at asks for nothing.
+            if !ours.contains(&descendant.id()) && present(descendant.requested())? == Some(true) {
+                inner.push(descendant);
+            }
+        }
+    }
+    Ok(Around {
+        requested,
+        ancestors,
+        inner,
+    })
+}
+
+/// What is in force in a cgroup. v2 says it; of v1 it is told from the requests and the tasks, as on some kernels
+/// (6.7 to 6.15, cff5f49d433f) reading `freezer.state` lets tasks out of a FROZEN cgroup.
+fn effective(
+    cgroup: &Cgroup,
+    around: &Around,
+    tasks: &BTreeMap<i32, Sighting>,
+    host: &Host,
+) -> Option<Effective> {
+    if !around.is_asked() {
+        return Some(Effective::Thawed);
+    }
+    let met = match cgroup.hierarchy() {
+        Hierarchy::V2 => cgroup.event("frozen").ok()?, // gone or unreadable: can't be told
+        Hierarchy::V1 => tasks
+            .values()
+            .all(|task| counts_as_held_by_v1(place(task, host.kernel()), task, host)),
+    };
+    Some(if met {
+        Effective::Frozen
+    } else {
+        Effective::Freezing
+    })
+}
+
+/// Whether a task under a standing v1 request looks held. An uninterruptible sleep that is not known to be freezable
+/// is taken for its own.
+fn counts_as_held_by_v1(place: Place, task: &Sighting, host: &Host) -> bool {
+    match place {
+        Place::Refrigerator | Place::InPlace | Place::FreezableSleep | Place::Vfork | Place::Dead => true,
+        // Frozen by v2 first: v1 shows by the letter that it has it too.
+        Place::Trap => task.letter == 'D',
+        // Up to 6.0 stopped tasks count as frozen as they are.
+        Place::Stopped | Place::Traced => host.kernel().has_frozen_flag(),
+        Place::Uninterruptible => task.site.is_none(),
+        Place::Running | Place::Asleep | Place::Unseen => false,
+    }
+}

@@ -1,0 +1,412 @@
+//! Thaws any number of containers: all requests are cleared first, then the tasks of all are watched together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use super::report::{Counts, Effective, Outcome, Report, Requested, States, Thawed};
+use super::scope::{Scope, written};
+use super::{Mode, Run, Step, Watcher, look, tids};
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Result};
+use crate::freezer::{self, Write};
+use crate::host::{Hierarchy, Host};
+use crate::patience::{Clock, Patience, Woke};
+use crate::resolver::Container;
+use crate::verifier::{Proof, Sighting, Witness, judge_thaw};
+
+/// The first pause between two looks at the tasks; a woken task is on a CPU within some 50 µs on an idle host.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+/// The longest: the verdict is late by this much at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// When a task that sits in a frozen place with no request standing is kicked again. On an idle host tasks leave within
+/// a millisecond; the kernels that forget one (runc issues 2753 and 3663) do so for good.
+const KICKS_AFTER: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(1000)];
+
+/// How a thaw is done.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ThawOptions {
+    /// Which other requests are cleared besides the container's own.
+    pub reach: Reach,
+    /// Whether anything is written.
+    pub mode: Mode,
+}
+
+/// Which requests a thaw clears besides the container's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Those of cgroups inside, a paused inner container's.
+    pub inner: Clear,
+    /// Those of ancestors, which hold others too.
+    pub ancestors: Clear,
+}
+
+/// Whether a kind of request is cleared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clear {
+    /// Left as it is, and named.
+    #[default]
+    Leave,
+    /// Cleared.
+    Clear,
+}
+
+/// A target on its way, with what only a thaw knows.
+struct Thawing<'c> {
+    run: Run<'c>,
+    wrote: bool,
+    proofs: BTreeMap<i32, Proof>,
+    kicks: usize,
+    /// Tasks below cgroups inside that stay frozen by their own request.
+    held: BTreeSet<i32>,
+}
+
+/// Thaws `containers` (each with the target as typed), waits, and proves it task by task. The reports come in order.
+pub fn thaw(
+    host: &Host,
+    containers: &[(&str, &Container)],
+    options: ThawOptions,
+    patience: Patience<'_>,
+    watcher: Watcher<'_>,
+) -> Vec<Report> {
+    let clock = patience.start();
+    let mut all: Vec<Thawing<'_>> = containers
+        .iter()
+        .map(|(target, container)| Thawing {
+            run: Run::new("thaw", target, container),
+            wrote: false,
+            proofs: BTreeMap::new(),
+            kicks: 0,
+            held: BTreeSet::new(),
+        })
+        .collect();
+    for (index, thawing) in all.iter_mut().enumerate() {
+        if let Err(error) = thawing.request(host, options, &mut |report, step| watcher(index, report, step)) {
+            thawing.broken_off(&error);
+        }
+        if thawing.run.done {
+            watcher(index, &thawing.run.report, &Step::Done);
+        }
+    }
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let mut waiting = false;
+        for (index, thawing) in all
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, thawing)| !thawing.run.done)
+        {
+            if let Err(error) = thawing.gather(host, &clock, &mut |report, step| watcher(index, report, step))
+            {
+                thawing.broken_off(&error);
+            }
+            if thawing.run.done {
+                watcher(index, &thawing.run.report, &Step::Done);
+            }
+            waiting |= !thawing.run.done;
+        }
+        if !waiting {
+            return all.into_iter().map(|thawing| thawing.run.report).collect();
+        }
+        if clock.pause(pause, &[]) == Woke::Cancelled {
+            // Nothing is undone: what was thawed stays thawed. One more look gives the verdict so far.
+            for (index, thawing) in all
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, thawing)| !thawing.run.done)
+            {
+                thawing.verdict(host);
+                watcher(index, &thawing.run.report, &Step::Done);
+            }
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+impl Thawing<'_> {
+    /// Looks at what stands and clears it: v2 first, since a v1-frozen task can't leave v2's trap but a v2-trapped one
+    /// can leave v1, then v1; from the top down.
+    fn request(
+        &mut self,
+        host: &Host,
+        options: ThawOptions,
+        told: &mut dyn FnMut(&Report, &Step),
+    ) -> Result<()> {
+        let container = self.run.container;
+        self.run.before = match look(host, container) {
+            Ok(tasks) => tasks,
+            Err(Error::Gone(_)) => {
+                self.gone();
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let scope = Scope::read(host, container)?;
+        if scope.is_gone() {
+            self.gone();
+            return Ok(());
+        }
+        self.run.report.before = scope.states(container, &self.run.before, host);
+        self.run.report.cgroups = scope.changes(container, &self.run.before, host);
+        let mut frozen: Vec<&Cgroup> = Vec::new();
+        if options.reach.ancestors == Clear::Clear {
+            frozen.extend(scope.ancestors());
+        }
+        let own = container.own.iter().zip(&scope.own);
+        frozen.extend(
+            own.filter(|(_, around)| around.as_ref().is_some_and(|around| around.requested))
+                .map(|(cgroup, _)| cgroup),
+        );
+        if options.reach.inner == Clear::Clear {
+            frozen.extend(scope.inner());
+        }
+        frozen.sort_by_key(|cgroup| cgroup.hierarchy() == Hierarchy::V1); // stable: v2 first
+        let mut seen = BTreeSet::new();
+        frozen.retain(|cgroup| seen.insert(cgroup.id()));
+        self.run.began = Instant::now();
+        for cgroup in frozen {
+            let write = freezer::thaw_write(cgroup);
+            if options.mode == Mode::DryRun {
+                self.run.report.writes.push(write);
+                continue;
+            }
+            told(&self.run.report, &Step::Writing(write));
+            match freezer::thaw(cgroup) {
+                Ok(write) => self.note(write, told),
+                Err(Error::Gone(_)) => {} // it asks for nothing any more
+                Err(error) => return Err(error),
+            }
+        }
+        if options.mode == Mode::DryRun {
+            self.run.report.end(Outcome::Planned, 0);
+            self.run.done = true;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, write: Write, told: &mut dyn FnMut(&Report, &Step)) {
+        self.wrote = true;
+        self.run.report.writes.push(write.clone());
+        told(&self.run.report, &Step::Written(write));
+    }
+
+    /// One round of looking. Ends the run where there is nothing left to wait for.
+    fn gather(&mut self, host: &Host, clock: &Clock<'_>, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        let container = self.run.container;
+        if self.run.settled.is_none() {
+            self.run.settled = Some(Instant::now());
+            let scope = Scope::read(host, container)?;
+            if scope.is_gone() {
+                self.gone();
+                return Ok(());
+            }
+            if !scope.requested() {
+                told(&self.run.report, &Step::Released);
+            }
+            if scope.is_held_from_outside() || scope.requested() {
+                self.look(host, told)?;
+                self.verdict(host);
+                return Ok(());
+            }
+            for inner in scope.inner() {
+                // One that vanishes meanwhile holds nobody.
+                self.held.extend(inner.tids_below().unwrap_or_default());
+            }
+        }
+        self.look(host, told)?;
+        let done = self
+            .proofs
+            .iter()
+            .all(|(tid, proof)| proof.is_settled() || self.held.contains(tid));
+        if done || clock.is_over() {
+            self.verdict(host);
+        } else if KICKS_AFTER
+            .get(self.kicks)
+            .is_some_and(|&after| clock.elapsed() >= after)
+        {
+            self.kick(host, told)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the tasks that are not proven yet, and at those that came.
+    fn look(&mut self, host: &Host, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        let witness = Witness::new(host);
+        let now = match tids(self.run.container) {
+            Ok(now) => now,
+            Err(Error::Gone(_)) => BTreeSet::new(), // all are gone, which each task's own look confirms
+            Err(error) => return Err(error),
+        };
+        let all: BTreeSet<i32> = self.run.before.keys().copied().chain(now).collect();
+        for tid in all {
+            if self.proofs.get(&tid).is_some_and(|proof| proof.is_settled()) {
+                continue;
+            }
+            let proof = match witness.look(tid) {
+                Ok(after) => judge_thaw(self.run.before.get(&tid), after.as_ref(), witness.kernel()),
+                Err(_) => Proof::Unknown, // it is there and can't be read, as under hidepid
+            };
+            let old = self.proofs.insert(tid, proof);
+            if old != Some(proof) && matches!(proof, Proof::Woken | Proof::Ran | Proof::Restored) {
+                told(&self.run.report, &Step::Task { tid, proof });
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the kernel once more to let go of tasks that sit in a frozen place with no request standing.
+    fn kick(&mut self, host: &Host, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        self.kicks += 1;
+        let container = self.run.container;
+        let scope = Scope::read(host, container)?;
+        if scope.requested()
+            || scope.is_held_from_outside()
+            || !self
+                .stragglers(host)
+                .iter()
+                .any(|task| is_left_behind(task, host))
+        {
+            return Ok(());
+        }
+        for cgroup in &container.own {
+            if cgroup.hierarchy() == Hierarchy::V2 {
+                // Writing 0 over 0 does nothing there: a new freeze has to be begun and ended.
+                told(&self.run.report, &Step::Writing(freezer::freeze_write(cgroup)));
+                let write = freezer::freeze(cgroup)?;
+                self.note(write, told);
+            }
+            told(&self.run.report, &Step::Writing(freezer::thaw_write(cgroup)));
+            let write = freezer::thaw(cgroup)?;
+            self.note(write, told);
+        }
+        self.run.report.hints.push(format!(
+            "a task was left behind with no request standing: the request was cleared again ({} so far)",
+            self.kicks
+        ));
+        Ok(())
+    }
+
+    /// The tasks that are not proven to be thawed, as they are now.
+    fn stragglers(&self, host: &Host) -> Vec<Sighting> {
+        let unsettled = self
+            .proofs
+            .iter()
+            .filter(|(_, proof)| !proof.is_settled())
+            .map(|(&tid, _)| tid);
+        Witness::new(host).look_at_all(unsettled).into_values().collect()
+    }
+
+    /// Says what is so now.
+    fn verdict(&mut self, host: &Host) {
+        let container = self.run.container;
+        let scope = match Scope::read(host, container) {
+            Ok(scope) if scope.is_gone() => return self.gone(),
+            Ok(scope) => scope,
+            Err(error) => return self.broken_off(&error),
+        };
+        let witness = Witness::new(host);
+        let stragglers = self.stragglers(host);
+        let tasks: BTreeMap<i32, Sighting> = stragglers.iter().map(|task| (task.tid, task.clone())).collect();
+        let after = scope.states(container, &tasks, host);
+        let report = &mut self.run.report;
+        for (change, status) in report
+            .cgroups
+            .iter_mut()
+            .zip(scope.statuses(container, &tasks, host))
+        {
+            change.after = States {
+                requested: status.requested,
+                effective: status.effective,
+            };
+            change.frozen_by = status.frozen_by;
+        }
+        report.after = after;
+        let mut counts = Thawed::default();
+        self.proofs.values().for_each(|&proof| counts.add(proof));
+        report.tasks = Some(Counts::Thaw(counts));
+        let unprovable = self
+            .proofs
+            .iter()
+            .filter(|(_, proof)| **proof == Proof::Unprovable)
+            .map(|(tid, _)| tid);
+        for task in unprovable.filter_map(|tid| self.run.before.get(tid)) {
+            *report
+                .unprovable_classes
+                .entry(witness.class(task).to_owned())
+                .or_default() += 1;
+        }
+        report.holdouts = stragglers.iter().map(|task| witness.describe(task)).collect();
+        let holders = scope.holders(container);
+        let proven = self.proofs.values().all(|proof| proof.is_settled());
+        if scope.requested() {
+            report.end(Outcome::Held, 8);
+            report.error = Some("still frozen: somebody asked for a freeze again".to_owned());
+        } else if !holders.is_empty() {
+            report.end(Outcome::Held, 8);
+            report.error = Some(format!("still frozen by {}", holders.join(", ")));
+            for ancestor in scope.ancestors().take(1) {
+                report.hints.push(format!(
+                    "iceaxe thaw {}, or --ancestors, thaws it and all else below it",
+                    written(ancestor)
+                ));
+            }
+            if scope.inner().next().is_some() {
+                report
+                    .hints
+                    .push("--recursive also clears the requests of cgroups inside".to_owned());
+            }
+        } else if proven {
+            report.end(
+                if self.wrote {
+                    Outcome::Confirmed
+                } else {
+                    Outcome::Unchanged
+                },
+                0,
+            );
+        } else {
+            report.end(Outcome::Released, 9);
+            let left = self.proofs.values().filter(|proof| !proof.is_settled()).count();
+            report.error = Some(format!(
+                "thawed, but {left} of {} tasks not proven to run again",
+                counts.total
+            ));
+        }
+        self.run.stamp();
+    }
+
+    fn gone(&mut self) {
+        let report = &mut self.run.report;
+        report.end(Outcome::Gone, 0);
+        let mut counts = Thawed::default();
+        self.run.before.keys().for_each(|_| counts.add(Proof::Exited));
+        report.tasks = Some(Counts::Thaw(counts));
+        report
+            .hints
+            .push("the container is gone: its cgroup was removed".to_owned());
+        self.run.stamp();
+    }
+
+    /// An error on the way: what was written is in the report, and whether it still may be frozen is asked once more.
+    fn broken_off(&mut self, error: &Error) {
+        self.run.fail(error);
+        if self.wrote {
+            self.run
+                .report
+                .hints
+                .push("some of its requests were cleared before the error".to_owned());
+        }
+        if self.run.report.before.requested == Some(Requested::Frozen)
+            || self.run.report.before.effective == Some(Effective::Frozen)
+        {
+            self.run
+                .report
+                .hints
+                .push("it was frozen before and may still be".to_owned());
+        }
+    }
+}
+
+/// Whether a task sits in a freezer's hold; asked only while nothing asks for a freeze.
+fn is_left_behind(task: &Sighting, host: &Host) -> bool {
+    Witness::new(host).place(task).is_frozen()
+}

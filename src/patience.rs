@@ -1,0 +1,124 @@
+//! How long to wait, and the one place that waits. Time is monotonic and does not count a suspended host's sleep
+//! (`Instant` is CLOCK_MONOTONIC on Linux).
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+
+/// The limit of a wait, and what can break it off.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience<'f> {
+    limit: Duration,
+    cancel: Option<BorrowedFd<'f>>,
+}
+
+impl Patience<'static> {
+    /// Waits at most for `limit`; zero is one look.
+    #[must_use]
+    pub fn of(limit: Duration) -> Self {
+        Self { limit, cancel: None }
+    }
+}
+
+impl<'f> Patience<'f> {
+    /// The same, but given up as soon as `cancel` becomes readable or is hung up.
+    #[must_use]
+    pub fn unless(self, cancel: BorrowedFd<'f>) -> Self {
+        Self {
+            cancel: Some(cancel),
+            ..self
+        }
+    }
+
+    /// The limit alone.
+    #[must_use]
+    pub fn limit(self) -> Duration {
+        self.limit
+    }
+
+    /// Starts the clock.
+    #[must_use]
+    pub fn start(self) -> Clock<'f> {
+        Clock {
+            patience: self,
+            started: Instant::now(),
+        }
+    }
+}
+
+/// A wait that has begun.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock<'f> {
+    patience: Patience<'f>,
+    started: Instant,
+}
+
+impl Clock<'_> {
+    /// The time since it began.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Whether the limit is reached.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.elapsed() >= self.patience.limit
+    }
+
+    /// The limit.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        self.patience.limit
+    }
+
+    /// Whether somebody asked to give up.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.wait(Duration::ZERO, &[]) == Woke::Cancelled
+    }
+
+    /// Waits for `pause`, not past the limit, unless one of `watched` reports a change (POLLPRI) or the wait is cancelled.
+    pub fn pause(&self, pause: Duration, watched: &[BorrowedFd<'_>]) -> Woke {
+        self.wait(
+            pause.min(self.patience.limit.saturating_sub(self.elapsed())),
+            watched,
+        )
+    }
+
+    fn wait(&self, pause: Duration, watched: &[BorrowedFd<'_>]) -> Woke {
+        let mut fds: Vec<PollFd<'_>> = watched
+            .iter()
+            .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLPRI))
+            .collect();
+        fds.extend(
+            self.patience
+                .cancel
+                .iter()
+                .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)),
+        );
+        // A failed poll (EINTR, ENOMEM) only ends this pause early: every caller looks again and keeps its own limit.
+        let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(pause)), None);
+        let stirred = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+        if self.patience.cancel.is_some() && fds.last().is_some_and(stirred) {
+            Woke::Cancelled
+        } else if fds.iter().any(stirred) {
+            Woke::Event
+        } else {
+            Woke::Time
+        }
+    }
+}
+
+/// Why a pause ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Woke {
+    /// The time is up.
+    Time,
+    /// Something changed.
+    Event,
+    /// Somebody asked to give up.
+    Cancelled,
+}

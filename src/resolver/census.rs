@@ -1,0 +1,170 @@
+//! Which containers there are, by their IDs alone: the names of directories in the runtimes' roots and in the cgroup
+//! trees. One listing per directory, no record is opened. What could not be listed is said, since a prefix is only
+//! unique where everything was.
+
+use std::collections::BTreeMap;
+
+use super::naming::{self, Named};
+use super::runc::{self, Record, Root};
+use super::{docker, shim};
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Result};
+use crate::host::{Hierarchy, Host};
+use crate::verifier::Witness;
+
+/// The containers of a host.
+#[derive(Debug)]
+pub(super) struct Census {
+    roots: Vec<Root>,
+    entries: BTreeMap<String, Entry>,
+    /// What could not be listed, and why.
+    pub(super) incomplete: Vec<String>,
+}
+
+/// Where one ID was seen.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    /// In these roots.
+    roots: Vec<usize>,
+    /// As these cgroups.
+    pub(super) cgroups: Vec<(Hierarchy, Named)>,
+}
+
+/// How far the cgroup trees are walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Not into containers: their inside is theirs.
+    Outer,
+    /// Everywhere, for containers in containers.
+    All,
+}
+
+impl Census {
+    /// Lists everything.
+    pub(super) fn take(host: &Host, depth: Depth) -> Self {
+        let mut census = Self {
+            roots: Vec::new(),
+            entries: BTreeMap::new(),
+            incomplete: Vec::new(),
+        };
+        match all_roots(host) {
+            Ok(roots) => census.roots = roots,
+            Err(error) => census.incomplete.push(error.to_string()),
+        }
+        for (index, root) in census.roots.iter().enumerate() {
+            match root.dir.names() {
+                Ok(names) => {
+                    for name in names.iter().filter_map(|name| name.to_str()) {
+                        census
+                            .entries
+                            .entry(name.to_owned())
+                            .or_default()
+                            .roots
+                            .push(index);
+                    }
+                }
+                Err(error) => census.incomplete.push(error.to_string()),
+            }
+        }
+        for mount in host.mounts() {
+            let walked =
+                Cgroup::open(host, mount.hierarchy, "/".as_ref()).and_then(|root| census.walk(&root, depth));
+            if let Err(error) = walked {
+                census.incomplete.push(error.to_string());
+            }
+        }
+        census
+    }
+
+    fn walk(&mut self, cgroup: &Cgroup, depth: Depth) -> Result<()> {
+        let children = match cgroup.children() {
+            Err(Error::Gone(_)) => return Ok(()), // ended meanwhile
+            other => other?,
+        };
+        for child in children {
+            let named = naming::last(child.path());
+            let inside = named.is_some();
+            if let Some(named) = named {
+                let entry = self.entries.entry(named.id.clone()).or_default();
+                entry.cgroups.push((child.hierarchy(), named));
+            }
+            if !inside || depth == Depth::All {
+                self.walk(&child, depth)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every ID, and its runtime where its place says it.
+    pub(super) fn ids(&self) -> impl Iterator<Item = (&str, Option<&'static str>)> {
+        self.entries.iter().map(|(id, entry)| {
+            let by_root = entry.roots.first().map(|&index| self.roots[index].runtime);
+            (
+                id.as_str(),
+                by_root.or_else(|| entry.cgroups.iter().find_map(|(_, named)| named.runtime)),
+            )
+        })
+    }
+
+    /// Where one ID was seen.
+    pub(super) fn entry(&self, id: &str) -> Option<&Entry> {
+        self.entries.get(id)
+    }
+
+    /// The records of one ID.
+    pub(super) fn records(&self, id: &str) -> Vec<Result<Record>> {
+        let roots = self
+            .entries
+            .get(id)
+            .map(|entry| entry.roots.as_slice())
+            .unwrap_or_default();
+        roots
+            .iter()
+            .filter_map(|&index| self.roots[index].record(id).transpose())
+            .collect()
+    }
+
+    /// A readable record of one ID.
+    pub(super) fn record(&self, id: &str) -> Option<Record> {
+        self.records(id).into_iter().find_map(Result::ok) // an unreadable one is reported where it is resolved
+    }
+
+    /// The first process of a container that is known by its cgroup.
+    pub(super) fn a_process(&self, host: &Host, id: &str) -> Option<i32> {
+        self.entries
+            .get(id)?
+            .cgroups
+            .iter()
+            .find_map(|(hierarchy, named)| {
+                first_process(host, &Cgroup::open(host, *hierarchy, &named.path).ok()?) // gone: no process
+            })
+    }
+}
+
+/// The usual roots and the configured one.
+pub(super) fn all_roots(host: &Host) -> Result<Vec<Root>> {
+    let mut roots = runc::usual_roots(host)?;
+    if let Some(exec_root) = docker::configured_exec_root(host)?
+        && exec_root != host.path("/run/docker")
+        && exec_root != host.path("/var/run/docker")
+    {
+        roots.extend(runc::docker_roots(&exec_root)?);
+    }
+    Ok(roots)
+}
+
+/// The process that the others in a cgroup come from: the oldest of those whose parent is not in it.
+pub(super) fn first_process(host: &Host, cgroup: &Cgroup) -> Option<i32> {
+    let witness = Witness::new(host);
+    let tids = cgroup.tids_below().ok()?; // gone: no process
+    let stats = tids.iter().filter_map(|tid| witness.stat(&tid.to_string()));
+    stats
+        .filter(|stat| !tids.contains(&stat.ppid))
+        .min_by_key(|stat| (stat.starttime, stat.pid))
+        .map(|stat| stat.pid)
+}
+
+/// The record that a shim's bundle leads to, for a container whose engine keeps its records elsewhere.
+pub(super) fn record_by_shim(host: &Host, pid: i32, id: &str) -> Option<Record> {
+    shim::runc_root(host, pid)?.record(id).ok()? // unreadable: as if there were none
+}

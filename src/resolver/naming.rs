@@ -1,0 +1,293 @@
+//! How each runtime names a container's cgroup: one row per pattern. Names alone, no I/O: that a directory is called
+//! so proves nothing about who lives in it.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::target::{is_full_id, is_id};
+
+/// What the part of a name between a row's prefix and suffix is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// 64 hex digits.
+    Full,
+    /// A runtime's own ID.
+    Id,
+    /// A name.
+    Name,
+}
+
+/// One pattern.
+struct Row {
+    runtime: &'static str,
+    prefix: &'static str,
+    kind: Kind,
+    suffix: &'static str,
+    /// The level below in which the runtime keeps the tasks, and which it freezes.
+    below: Option<&'static str>,
+}
+
+const fn row(runtime: &'static str, prefix: &'static str, kind: Kind, suffix: &'static str) -> Row {
+    Row {
+        runtime,
+        prefix,
+        kind,
+        suffix,
+        below: None,
+    }
+}
+
+const ROWS: [Row; 13] = [
+    row("docker", "docker-", Kind::Full, ".scope"),
+    Row {
+        below: Some("container"),
+        ..row("podman", "libpod-", Kind::Full, ".scope")
+    },
+    row("podman", "libpod-payload-", Kind::Full, ""),
+    row("podman", "libpod-", Kind::Full, ""),
+    row("containerd", "cri-containerd-", Kind::Full, ".scope"),
+    row("containerd", "nerdctl-", Kind::Full, ".scope"),
+    Row {
+        below: Some("container"),
+        ..row("cri-o", "crio-", Kind::Full, ".scope")
+    },
+    row("cri-o", "crio-", Kind::Full, ""),
+    row("lxc", "lxc.payload.", Kind::Name, ""),
+    Row {
+        below: Some("payload"),
+        ..row("machine", "machine-", Kind::Name, ".scope")
+    },
+    row("runc", "runc-", Kind::Id, ".scope"),
+    Row {
+        below: Some("container"),
+        ..row("crun", "crun-", Kind::Id, ".scope")
+    },
+    row("youki", "youki-", Kind::Id, ".scope"),
+];
+
+/// A container as its cgroup's path names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its runtime, where the name says it.
+    pub runtime: Option<&'static str>,
+    /// Its ID, or its name where the runtime names cgroups by it.
+    pub id: String,
+    /// Whether `id` is a name.
+    pub is_name: bool,
+    /// The path of the cgroup that is named so.
+    pub path: PathBuf,
+    /// The level below that its runtime freezes.
+    pub below: Option<&'static str>,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = if is_full_id(self.id.as_bytes()) {
+            &self.id[..12]
+        } else {
+            &self.id
+        };
+        match self.runtime {
+            Some(runtime) => write!(f, "{runtime} {short}"),
+            None => f.write_str(short),
+        }
+    }
+}
+
+/// The containers that a path names, outermost first.
+pub(crate) fn chain(path: &Path) -> Vec<Named> {
+    let mut named = Vec::new();
+    let mut at = PathBuf::from("/");
+    let mut parent: Option<&OsStr> = None;
+    for component in path.iter().skip(1) {
+        at.push(component);
+        if let Some((runtime, id, is_name, below)) = read(parent, component) {
+            named.push(Named {
+                runtime,
+                id,
+                is_name,
+                path: at.clone(),
+                below,
+            });
+        }
+        parent = Some(component);
+    }
+    named
+}
+
+/// The container that a path's last component names.
+pub(crate) fn last(path: &Path) -> Option<Named> {
+    chain(path).pop().filter(|named| named.path == path)
+}
+
+/// The container nearest to the leaf.
+pub(crate) fn innermost(path: &Path) -> Option<Named> {
+    chain(path).pop()
+}
+
+type Parts = (Option<&'static str>, String, bool, Option<&'static str>);
+
+fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<Parts> {
+    let name = component.to_str()?;
+    if is_full_id(name.as_bytes()) {
+        return Some((bare(parent), name.to_owned(), false, None));
+    }
+    ROWS.iter().find_map(|row| {
+        let middle = name.strip_prefix(row.prefix)?.strip_suffix(row.suffix)?;
+        let fits = match row.kind {
+            Kind::Full => is_full_id(middle.as_bytes()),
+            Kind::Id => is_id(middle.as_bytes()),
+            Kind::Name => !middle.is_empty(),
+        };
+        let id = if row.kind == Kind::Name && row.suffix == ".scope" {
+            unescape(middle)
+        } else {
+            middle.to_owned()
+        };
+        fits.then_some((Some(row.runtime), id, row.kind == Kind::Name, row.below))
+    })
+}
+
+/// Whose a cgroup is that is called by the bare ID, told by its parent.
+fn bare(parent: Option<&OsStr>) -> Option<&'static str> {
+    match parent?.as_bytes() {
+        b"docker" => Some("docker"),
+        b"default" | b"k8s.io" => Some("containerd"),
+        pod if pod.starts_with(b"pod") => Some("containerd"),
+        _ => None,
+    }
+}
+
+/// Undoes systemd's `\x2d` in a unit's name; for reading only, a directory keeps it.
+fn unescape(name: &str) -> String {
+    let mut out = Vec::new();
+    let mut rest = name.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = rest
+            .strip_prefix(b"\\x")
+            .and_then(|hex| hex.get(..2))
+            .and_then(|hex| std::str::from_utf8(hex).ok());
+        match code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(code) => {
+                out.push(code);
+                rest = &rest[4..];
+            }
+            None => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The paths at which a container with this whole ID usually is, for a look without listing anything.
+pub(super) fn usual_paths(id: &str) -> Vec<PathBuf> {
+    [
+        format!("/docker/{id}"),
+        format!("/system.slice/docker-{id}.scope"),
+        format!("/machine.slice/libpod-{id}.scope"),
+        format!("/libpod_parent/libpod-{id}"),
+        format!("/default/{id}"),
+        format!("/k8s.io/{id}"),
+        format!("/moby/{id}"),
+        format!("/system.slice/nerdctl-{id}.scope"),
+        format!("/system.slice/cri-containerd-{id}.scope"),
+    ]
+    .map(PathBuf::from)
+    .to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const ID: &str = "8d9621220cb4d6f5d5706cf3bd23e19c4612719c2b2ca9c2beb608738789e11a";
+    const OTHER: &str = "2fe818c966e839ca6e65b68dc365e6cd60a765fed4512be9bc12368602040a72";
+
+    #[track_caller]
+    fn check(path: &str, expected: &[(Option<&str>, &str)]) {
+        let path = path.replace("ID2", OTHER).replace("ID", ID);
+        let found = chain(Path::new(&path));
+        let found: Vec<_> = found
+            .iter()
+            .map(|named| (named.runtime, named.id.as_str()))
+            .collect();
+        assert_eq!(found, expected, "{path}");
+    }
+
+    #[test]
+    fn each_runtimes_pattern_is_read() {
+        check("/docker/ID", &[(Some("docker"), ID)]);
+        check("/system.slice/docker-ID.scope", &[(Some("docker"), ID)]);
+        check("/a.slice/a-b.slice/docker-ID.scope", &[(Some("docker"), ID)]);
+        check("/abs/ID", &[(None, ID)]);
+        check("/default/ID", &[(Some("containerd"), ID)]);
+        check(
+            "/machine.slice/libpod-ID.scope/container",
+            &[(Some("podman"), ID)],
+        );
+        check("/libpod_parent/libpod-ID", &[(Some("podman"), ID)]);
+        check("/x.service/libpod-payload-ID", &[(Some("podman"), ID)]);
+        check(
+            "/kubepods/burstable/pod3d6f1c2e-8a4b-4f6e-9c1d-0123456789ab/ID",
+            &[(Some("containerd"), ID)],
+        );
+        check(
+            "/kubepods.slice/kubepods-podx.slice/cri-containerd-ID.scope",
+            &[(Some("containerd"), ID)],
+        );
+        check(
+            "/kubepods.slice/kubepods-podx.slice/crio-ID.scope/container",
+            &[(Some("cri-o"), ID)],
+        );
+        check("/lxc.payload.web", &[(Some("lxc"), "web")]);
+        check(
+            "/machine.slice/machine-labr\\x2dm1.scope/payload",
+            &[(Some("machine"), "labr-m1")],
+        );
+        check("/system.slice/runc-web.scope", &[(Some("runc"), "web")]);
+        check("/system.slice/crun-web.scope/container", &[(Some("crun"), "web")]);
+    }
+
+    #[test]
+    fn nested_containers_come_outermost_first() {
+        check(
+            "/docker/ID/docker/ID2",
+            &[(Some("docker"), ID), (Some("docker"), OTHER)],
+        );
+        check("/docker/ID/ID2", &[(Some("docker"), ID), (None, OTHER)]);
+    }
+
+    #[test]
+    fn what_only_looks_like_a_container_is_none() {
+        for path in [
+            "/",
+            "/docker",
+            "/system.slice",
+            "/libpod_parent/conmon",
+            "/machine.slice/libpod-conmon-ID.scope",
+            "/crio-conmon-ID.scope",
+            "/lxc.monitor.web",
+            "/docker-8d96.scope",
+            "/a/b",
+        ] {
+            check(path, &[]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_panics(path in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = chain(Path::new(OsStr::from_bytes(&path))); // only that it returns
+        }
+
+        #[test]
+        fn no_escape_panics(name in "(\\\\x?[0-9a-zé]{0,3}|.){0,9}") {
+            let _ = unescape(&name); // only that it returns
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Reads state files of runtimes and engines. Among them are FIFOs, sockets, links and files of any size, written by
+//! whoever: each is opened without waiting and without following, and must be a regular file of a sane size.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::host::open_dir;
+
+/// The largest file that is read: runc's are 40 KB, and a podman store of 10,000 containers is 5 MB.
+const LARGEST: u64 = 16 << 20;
+
+/// An open directory with state files.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// Opens one by its path, which its administrator may have made a link; `None` where there is none.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
+        match open_dir(path) {
+            Ok(fd) => Ok(Some(Self {
+                fd,
+                path: path.to_owned(),
+            })),
+            Err(Error::Io { cause, .. }) if is_absent(&cause) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a directory in it, following nothing; `None` where there is none.
+    pub(crate) fn below(&self, name: &OsStr) -> Result<Option<Self>> {
+        let path = self.path.join(name);
+        let flags =
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        match openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(Self { fd, path })),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
+            Err(errno) => Err(Error::io("open", &path, errno.into())),
+        }
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The names in it.
+    pub(crate) fn names(&self) -> Result<Vec<OsString>> {
+        let failed = |errno: Errno| Error::io("list", &self.path, errno.into());
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = Dir::openat(&self.fd, ".", flags, Mode::empty()).map_err(failed)?;
+        let mut names = Vec::new();
+        for entry in dir.iter() {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsStr::from_bytes(name).to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Reads a file in it as JSON; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// It is no regular file, too large, or not the JSON that was expected.
+    pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let path = self.path.join(name);
+        let Some(text) = self.read(name)? else {
+            return Ok(None);
+        };
+        match serde_json::from_slice(&text) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(Error::Io {
+                act: "understand".to_owned(),
+                path,
+                cause: error.into(),
+            }),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.path.join(name);
+        let flags =
+            OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let odd = |what: &str| Error::Io {
+            act: "read".to_owned(),
+            path: path.clone(),
+            cause: std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_owned()),
+        };
+        let fd = match openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::ELOOP) => return Err(odd("it is a symbolic link")),
+            Err(errno) => return Err(Error::io("read", &path, errno.into())),
+        };
+        let stat = fstat(&fd).map_err(|errno| Error::io("stat", &path, errno.into()))?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+            return Err(odd("it is no regular file"));
+        }
+        if u64::try_from(stat.st_size).unwrap_or(u64::MAX) > LARGEST {
+            return Err(odd("it is larger than 16 MiB"));
+        }
+        let mut text = Vec::new();
+        // It may grow while it is read.
+        let read = std::fs::File::from(fd).take(LARGEST + 1).read_to_end(&mut text);
+        read.map_err(|cause| Error::io("read", &path, cause))?;
+        if text.len() as u64 > LARGEST {
+            return Err(odd("it is larger than 16 MiB"));
+        }
+        Ok(Some(text))
+    }
+}
+
+fn is_absent(cause: &std::io::Error) -> bool {
+    matches!(cause.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn dir_with(fill: impl FnOnce(&Path)) -> (tempfile::TempDir, StateDir) {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path());
+        let state = StateDir::open(dir.path()).unwrap().unwrap();
+        (dir, state)
+    }
+
+    fn read(state: &StateDir, name: &str) -> Result<Option<serde_json::Value>> {
+        state.json(name)
+    }
+
+    #[test]
+    fn only_regular_files_are_read_and_nothing_is_waited_for() {
+        let (_dir, state) = dir_with(|dir| {
+            nix::unistd::mkfifo(&dir.join("fifo"), Mode::S_IRWXU).unwrap();
+            std::fs::write(dir.join("file"), "{\"a\":1}").unwrap();
+            symlink(dir.join("file"), dir.join("link")).unwrap();
+            std::fs::create_dir(dir.join("dir")).unwrap();
+        });
+        assert_eq!(read(&state, "file").unwrap().unwrap()["a"], 1);
+        assert!(read(&state, "absent").unwrap().is_none());
+        for name in ["fifo", "link", "dir"] {
+            let text = read(&state, name).unwrap_err().to_string();
+            assert!(text.contains(name), "{text}");
+        }
+    }
+
+    #[test]
+    fn torn_deep_and_huge_json_is_an_error_with_its_path() {
+        let (_dir, state) = dir_with(|dir| {
+            std::fs::write(dir.join("torn"), "{\"id\":\"8d96").unwrap();
+            std::fs::write(dir.join("empty"), "").unwrap();
+            std::fs::write(dir.join("deep"), "[".repeat(100_000)).unwrap();
+            std::fs::File::create(dir.join("huge"))
+                .unwrap()
+                .set_len(20 << 20)
+                .unwrap();
+        });
+        for name in ["torn", "empty", "deep", "huge"] {
+            let text = read(&state, name).unwrap_err().to_string();
+            assert!(text.contains(name), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_followed_at_the_top_and_nowhere_below() {
+        let (dir, _) = dir_with(|dir| {
+            std::fs::create_dir_all(dir.join("real/web")).unwrap();
+            symlink(dir.join("real"), dir.join("top")).unwrap();
+            symlink(dir.join("real/web"), dir.join("real/link")).unwrap();
+        });
+        let top = StateDir::open(&dir.path().join("top")).unwrap().unwrap();
+        assert!(top.below(OsStr::new("web")).unwrap().is_some());
+        assert!(top.below(OsStr::new("link")).unwrap().is_none());
+    }
+}

@@ -1,0 +1,286 @@
+//! What an operator types, read without any I/O: which readings it has, and whether it is written in a form that
+//! means anything.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::host::Hierarchy;
+
+/// The longest target: a path of `PATH_MAX` without its NUL.
+const LONGEST: usize = 4095;
+/// The longest name in a path, `NAME_MAX`.
+const LONGEST_COMPONENT: usize = 255;
+/// The digits of a container's whole ID.
+const FULL_ID: usize = 64;
+/// From this many hex digits on a name is taken for a short ID as readily as for a name: docker prints 12.
+pub(super) const SHORT_ID: usize = 12;
+
+/// A target, not looked up yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// `web`: an ID, a name or a prefix of an ID, in this order.
+    Bare(String),
+    /// `id:`, or 64 hex digits: an ID or a prefix of one, and no name.
+    Id(String),
+    /// `name:`.
+    Name(String),
+    /// `namespace/pod` or `namespace/pod/container`.
+    Pod(String),
+    /// `pid:`.
+    Pid(i32),
+    /// `cgroup:/path`, in whichever hierarchy has it.
+    Cgroup(PathBuf),
+    /// `v1:/path` or `v2:/path`.
+    In(Hierarchy, PathBuf),
+    /// An absolute path: a directory below a cgroup mount, or a name as docker prints it, with a slash in front.
+    Path(PathBuf),
+}
+
+impl Target {
+    /// Reads what was typed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for what can't be the name of anything; [`Error::NotFound`] for a name that no runtime can
+    /// give.
+    pub fn parse(typed: &OsStr) -> Result<Self> {
+        let bytes = typed.as_bytes();
+        let usage = |what: &str| {
+            Err(Error::Usage(format!(
+                "{what}: \"{}\"",
+                typed.to_string_lossy().escape_debug()
+            )))
+        };
+        if bytes.is_empty() {
+            return usage("an empty target");
+        }
+        if bytes.len() > LONGEST {
+            return Err(Error::Usage(format!(
+                "a target of {} bytes; {LONGEST} is the most",
+                bytes.len()
+            )));
+        }
+        if bytes.iter().any(|byte| matches!(byte, 0 | b'\n')) {
+            return usage("a target with a NUL or a line break");
+        }
+        let (word, rest) = match bytes.iter().position(|&byte| byte == b':') {
+            Some(at) => (&bytes[..at], &bytes[at + 1..]),
+            None => (&b""[..], bytes),
+        };
+        match word {
+            b"id" => {
+                if !is_id(rest) {
+                    return usage("not a container ID");
+                }
+                Ok(Self::Id(text(rest)?))
+            }
+            b"name" => match rest.strip_prefix(b"/").unwrap_or(rest) {
+                b"" | b"." | b".." => usage("not a name"),
+                name if name.contains(&b'/') => usage("a name has no slash"),
+                name if name.len() > LONGEST_COMPONENT => usage("a name over 255 bytes"),
+                name => Ok(Self::Name(text(name)?)),
+            },
+            b"pod" => {
+                check_components(rest, typed)?;
+                let parts = rest.split(|&byte| byte == b'/').count();
+                if rest.first() == Some(&b'/') || !(2..=3).contains(&parts) {
+                    return usage("a pod is written namespace/pod or namespace/pod/container");
+                }
+                Ok(Self::Pod(text(rest)?))
+            }
+            b"pid" => match std::str::from_utf8(rest)
+                .ok()
+                .filter(|text| is_number(text))
+                .map(str::parse)
+            {
+                Some(Ok(pid)) if pid > 0 => Ok(Self::Pid(pid)),
+                _ => usage("not a process number"),
+            },
+            b"cgroup" | b"v1" | b"v2" => {
+                let path = PathBuf::from(OsStr::from_bytes(rest));
+                if !path.is_absolute() {
+                    return usage("a cgroup's path begins with a slash");
+                }
+                check_components(&rest[1..], typed)?;
+                Ok(match word {
+                    b"v1" => Self::In(Hierarchy::V1, path),
+                    b"v2" => Self::In(Hierarchy::V2, path),
+                    _ => Self::Cgroup(path),
+                })
+            }
+            _ if bytes[0] == b'/' => {
+                check_components(&bytes[1..], typed)?;
+                Ok(Self::Path(PathBuf::from(typed)))
+            }
+            _ => {
+                check_components(bytes, typed)?;
+                match bytes.iter().filter(|&&byte| byte == b'/').count() {
+                    0 if is_full_id(bytes) => Ok(Self::Id(text(bytes)?)),
+                    0 => Ok(Self::Bare(text(bytes)?)),
+                    1 | 2 if bytes.last() != Some(&b'/') => Ok(Self::Pod(text(bytes)?)),
+                    _ => usage("a relative path means no container"),
+                }
+            }
+        }
+    }
+}
+
+/// Whether it is 64 hex digits, as the engines write them: lower case.
+pub(super) fn is_full_id(bytes: &[u8]) -> bool {
+    bytes.len() == FULL_ID && is_hex(bytes)
+}
+
+/// Whether it can be the beginning of such an ID.
+pub(super) fn is_hex(bytes: &[u8]) -> bool {
+    !bytes.is_empty()
+        && bytes.len() <= FULL_ID
+        && bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether it can be a container's ID: runc allows word characters, `+`, `-` and `.`.
+pub(super) fn is_id(bytes: &[u8]) -> bool {
+    !matches!(bytes, b"" | b"." | b"..")
+        && bytes.len() <= LONGEST_COMPONENT
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'+' | b'-' | b'.'))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn text(bytes: &[u8]) -> Result<String> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(Error::NotFound(format!(
+            ": \"{}\" is not UTF-8, and every name is",
+            String::from_utf8_lossy(bytes).escape_debug()
+        ))),
+    }
+}
+
+/// Refuses `..`, `.` and empty components, and those that no directory can be called. One slash at the end, as a
+/// shell's completion leaves it, is none.
+fn check_components(path: &[u8], typed: &OsStr) -> Result<()> {
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    if path.is_empty() {
+        return Ok(());
+    }
+    for component in path.split(|&byte| byte == b'/') {
+        let what = match component {
+            b"" => "a path with an empty component",
+            b"." | b".." => "a path with a \".\" or \"..\"",
+            long if long.len() > LONGEST_COMPONENT => "a path component over 255 bytes",
+            _ => continue,
+        };
+        return Err(Error::Usage(format!(
+            "{what}: \"{}\"",
+            typed.to_string_lossy().escape_debug()
+        )));
+    }
+    Ok(())
+}
+
+/// `path` without a slash at its end.
+pub(super) fn trimmed(path: &Path) -> &Path {
+    let bytes = path.as_os_str().as_bytes();
+    match bytes.strip_suffix(b"/") {
+        Some(rest) if !rest.is_empty() => Path::new(OsStr::from_bytes(rest)),
+        _ => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check(typed: &str, expected: Target) {
+        assert_eq!(Target::parse(OsStr::new(typed)).unwrap(), expected, "{typed}");
+    }
+
+    #[track_caller]
+    fn usage(typed: &[u8]) {
+        let result = Target::parse(OsStr::from_bytes(typed));
+        assert!(matches!(result, Err(Error::Usage(_))), "{result:?}");
+    }
+
+    #[test]
+    fn each_form_of_the_contract_is_read() {
+        let full = "8d9621220cb4d6f5d5706cf3bd23e19c4612719c2b2ca9c2beb608738789e11a";
+        check("web", Target::Bare("web".to_owned()));
+        check("12", Target::Bare("12".to_owned())); // digits alone are never a PID
+        check(full, Target::Id(full.to_owned()));
+        check(&full.to_uppercase(), Target::Bare(full.to_uppercase()));
+        check("id:web", Target::Id("web".to_owned()));
+        check("name:web", Target::Name("web".to_owned()));
+        check("name:/web", Target::Name("web".to_owned()));
+        check("/web", Target::Path(PathBuf::from("/web")));
+        check("prod/web", Target::Pod("prod/web".to_owned()));
+        check("pod:prod/web/app", Target::Pod("prod/web/app".to_owned()));
+        check("pid:4711", Target::Pid(4711));
+        check("cgroup:/docker/x", Target::Cgroup(PathBuf::from("/docker/x")));
+        check("v1:/a b:c", Target::In(Hierarchy::V1, PathBuf::from("/a b:c")));
+        check("v2:/", Target::In(Hierarchy::V2, PathBuf::from("/")));
+        check("a:b", Target::Bare("a:b".to_owned()));
+    }
+
+    #[test]
+    fn what_can_mean_nothing_is_a_usage_error() {
+        for typed in [
+            &b""[..],
+            b"a\nb",
+            b"a\0b",
+            b"v1:x",
+            b"v1:",
+            b"v1:/a/../b",
+            b"v1:/a//b",
+            b"/a/./b",
+            b"..",
+            b".",
+            b"a/../b",
+            b"pid:0",
+            b"pid:-1",
+            b"pid:+1",
+            b"pid:",
+            b"pid:99999999999",
+            b"id:",
+            b"id:a/b",
+            b"id:..",
+            b"name:",
+            b"name:a/b",
+            b"pod:a",
+            b"pod:/a/b",
+            b"a/b/c/d",
+            b"a/",
+        ] {
+            usage(typed);
+        }
+        usage(&[b"v1:/", &[b'x'; 256][..]].concat());
+        usage(&vec![b'x'; 4096]);
+    }
+
+    #[test]
+    fn a_cgroup_may_have_any_name_but_a_name_is_utf_8() {
+        let path = OsStr::from_bytes(b"v2:/m\\x2dn \xff.scope (deleted)");
+        assert!(matches!(Target::parse(path), Ok(Target::In(Hierarchy::V2, _))));
+        assert!(matches!(
+            Target::parse(OsStr::from_bytes(b"w\xff")),
+            Err(Error::NotFound(_))
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn no_target_panics_or_climbs(typed in proptest::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(Target::In(_, path) | Target::Cgroup(path) | Target::Path(path)) = Target::parse(OsStr::from_bytes(&typed)) {
+                prop_assert!(path.is_absolute());
+                prop_assert!(path.components().all(|part| part != std::path::Component::ParentDir));
+            }
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! What two looks at a task prove. Pure: sightings in, a word out. A word never says more than the evidence.
+
+use super::place::{Place, place};
+use super::task::Sighting;
+use crate::host::{Hierarchy, Kernel};
+
+/// What is proven of a task after a thaw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Proof {
+    /// It is not in a frozen place, and its scheduling counters grew: it was on a CPU since.
+    Ran,
+    /// It is back in the state that it was frozen in, which needs no running: the letter and the place show it.
+    Restored,
+    /// It left the frozen place and was not seen on a CPU yet.
+    Woken,
+    /// Its class is positively known and this kernel can't show it.
+    Unprovable,
+    /// The evidence is missing.
+    Unknown,
+    /// It is gone.
+    Exited,
+    /// It came since.
+    New,
+    /// It is still held, or in an uninterruptible sleep of its own.
+    Holdout,
+}
+
+impl Proof {
+    /// Whether nothing is left to wait for.
+    #[must_use]
+    pub fn is_settled(self) -> bool {
+        matches!(
+            self,
+            Self::Ran | Self::Restored | Self::Unprovable | Self::Exited | Self::New
+        )
+    }
+}
+
+/// What is shown of a task while its cgroup is to be frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Held {
+    /// It is frozen, whatever its class.
+    Frozen,
+    /// The evidence is missing.
+    Unknown,
+    /// It is gone.
+    Exited,
+    /// It is not frozen.
+    Holdout,
+}
+
+/// Says what a look `after` a thaw proves, given one `before` it (`None`: the task was not there).
+#[must_use]
+pub fn judge_thaw(before: Option<&Sighting>, after: Option<&Sighting>, kernel: Kernel) -> Proof {
+    let Some(after) = after else { return Proof::Exited };
+    let before = before.filter(|before| before.start == after.start);
+    let here = place(after, kernel);
+    if here == Place::Dead {
+        return Proof::Exited;
+    }
+    let Some(before) = before else {
+        return if here.is_frozen() {
+            Proof::Holdout
+        } else {
+            Proof::New
+        };
+    };
+    let was = place(before, kernel);
+    // None: this kernel counts nothing.
+    let grown = after
+        .counters
+        .zip(before.counters)
+        .map(|(after, before)| after.since(before));
+    match here {
+        Place::Trap | Place::Refrigerator | Place::InPlace => Proof::Holdout,
+        Place::Vfork => Proof::Unprovable,
+        // A v2 thaw wakes each task once, also one in a sleep of its own that goes on sleeping: that one turn proves
+        // nothing. A busy task that is only now and then in such a sleep gets more turns.
+        Place::Uninterruptible => match grown {
+            Some(2..) => Proof::Ran,
+            _ => Proof::Holdout,
+        },
+        Place::Running => match grown {
+            Some(1..) => Proof::Ran,
+            Some(0) => Proof::Woken,
+            None => Proof::Unknown,
+        },
+        Place::Stopped | Place::Traced => match (was, grown) {
+            (Place::Stopped | Place::Traced, Some(1..)) => Proof::Ran,
+            (Place::Stopped | Place::Traced, _) => Proof::Unprovable,
+            (Place::InPlace, _) => Proof::Restored,
+            (_, Some(1..)) => Proof::Ran,
+            _ => Proof::Unprovable,
+        },
+        Place::FreezableSleep => match (was, grown) {
+            (_, Some(1..)) => Proof::Ran,
+            (Place::FreezableSleep, _) => Proof::Unprovable,
+            _ => Proof::Unknown,
+        },
+        Place::Asleep => match (was, grown) {
+            (_, Some(1..)) => Proof::Ran,
+            // To leave the trap or the refrigerator a task must run: no counter says that it did.
+            (Place::Trap | Place::Refrigerator, None) => Proof::Unknown,
+            (Place::Trap | Place::Refrigerator, Some(0)) => Proof::Woken,
+            // Its evidence from before is missing, and it did not move since.
+            (Place::Unseen, _) => Proof::Unknown,
+            _ => Proof::Restored,
+        },
+        Place::Unseen => Proof::Unknown,
+        Place::Dead => Proof::Exited,
+    }
+}
+
+/// Says whether two looks, taken while the kernel calls the cgroup frozen in the hierarchy `by`, show of the task.
+#[must_use]
+pub fn judge_freeze(
+    first: Option<&Sighting>,
+    second: Option<&Sighting>,
+    by: Hierarchy,
+    kernel: Kernel,
+) -> Held {
+    let Some(second) = second else { return Held::Exited };
+    let here = place(second, kernel);
+    if here == Place::Dead {
+        return Held::Exited;
+    }
+    // Not seen at the first look: it came between them, so the next round decides.
+    let Some(first) = first.filter(|first| first.start == second.start) else {
+        return Held::Holdout;
+    };
+    let moved = match first.counters.zip(second.counters) {
+        Some((first, second)) => first != second,
+        None => return Held::Unknown,
+    };
+    match (by, here) {
+        // A signal moves a counter without letting the task out of the trap.
+        (_, Place::Trap) => Held::Frozen,
+        (_, _) if moved => Held::Holdout,
+        (_, Place::Vfork) => Held::Frozen,
+        (Hierarchy::V2, Place::Stopped | Place::Traced) => Held::Frozen,
+        // In the uninterruptible waits that count as frozen (`cgroup_enter_frozen()`) the kernel's word stands.
+        (Hierarchy::V2, Place::Uninterruptible | Place::Refrigerator | Place::InPlace) => Held::Frozen,
+        // Where no place can be seen, the kernel's word and counters that stand still are the evidence.
+        (Hierarchy::V2, Place::Unseen | Place::FreezableSleep) => Held::Frozen,
+        (
+            Hierarchy::V1,
+            Place::Refrigerator | Place::InPlace | Place::Uninterruptible | Place::FreezableSleep,
+        ) => Held::Frozen,
+        // Up to 6.0 a stopped task keeps its letter; later a frozen one shows D (or R), never T.
+        (Hierarchy::V1, Place::Stopped | Place::Traced) if kernel.has_frozen_flag() => Held::Frozen,
+        (Hierarchy::V1, Place::Unseen) if kernel.has_frozen_flag() => Held::Unknown,
+        _ => Held::Holdout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::task::Counters;
+    use super::*;
+
+    const OLD: Kernel = Kernel { major: 5, minor: 10 };
+    const NEW: Kernel = Kernel { major: 6, minor: 18 };
+
+    fn seen(letter: char, site: &str, timeslices: u64) -> Sighting {
+        Sighting {
+            tid: 7,
+            start: 1,
+            letter,
+            flags: 0,
+            comm: "x".to_owned(),
+            site: (!site.is_empty()).then(|| site.to_owned()),
+            counters: Some(Counters {
+                on_cpu_ns: 100 * timeslices,
+                timeslices,
+            }),
+        }
+    }
+
+    #[track_caller]
+    fn thaw(before: Sighting, after: Sighting, expected: Proof) {
+        assert_eq!(judge_thaw(Some(&before), Some(&after), NEW), expected);
+    }
+
+    #[test]
+    fn every_class_gets_its_word() {
+        thaw(seen('S', "get_signal", 5), seen('S', "pipe_read", 6), Proof::Ran);
+        thaw(seen('S', "get_signal", 5), seen('R', "", 5), Proof::Woken);
+        thaw(
+            seen('S', "get_signal", 5),
+            seen('S', "get_signal", 6),
+            Proof::Holdout,
+        ); // a signal moved it
+        thaw(seen('D', "__refrigerator", 5), seen('R', "", 6), Proof::Ran);
+        thaw(
+            seen('D', "hrtimer_nanosleep", 5),
+            seen('S', "hrtimer_nanosleep", 5),
+            Proof::Restored,
+        );
+        thaw(
+            seen('D', "hrtimer_nanosleep", 5),
+            seen('D', "hrtimer_nanosleep", 5),
+            Proof::Holdout,
+        );
+        thaw(
+            seen('R', "hrtimer_nanosleep", 5),
+            seen('S', "hrtimer_nanosleep", 5),
+            Proof::Restored,
+        );
+        thaw(
+            seen('D', "do_signal_stop", 5),
+            seen('T', "do_signal_stop", 5),
+            Proof::Restored,
+        );
+        thaw(
+            seen('T', "do_signal_stop", 5),
+            seen('T', "do_signal_stop", 5),
+            Proof::Unprovable,
+        );
+        thaw(
+            seen('D', "kernel_clone", 5),
+            seen('D', "kernel_clone", 6),
+            Proof::Unprovable,
+        );
+        thaw(
+            seen('D', "anon_pipe_write", 5),
+            seen('D', "anon_pipe_write", 6),
+            Proof::Holdout,
+        ); // v2's spurious wake
+        thaw(
+            seen('D', "io_schedule", 5),
+            seen('D', "io_schedule", 9),
+            Proof::Ran,
+        );
+        thaw(
+            seen('S', "pipe_read", 5),
+            seen('S', "pipe_read", 5),
+            Proof::Restored,
+        ); // never was frozen
+        thaw(seen('S', "get_signal", 5), seen('S', "", 6), Proof::Unknown);
+        thaw(seen('S', "get_signal", 5), seen('Z', "", 6), Proof::Exited);
+    }
+
+    #[test]
+    fn another_task_of_the_same_number_is_new() {
+        let before = seen('S', "get_signal", 5);
+        let after = Sighting {
+            start: 2,
+            ..seen('S', "pipe_read", 9)
+        };
+        assert_eq!(judge_thaw(Some(&before), Some(&after), NEW), Proof::New);
+        assert_eq!(judge_thaw(Some(&before), None, NEW), Proof::Exited);
+        assert_eq!(
+            judge_thaw(None, Some(&seen('S', "get_signal", 1)), NEW),
+            Proof::Holdout
+        );
+    }
+
+    #[test]
+    fn without_counters_leaving_the_trap_is_not_proven() {
+        let blind = |sighting: Sighting| Sighting {
+            counters: None,
+            ..sighting
+        };
+        thaw(
+            blind(seen('S', "get_signal", 0)),
+            blind(seen('S', "pipe_read", 0)),
+            Proof::Unknown,
+        );
+        thaw(
+            blind(seen('D', "futex_wait_queue", 0)),
+            blind(seen('S', "futex_wait_queue", 0)),
+            Proof::Restored,
+        );
+    }
+
+    #[test]
+    fn old_sleepers_that_v1_never_touched_are_unprovable() {
+        let skip = |n| Sighting {
+            flags: 0x4000_0000,
+            ..seen('S', "futex_wait_queue_me", n)
+        };
+        assert_eq!(judge_thaw(Some(&skip(5)), Some(&skip(5)), OLD), Proof::Unprovable);
+        assert_eq!(judge_thaw(Some(&skip(5)), Some(&skip(6)), OLD), Proof::Ran);
+    }
+
+    #[test]
+    fn a_freeze_is_shown_by_place_and_still_counters() {
+        let held = |first: Sighting, second: Sighting, by| judge_freeze(Some(&first), Some(&second), by, NEW);
+        assert_eq!(
+            held(
+                seen('S', "get_signal", 5),
+                seen('S', "get_signal", 6),
+                Hierarchy::V2
+            ),
+            Held::Frozen
+        );
+        assert_eq!(
+            held(
+                seen('S', "pipe_read", 5),
+                seen('S', "pipe_read", 5),
+                Hierarchy::V2
+            ),
+            Held::Holdout
+        );
+        assert_eq!(
+            held(
+                seen('T', "do_signal_stop", 5),
+                seen('T', "do_signal_stop", 5),
+                Hierarchy::V2
+            ),
+            Held::Frozen
+        );
+        assert_eq!(
+            held(
+                seen('T', "do_signal_stop", 5),
+                seen('T', "do_signal_stop", 5),
+                Hierarchy::V1
+            ),
+            Held::Holdout
+        );
+        assert_eq!(
+            held(
+                seen('D', "__refrigerator", 5),
+                seen('D', "__refrigerator", 6),
+                Hierarchy::V1
+            ),
+            Held::Holdout
+        );
+        assert_eq!(
+            held(seen('D', "ep_poll", 5), seen('D', "ep_poll", 5), Hierarchy::V1),
+            Held::Frozen
+        );
+        assert_eq!(
+            held(seen('R', "", 5), seen('R', "", 5), Hierarchy::V1),
+            Held::Holdout
+        ); // escaped
+        assert_eq!(
+            held(seen('S', "", 5), seen('S', "", 5), Hierarchy::V2),
+            Held::Frozen
+        );
+        assert_eq!(
+            held(seen('S', "", 5), seen('S', "", 6), Hierarchy::V2),
+            Held::Holdout
+        );
+    }
+}

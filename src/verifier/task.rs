@@ -1,0 +1,386 @@
+//! One look at one task: its letter, flags, wait channel and scheduling counters, all read through one descriptor of
+//! its /proc directory, so that they can't be two tasks' that had the same number one after the other.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use procfs::FromRead;
+use procfs::process::{Schedstat, Stat};
+use serde::{Deserialize, Serialize};
+
+use super::place::{Place, place};
+use crate::host::{Host, Kernel};
+
+/// `PF_KTHREAD` of include/linux/sched.h: a kernel thread. v2 never freezes one.
+pub(crate) const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// `stat` has 52 numbers and a name, some 400 bytes.
+const SHORT: usize = 1024;
+/// `status` has some 1,500 bytes, a stack at most 64 frames.
+const LONG: usize = 16 * 1024;
+
+/// What grows whenever a task gets a CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Nanoseconds on a CPU (`/proc/TID/schedstat`, first field); 0 where the kernel does not count.
+    pub on_cpu_ns: u64,
+    /// Times it was put on a CPU (third field); where the kernel does not count them, context switches.
+    pub timeslices: u64,
+}
+
+impl Counters {
+    /// How often it was put on a CPU since `earlier`; at least 1 where it only went on running.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> u64 {
+        let slices = self.timeslices.saturating_sub(earlier.timeslices);
+        slices.max(u64::from(self.on_cpu_ns > earlier.on_cpu_ns))
+    }
+}
+
+/// What one look at a task showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// The task.
+    pub tid: i32,
+    /// When it started, in clock ticks since boot: with the TID, who it is.
+    pub start: u64,
+    /// The state letter.
+    pub letter: char,
+    /// The kernel's `PF_` flags.
+    pub flags: u32,
+    /// Its name, which the task itself chooses.
+    pub comm: String,
+    /// Where it waits in the kernel: `wchan`, or the top frame of its stack where this kernel has no wchan. `None`
+    /// where the kernel shows neither, or where the task does not wait.
+    pub site: Option<String>,
+    /// `None` where the kernel has none.
+    pub counters: Option<Counters>,
+}
+
+impl Sighting {
+    /// Whether it is a kernel thread.
+    #[must_use]
+    pub fn is_kernel_thread(&self) -> bool {
+        self.flags & PF_KTHREAD != 0
+    }
+}
+
+/// A task that does not do what was asked of its cgroup, and where it is instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holdout {
+    /// Its process.
+    pub pid: i32,
+    /// The task.
+    pub tid: i32,
+    /// Its name.
+    pub comm: String,
+    /// The state letter.
+    pub state: char,
+    /// Where it waits, if the kernel says.
+    pub wchan: Option<String>,
+    /// What kind of task that is, in a word.
+    pub class: String,
+    /// The kernel stack, innermost function first; empty where it can't be read.
+    pub stack: Vec<String>,
+}
+
+/// Looks at tasks of one host.
+#[derive(Debug, Clone, Copy)]
+pub struct Witness<'h> {
+    proc_fd: BorrowedFd<'h>,
+    kernel: Kernel,
+}
+
+impl<'h> Witness<'h> {
+    /// A witness for the tasks of `host`.
+    #[must_use]
+    pub fn new(host: &'h Host) -> Self {
+        Self {
+            proc_fd: host.proc_fd(),
+            kernel: host.kernel(),
+        }
+    }
+
+    /// The kernel that the evidence comes from.
+    #[must_use]
+    pub fn kernel(self) -> Kernel {
+        self.kernel
+    }
+
+    /// Looks at one task; `None` if it is gone.
+    ///
+    /// # Errors
+    ///
+    /// The task is there and its `stat` can't be read or understood.
+    pub fn look(self, tid: i32) -> io::Result<Option<Sighting>> {
+        let Some(dir) = self.open_task(tid)? else {
+            return Ok(None);
+        };
+        let Some(stat) = read(&dir, "stat")? else {
+            return Ok(None);
+        };
+        let stat = parse_stat(&stat)?;
+        let mut sighting = Sighting {
+            tid,
+            start: stat.starttime,
+            letter: stat.state,
+            flags: stat.flags,
+            comm: stat.comm,
+            site: None,
+            counters: None,
+        };
+        if !matches!(sighting.letter, 'Z' | 'X' | 'x') {
+            sighting.site = site(&dir, sighting.letter);
+            sighting.counters = counters(&dir);
+        }
+        Ok(Some(sighting))
+    }
+
+    /// Looks at each of `tids`; those that are gone are left out, and so is one that can't be read, which the caller
+    /// sees as missing.
+    pub fn look_at_all(self, tids: impl IntoIterator<Item = i32>) -> BTreeMap<i32, Sighting> {
+        tids.into_iter()
+            .filter_map(|tid| Some((tid, self.look(tid).ok()??)))
+            .collect()
+    }
+
+    /// The parsed `stat` of a process, by its number or as `self`; `None` where there is none.
+    pub(crate) fn stat(self, pid: &str) -> Option<Stat> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        // Absent and unreadable are one here: the callers ask about processes that need not exist.
+        let dir = openat(self.proc_fd, pid, flags, Mode::empty()).ok()?;
+        parse_stat(&read(&dir, "stat").ok()??).ok()
+    }
+
+    /// Where a task is.
+    #[must_use]
+    pub fn place(self, sighting: &Sighting) -> Place {
+        place(sighting, self.kernel)
+    }
+
+    /// The word for what kind of task it is.
+    #[must_use]
+    pub fn class(self, sighting: &Sighting) -> &'static str {
+        class(sighting, self.place(sighting))
+    }
+
+    /// Says of a task what helps to find out why it does not move.
+    #[must_use]
+    pub fn describe(self, sighting: &Sighting) -> Holdout {
+        let dir = self.open_task(sighting.tid).ok().flatten();
+        let text = |name| {
+            dir.as_ref()
+                .and_then(|dir| read(dir, name).ok().flatten())
+                .unwrap_or_default()
+        };
+        let status = text("status");
+        let pid = status_field(&status, "Tgid:")
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(sighting.tid);
+        Holdout {
+            pid,
+            tid: sighting.tid,
+            comm: sighting.comm.clone(),
+            state: sighting.letter,
+            wchan: sighting.site.clone(),
+            class: self.class(sighting).to_owned(),
+            stack: frames(&text("stack")).map(str::to_owned).collect(),
+        }
+    }
+
+    fn open_task(self, tid: i32) -> io::Result<Option<OwnedFd>> {
+        // task/TID below, for a thread's own `stat` rather than its process's sums.
+        let path = format!("{tid}/task/{tid}");
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match openat(self.proc_fd, path.as_str(), flags, Mode::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// Reads one file of a task; `None` if the task is gone (`ESRCH`, `ENOENT`).
+fn read(dir: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
+    let fd = match openat(
+        dir,
+        name,
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
+        Mode::empty(),
+    ) {
+        Ok(fd) => fd,
+        Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    // One read returns the whole of each: these files are made at the first read, and are short.
+    let mut buffer = vec![
+        0;
+        if matches!(name, "status" | "stack") {
+            LONG
+        } else {
+            SHORT
+        }
+    ];
+    loop {
+        match nix::unistd::read(&fd, &mut buffer) {
+            Ok(count) => {
+                buffer.truncate(count);
+                return Ok(Some(buffer));
+            }
+            Err(Errno::ESRCH) => return Ok(None),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Reads a `stat` line. procfs's parser slices around the parentheses, so they are looked for first.
+pub(crate) fn parse_stat(line: &[u8]) -> io::Result<Stat> {
+    let bad = || io::Error::new(io::ErrorKind::InvalidData, "not a stat line");
+    let open = line
+        .iter()
+        .position(|&byte| byte == b'(')
+        .filter(|&at| at >= 2)
+        .ok_or_else(bad)?;
+    let close = line
+        .iter()
+        .rposition(|&byte| byte == b')')
+        .filter(|&at| at > open)
+        .ok_or_else(bad)?;
+    if line[0] == b' '
+        || line[open - 1] != b' '
+        || line.get(close + 1) != Some(&b' ')
+        || line.len() < close + 4
+    {
+        return Err(bad());
+    }
+    Stat::from_read(line).map_err(|_| bad())
+}
+
+/// `wchan`, or where it is "0" for a task that waits (5.10 and others before 5.16 show it for every task) the top
+/// frame of the stack. A running task is nowhere.
+fn site(dir: &OwnedFd, letter: char) -> Option<String> {
+    // A wchan or stack that can't be read is missing evidence, which the proof counts as such.
+    let wchan = read(dir, "wchan").ok().flatten().unwrap_or_default();
+    let wchan = String::from_utf8_lossy(&wchan);
+    let wchan = wchan.trim();
+    if !wchan.is_empty() && wchan != "0" {
+        return Some(wchan.to_owned());
+    }
+    if letter == 'R' {
+        return None;
+    }
+    let stack = read(dir, "stack").ok().flatten().unwrap_or_default();
+    frames(&stack).next().map(str::to_owned)
+}
+
+/// The function names of a /proc/TID/stack.
+fn frames(stack: &[u8]) -> impl Iterator<Item = &str> {
+    std::str::from_utf8(stack)
+        .unwrap_or_default()
+        .lines()
+        .filter_map(|line| {
+            let name = line.split("] ").nth(1)?;
+            name.split(['+', ' '])
+                .next()
+                .filter(|name| !name.is_empty() && !name.starts_with("0x"))
+        })
+}
+
+fn counters(dir: &OwnedFd) -> Option<Counters> {
+    let schedstat = read(dir, "schedstat").ok().flatten().unwrap_or_default();
+    if let Ok(stat) = Schedstat::from_read(&schedstat[..])
+        && stat.pcount > 0
+    {
+        return Some(Counters {
+            on_cpu_ns: stat.sum_exec_runtime,
+            timeslices: stat.pcount,
+        });
+    }
+    // No CONFIG_SCHED_INFO: a task that was switched away from had been on a CPU.
+    let status = read(dir, "status").ok().flatten()?;
+    let switches = |field| status_field(&status, field).and_then(|value| value.parse::<u64>().ok());
+    let timeslices = switches("voluntary_ctxt_switches:")? + switches("nonvoluntary_ctxt_switches:")?;
+    Some(Counters {
+        on_cpu_ns: 0,
+        timeslices,
+    })
+}
+
+/// A field of a /proc/TID/status text. procfs reads them all, which costs more than the two that are needed here.
+fn status_field<'t>(status: &'t [u8], field: &str) -> Option<&'t str> {
+    let text = std::str::from_utf8(status).ok()?;
+    text.lines()
+        .find_map(|line| line.strip_prefix(field))
+        .map(str::trim)
+}
+
+/// The word for what a holdout is.
+fn class(sighting: &Sighting, place: Place) -> &'static str {
+    if sighting.is_kernel_thread() {
+        return "kernel-thread";
+    }
+    match place {
+        Place::Trap | Place::Refrigerator | Place::InPlace => "frozen",
+        Place::Vfork => "vfork-parent",
+        Place::Stopped => "stopped",
+        Place::Traced => "traced",
+        Place::Uninterruptible => "uninterruptible",
+        Place::Running => "running",
+        Place::Asleep | Place::FreezableSleep => "sleeping",
+        Place::Dead => "zombie",
+        Place::Unseen => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_last_parenthesis_ends_the_name() {
+        let line = b"7 (a) R (b)) S 1 7 7 0 -1 4194560 969 0 0 0 1 1 0 0 20 0 1 0 87982 2322432 316 18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!(
+            (stat.comm.as_str(), stat.state, stat.starttime),
+            ("a) R (b)", 'S', 87982)
+        );
+    }
+
+    #[test]
+    fn stack_frames_are_function_names() {
+        let stack = b"[<0>] get_signal+0x12/0x3\n[<0>] arch_do_signal_or_restart+0x1/0x2\n[<0>] 0xffff\n";
+        assert_eq!(
+            frames(stack).collect::<Vec<_>>(),
+            ["get_signal", "arch_do_signal_or_restart"]
+        );
+    }
+
+    #[test]
+    fn a_task_that_only_goes_on_running_was_on_a_cpu() {
+        let counters = |on_cpu_ns, timeslices| Counters {
+            on_cpu_ns,
+            timeslices,
+        };
+        assert_eq!(counters(9, 4).since(counters(5, 4)), 1);
+        assert_eq!(counters(5, 4).since(counters(5, 4)), 0);
+        assert_eq!(counters(9, 7).since(counters(5, 4)), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn no_stat_line_panics(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_stat(&line); // only that it returns
+        }
+
+        #[test]
+        fn no_stat_like_line_panics(line in "[0-9]{0,3} ?\\(?[a-z() é]{0,9}\\)? ?[RSD]?( -?[0-9]{1,20}){0,60}") {
+            let _ = parse_stat(line.as_bytes()); // only that it returns
+        }
+    }
+}
