@@ -1,5 +1,25 @@
 //! Freezes and thaws containers by talking to their cgroups directly, with no daemon, and proves from /proc, task by
 //! task, what it claims.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use iceaxe::{Host, Patience};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let host = Host::system()?;
+//! let web = host.resolve("web")?;
+//! let frozen = web.freeze(Patience::of(Duration::from_secs(10)))?; // proven; dropping it thaws
+//! let report = frozen.thaw(Patience::of(Duration::from_secs(5)))?; // the proof, task by task, is inside
+//! assert_eq!(report.exit, 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`engine`] does the same for any number of containers at once: requests first, then one wait for all.
+//!
+//! It asks no daemon, takes no lock, keeps no state and opens no socket. It does not start a thread but for reading
+//! an engine's records, and never waits without a limit; a `write(2)` that hangs in the kernel hangs its caller, which
+//! is why the command line works in a child process.
 
 pub mod cgroup;
 #[cfg(feature = "cli")]
@@ -11,3 +31,8 @@ pub mod host;
 pub mod patience;
 pub mod resolver;
 pub mod verifier;
+
+pub use engine::{Frozen, Handle, NotConfirmed, Report, Status};
+pub use error::{Error, Result};
+pub use host::Host;
+pub use patience::Patience;

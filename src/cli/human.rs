@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::engine::Step;
 use crate::engine::report::{Counts, Effective, Outcome, Report, Requested, Status};
-use crate::verifier::{Holdout, Proof};
+use crate::verifier::Holdout;
 
 /// How many hex digits of an ID are shown, as docker shows them.
 const SHORT_ID: usize = 12;
@@ -152,12 +152,16 @@ fn tasks(counts: Counts, report: &Report) -> String {
             ]),
         ),
     };
-    let noun = if total == 1 { "task" } else { "tasks" };
+    let noun = noun(total);
     if parts.is_empty() {
         format!("{total} {noun}")
     } else {
         format!("{total} {noun}: {parts}")
     }
+}
+
+fn noun(tasks: u32) -> &'static str {
+    if tasks == 1 { "task" } else { "tasks" }
 }
 
 /// `0.8 ms`, `12 ms`, `3.1 s`.
@@ -198,7 +202,7 @@ pub(crate) fn trouble(report: &Report) -> String {
     if let Some(error) = &report.error {
         text += &format!(
             "iceaxe: cannot {} {}: {}\n",
-            report.verb,
+            act(&report.verb),
             escaped(&report.target),
             escaped_lines(error)
         );
@@ -213,6 +217,15 @@ pub(crate) fn trouble(report: &Report) -> String {
         text += &format!("hint: {}\n", escaped_lines(hint));
     }
     text
+}
+
+/// What could not be done, in words.
+fn act(verb: &str) -> &str {
+    match verb {
+        "status" => "tell the status of",
+        "path" => "tell the path of",
+        other => other,
+    }
 }
 
 /// Escapes all but the line breaks that iceaxe itself put in.
@@ -250,15 +263,7 @@ pub(crate) fn step(target: &str, us: u64, step: &Step) -> Option<String> {
         Step::Written(_) => "write returned".to_owned(),
         Step::Settled => "settled".to_owned(),
         Step::Released => "released".to_owned(),
-        Step::Task {
-            tid,
-            proof: Proof::Ran,
-        } => format!("task {tid} ran"),
-        Step::Task {
-            tid,
-            proof: Proof::Restored,
-        } => format!("task {tid} restored"),
-        Step::Task { tid, .. } => format!("task {tid} woken"),
+        Step::Task { tid, proof } => format!("task {tid} {}", proof.word()),
         Step::Done => "verdict".to_owned(),
     };
     Some(format!("{:>10} {}: {what}", duration(us), escaped(target)))
@@ -305,8 +310,11 @@ pub(crate) fn status(target: &str, status: &Status, holdouts: &[Holdout]) -> Str
     );
     if let Some(tasks) = status.tasks {
         text += &format!(
-            "  observed   {} tasks: {} frozen, {} running",
-            tasks.total, tasks.frozen, tasks.running
+            "  observed   {} {}: {} frozen, {} running",
+            tasks.total,
+            noun(tasks.total),
+            tasks.frozen,
+            tasks.running
         );
         for (n, word) in [
             (tasks.unprovable, "cannot show"),
@@ -372,18 +380,15 @@ pub(crate) fn row(status: &Status) -> [String; 7] {
 }
 
 /// Lines up rows under their heads.
-pub(crate) fn table(rows: &[[String; 7]]) -> String {
-    let head = COLUMNS.map(str::to_owned);
+pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
+    let heads = heads.map(str::to_owned);
     let width = |column: usize| {
-        rows.iter()
-            .chain([&head])
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
+        let cells = rows.iter().chain([&heads]).map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0)
     };
-    let widths: [usize; 7] = std::array::from_fn(width);
+    let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
-    for row in [&head].into_iter().chain(rows) {
+    for row in [&heads].into_iter().chain(rows) {
         let line: Vec<String> = row
             .iter()
             .zip(widths)

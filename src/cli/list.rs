@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context<'_>) -> u8 {
         }
     }
     if !context.cli.json && !context.cli.quiet {
-        context.out(human::table(&rows));
+        context.out(human::table(human::COLUMNS, &rows));
     }
     for source in &incomplete {
         context.err(format!(

@@ -2,6 +2,7 @@
 
 mod args;
 mod child;
+mod demo;
 mod human;
 mod list;
 mod path;
@@ -37,6 +38,9 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
             return if error.use_stderr() { 2 } else { 0 };
         }
     };
+    if let Verb::DemoTask { kind } = &cli.verb {
+        return demo::task(kind);
+    }
     // Read before there is a child: it has no standard input.
     let typed = match targets::typed(&cli.verb) {
         Ok(typed) => typed,
@@ -62,13 +66,16 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
             Verb::Status(status) => status::run(&context, status, &typed),
             Verb::List => list::run(&context),
             Verb::Path(path) => path::run(&context, path, &typed),
-            Verb::Demo | Verb::DemoTask { .. } => 2,
+            Verb::Demo => demo::run(&context),
+            Verb::DemoTask { .. } => 2, // done above, without a child
         }
     }) {
         Ended::Code(code) => code,
         Ended::Silent(wills) => execute(&wills),
         Ended::Signal(signal, wills) => {
-            execute(&wills);
+            if !wills.is_empty() {
+                execute(&wills);
+            }
             child::die_by(signal)
         }
         Ended::Died(wills, undo) => {

@@ -2,6 +2,7 @@
 //! It is the only place that knows both the freezer, which acts, and the verifier, which testifies.
 
 mod freeze;
+mod guard;
 pub mod report;
 mod safety;
 mod scope;
@@ -20,6 +21,7 @@ use crate::resolver::Container;
 use crate::verifier::{Proof, Sighting, Witness};
 
 pub use freeze::{FreezeOptions, freeze, put_back};
+pub use guard::{Frozen, Handle, NotConfirmed};
 pub use report::{Outcome, Report, Status};
 pub use safety::check as check_safety;
 pub use status::status;
@@ -38,7 +40,7 @@ pub enum Step {
     Settled,
     /// Nothing of its own asks for a freeze any more.
     Released,
-    /// A task is proven to be thawed, or seen awake.
+    /// What is proven of a task changed.
     Task {
         /// The task.
         tid: i32,

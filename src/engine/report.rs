@@ -22,6 +22,12 @@ pub enum Requested {
     Thawed,
 }
 
+impl Requested {
+    pub(crate) fn of(asks: bool) -> Self {
+        if asks { Self::Frozen } else { Self::Thawed }
+    }
+}
+
 /// What the tasks are subject to, ancestors included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

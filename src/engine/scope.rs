@@ -158,7 +158,7 @@ impl Scope {
             Effective::Thawed
         };
         States {
-            requested: Some(word(self.requested())),
+            requested: Some(Requested::of(self.requested())),
             effective: Some(effective),
         }
     }
@@ -210,7 +210,7 @@ impl Scope {
                 version: cgroup.hierarchy().version(),
                 path: cgroup.path().to_owned(),
                 dir: cgroup.dir().to_owned(),
-                requested: around.map(|around| word(around.requested)),
+                requested: around.map(|around| Requested::of(around.requested)),
                 effective: around.and_then(|around| effective(cgroup, around, tasks, host)),
                 frozen_by: around.map(Around::others).unwrap_or_default(),
             })
@@ -221,14 +221,6 @@ impl Scope {
 /// A cgroup as a target is written.
 pub(crate) fn written(cgroup: &Cgroup) -> String {
     format!("v{}:{}", cgroup.hierarchy().version(), cgroup.path().display())
-}
-
-fn word(requested: bool) -> Requested {
-    if requested {
-        Requested::Frozen
-    } else {
-        Requested::Thawed
-    }
 }
 
 /// Whether the requests below a cgroup matter.

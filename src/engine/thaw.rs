@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::report::{Counts, Effective, Outcome, Report, Requested, States, Thawed};
+use super::report::{Counts, Outcome, Report, Requested, States, Thawed};
 use super::scope::{Scope, written};
 use super::{Mode, Run, Step, Watcher, look, tids};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
-use crate::freezer::{self, Write};
+use crate::freezer::{self, Standing, Write};
 use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience, Woke};
 use crate::resolver::Container;
@@ -81,7 +81,7 @@ pub fn thaw(
         .collect();
     for (index, thawing) in all.iter_mut().enumerate() {
         if let Err(error) = thawing.request(host, options, &mut |report, step| watcher(index, report, step)) {
-            thawing.broken_off(&error);
+            thawing.broken_off(host, &error);
         }
         if thawing.run.done {
             watcher(index, &thawing.run.report, &Step::Done);
@@ -97,7 +97,7 @@ pub fn thaw(
         {
             if let Err(error) = thawing.gather(host, &clock, &mut |report, step| watcher(index, report, step))
             {
-                thawing.broken_off(&error);
+                thawing.broken_off(host, &error);
             }
             if thawing.run.done {
                 watcher(index, &thawing.run.report, &Step::Done);
@@ -246,7 +246,7 @@ impl Thawing<'_> {
                 Err(_) => Proof::Unknown, // it is there and can't be read, as under hidepid
             };
             let old = self.proofs.insert(tid, proof);
-            if old != Some(proof) && matches!(proof, Proof::Woken | Proof::Ran | Proof::Restored) {
+            if old != Some(proof) {
                 told(&self.run.report, &Step::Task { tid, proof });
             }
         }
@@ -258,18 +258,23 @@ impl Thawing<'_> {
         self.kicks += 1;
         let container = self.run.container;
         let scope = Scope::read(host, container)?;
-        if scope.requested()
-            || scope.is_held_from_outside()
-            || !self
-                .stragglers(host)
-                .iter()
-                .any(|task| is_left_behind(task, host))
-        {
+        if scope.requested() || scope.is_held_from_outside() {
             return Ok(());
         }
-        for cgroup in &container.own {
+        let witness = Witness::new(host);
+        let left: BTreeSet<Hierarchy> = self
+            .stragglers(host)
+            .iter()
+            .filter_map(|task| witness.place(task).frozen_by())
+            .collect();
+        for cgroup in container
+            .own
+            .iter()
+            .filter(|cgroup| left.contains(&cgroup.hierarchy()))
+        {
             if cgroup.hierarchy() == Hierarchy::V2 {
                 // Writing 0 over 0 does nothing there: a new freeze has to be begun and ended.
+                told(&self.run.report, &Step::Standing(Standing::of(cgroup)?));
                 told(&self.run.report, &Step::Writing(freezer::freeze_write(cgroup)));
                 let write = freezer::freeze(cgroup)?;
                 self.note(write, told);
@@ -278,10 +283,12 @@ impl Thawing<'_> {
             let write = freezer::thaw(cgroup)?;
             self.note(write, told);
         }
-        self.run.report.hints.push(format!(
-            "a task was left behind with no request standing: the request was cleared again ({} so far)",
-            self.kicks
-        ));
+        if !left.is_empty() {
+            self.run.report.hints.push(format!(
+                "a task was left behind with no request standing: the request was cleared again (try {})",
+                self.kicks
+            ));
+        }
         Ok(())
     }
 
@@ -301,7 +308,7 @@ impl Thawing<'_> {
         let scope = match Scope::read(host, container) {
             Ok(scope) if scope.is_gone() => return self.gone(),
             Ok(scope) => scope,
-            Err(error) => return self.broken_off(&error),
+            Err(error) => return self.broken_off(host, &error),
         };
         let witness = Witness::new(host);
         let stragglers = self.stragglers(host);
@@ -386,27 +393,27 @@ impl Thawing<'_> {
         self.run.stamp();
     }
 
-    /// An error on the way: what was written is in the report, and whether it still may be frozen is asked once more.
-    fn broken_off(&mut self, error: &Error) {
+    /// An error on the way: what was written is in the report, and what stands now is asked once more.
+    fn broken_off(&mut self, host: &Host, error: &Error) {
         self.run.fail(error);
-        if self.wrote {
-            self.run
-                .report
+        let standing = Scope::read(host, self.run.container).map(|scope| scope.requested());
+        let report = &mut self.run.report;
+        report.after.requested = standing.as_ref().ok().copied().map(Requested::of);
+        match standing {
+            Ok(false) => report
                 .hints
-                .push("some of its requests were cleared before the error".to_owned());
-        }
-        if self.run.report.before.requested == Some(Requested::Frozen)
-            || self.run.report.before.effective == Some(Effective::Frozen)
-        {
-            self.run
-                .report
+                .push("none of its own cgroups asks for a freeze now".to_owned()),
+            Ok(true) if self.kicks > 0 => {
+                report.end(Outcome::Stuck, 7);
+                report.hints.push(
+                    "it was frozen again to wake a task that was left behind, and still asks for it"
+                        .to_owned(),
+                );
+            }
+            Ok(true) => report.hints.push("it still asks for a freeze".to_owned()),
+            Err(_) => report
                 .hints
-                .push("it was frozen before and may still be".to_owned());
+                .push("whether it still asks for a freeze could not be read".to_owned()),
         }
     }
-}
-
-/// Whether a task sits in a freezer's hold; asked only while nothing asks for a freeze.
-fn is_left_behind(task: &Sighting, host: &Host) -> bool {
-    Witness::new(host).place(task).is_frozen()
 }

@@ -2,7 +2,7 @@
 //! it in its own way, and what a kernel does not show is [`Place::Unseen`], never a guess.
 
 use super::task::Sighting;
-use crate::host::Kernel;
+use crate::host::{Hierarchy, Kernel};
 
 /// `PF_FROZEN` up to Linux 6.0: in the v1 refrigerator. The bit means other things later.
 const PF_FROZEN: u32 = 0x0001_0000;
@@ -42,7 +42,17 @@ impl Place {
     /// Whether a freezer has it for certain.
     #[must_use]
     pub fn is_frozen(self) -> bool {
-        matches!(self, Self::Trap | Self::Refrigerator | Self::InPlace)
+        self.frozen_by().is_some()
+    }
+
+    /// The hierarchy whose freezer has it for certain.
+    #[must_use]
+    pub fn frozen_by(self) -> Option<Hierarchy> {
+        match self {
+            Self::Trap => Some(Hierarchy::V2),
+            Self::Refrigerator | Self::InPlace => Some(Hierarchy::V1),
+            _ => None,
+        }
     }
 }
 

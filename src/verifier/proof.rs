@@ -26,6 +26,21 @@ pub enum Proof {
 }
 
 impl Proof {
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ran => "ran",
+            Self::Restored => "restored",
+            Self::Woken => "woken",
+            Self::Unprovable => "unprovable",
+            Self::Unknown => "unknown",
+            Self::Exited => "exited",
+            Self::New => "new",
+            Self::Holdout => "holdout",
+        }
+    }
+
     /// Whether nothing is left to wait for.
     #[must_use]
     pub fn is_settled(self) -> bool {

@@ -23,6 +23,9 @@ const SHORT: usize = 1024;
 /// `status` has some 1,500 bytes, a stack at most 64 frames.
 const LONG: usize = 16 * 1024;
 
+/// How often a task is looked at until its letter holds still for one look; a busy one may never do so.
+const STEADY_LOOKS: u32 = 4;
+
 /// What grows whenever a task gets a CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
@@ -120,24 +123,38 @@ impl<'h> Witness<'h> {
         let Some(dir) = self.open_task(tid)? else {
             return Ok(None);
         };
-        let Some(stat) = read(&dir, "stat")? else {
+        let Some(mut stat) = stat_of(&dir)? else {
             return Ok(None);
         };
-        let stat = parse_stat(&stat)?;
-        let mut sighting = Sighting {
+        let mut place = None;
+        // The letter and the place come from two files: a task that falls asleep in between would seem to sleep and to
+        // run at once, which on some kernels is how a frozen one looks. What is read between two equal letters fits.
+        for _ in 0..STEADY_LOOKS {
+            let seen = if is_dead(stat.state) {
+                None
+            } else {
+                site(&dir, stat.state)
+            };
+            let Some(again) = stat_of(&dir)? else {
+                return Ok(None);
+            };
+            let steady = again.state == stat.state;
+            stat = again;
+            if steady {
+                place = seen;
+                break;
+            }
+        }
+        let counters = if is_dead(stat.state) { None } else { counters(&dir) };
+        Ok(Some(Sighting {
             tid,
             start: stat.starttime,
             letter: stat.state,
             flags: stat.flags,
             comm: stat.comm,
-            site: None,
-            counters: None,
-        };
-        if !matches!(sighting.letter, 'Z' | 'X' | 'x') {
-            sighting.site = site(&dir, sighting.letter);
-            sighting.counters = counters(&dir);
-        }
-        Ok(Some(sighting))
+            site: place,
+            counters,
+        }))
     }
 
     /// Looks at each of `tids`; those that are gone are left out, and so is one that can't be read, which the caller
@@ -202,6 +219,15 @@ impl<'h> Witness<'h> {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+/// Whether a letter is a zombie's or a dead task's.
+fn is_dead(letter: char) -> bool {
+    matches!(letter, 'Z' | 'X' | 'x')
+}
+
+fn stat_of(dir: &OwnedFd) -> io::Result<Option<Stat>> {
+    read(dir, "stat")?.map(|line| parse_stat(&line)).transpose()
 }
 
 /// Reads one file of a task; `None` if the task is gone (`ESRCH`, `ENOENT`).
