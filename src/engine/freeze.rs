@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::report::{Counts, Effective, Frozen, Outcome, Report, States};
 use super::scope::Scope;
-use super::{Mode, Run, Step, Watcher, look, safety, tids};
+use super::{Mode, Run, Step, Watcher, look, safety, tids, untouched_end};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Force, Result};
 use crate::freezer::settle::{self, Look};
@@ -19,6 +19,9 @@ use crate::verifier::{Held, Place, Sighting, Witness, judge_freeze};
 
 /// How long the rollback of a freeze is watched until no task sits in a frozen place any more.
 const ROLLBACK_LOOKS: Duration = Duration::from_millis(300);
+
+/// Why a freeze is undone that somebody gave up.
+const BROKEN_OFF: &str = "broken off by a signal";
 
 /// How a freeze is done.
 #[derive(Debug, Clone, Default)]
@@ -120,7 +123,7 @@ pub fn freeze(
                 .enumerate()
                 .filter(|(_, freezing)| !freezing.run.done)
             {
-                freezing.roll_back(host, "broken off by a signal");
+                freezing.roll_back(host, BROKEN_OFF);
                 watcher(index, &freezing.run.report, &Step::Done);
             }
         }
@@ -189,6 +192,7 @@ impl Freezing<'_> {
                 told(&self.run.report, &Step::Settled);
             }
             if self.prove(host)? {
+                self.confirm(host, clock)?;
                 return Ok(None);
             }
             seen = Look::Unsettled;
@@ -264,10 +268,17 @@ impl Freezing<'_> {
         }
         self.run.report.tasks = Some(Counts::Freeze(counts));
         self.last = second;
-        if !still {
-            return Ok(false);
+        Ok(still)
+    }
+
+    /// The verdict on a freeze that is proven, unless it is not wanted any more: a write or a read that hung may have
+    /// returned after everybody was told that it did not.
+    fn confirm(&mut self, host: &Host, clock: &Clock<'_>) -> Result<()> {
+        if clock.is_cancelled() {
+            self.roll_back(host, BROKEN_OFF);
+            return Ok(());
         }
-        let scope = Scope::read(host, container)?;
+        let scope = Scope::read(host, self.run.container)?;
         self.note_after(&scope, host);
         // The kernel said so of the hierarchy that was written; v1's own word is not told from the letters again.
         self.run.report.after.effective = Some(Effective::Frozen);
@@ -283,7 +294,7 @@ impl Freezing<'_> {
         };
         self.run.report.end(outcome, 0);
         self.run.stamp();
-        Ok(true)
+        Ok(())
     }
 
     fn note_after(&mut self, scope: &Scope, host: &Host) {
@@ -337,7 +348,7 @@ impl Freezing<'_> {
                 names.join(", ")
             )
         };
-        self.undo(host, &what);
+        self.undo(host, &what, (Outcome::RolledBack, 6));
     }
 
     fn is_held(&self, place: Place, task: &Sighting) -> bool {
@@ -351,7 +362,7 @@ impl Freezing<'_> {
         }
     }
 
-    fn undo(&mut self, host: &Host, what: &str) {
+    fn undo(&mut self, host: &Host, what: &str, (outcome, exit): (Outcome, u8)) {
         let put = match (&self.standing, self.wrote) {
             (Some(standing), true) => standing.put_back(self.by),
             _ => Ok(None),
@@ -366,7 +377,7 @@ impl Freezing<'_> {
                     "; it was asked for before and still is"
                 };
                 self.run.report.error = Some(format!("{what}{end}"));
-                self.run.report.end(Outcome::RolledBack, 6);
+                self.run.report.end(outcome, exit);
                 if !let_go {
                     self.run.report.hints.push(
                         "the request is undone, but a task still sits in a frozen place: iceaxe thaw it"
@@ -423,7 +434,7 @@ impl Freezing<'_> {
     fn broken_off(&mut self, host: &Host, error: &Error) {
         match error {
             Error::Gone(_) => self.gone(),
-            error if self.wrote => self.undo(host, &error.to_string()),
+            error if self.wrote => self.undo(host, &error.to_string(), untouched_end(error)),
             error => self.run.fail(error),
         }
     }
