@@ -231,11 +231,11 @@ impl Cgroup {
     }
 
     /// Whether the cgroup itself asks for its tasks to be frozen: v1 `freezer.self_freezing`, v2 `cgroup.freeze`.
-    /// A root has neither file and never asks.
+    /// A root has neither file and never asks, and so it is with v2 before Linux 5.2, which can't freeze.
     ///
     /// # Errors
     ///
-    /// [`Error::Gone`], [`Error::Unsupported`] on a kernel without the file.
+    /// [`Error::Gone`], [`Error::Unsupported`] on a kernel without v1's file (before 3.8).
     pub fn requested(&self) -> Result<bool> {
         if self.is_root() {
             return Ok(false);
@@ -244,7 +244,13 @@ impl Cgroup {
             Hierarchy::V1 => "freezer.self_freezing",
             Hierarchy::V2 => "cgroup.freeze",
         };
-        match self.read(name)?.trim() {
+        let text = match self.read(name) {
+            Err(Error::Unsupported(_)) if self.hierarchy == Hierarchy::V2 && self.lacks(name) => {
+                return Ok(false);
+            }
+            other => other?,
+        };
+        match text.trim() {
             "0" => Ok(false),
             "1" => Ok(true),
             other => Err(Error::Io {
@@ -256,6 +262,12 @@ impl Cgroup {
                 ),
             }),
         }
+    }
+
+    /// Whether this kernel has no such file, as opposed to one that may not be read.
+    fn lacks(&self, name: &str) -> bool {
+        let stat = nix::sys::stat::fstatat(&self.fd, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
+        stat == Err(Errno::ENOENT) && self.exists()
     }
 
     /// A field of the v2 file `cgroup.events`, `populated` or `frozen`.

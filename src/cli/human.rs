@@ -99,6 +99,16 @@ pub(crate) fn verdict(report: &Report) -> Option<String> {
     Some(line)
 }
 
+/// A verdict in green, yellow (not all is as wanted) or red (somebody must look); the words say the same.
+pub(crate) fn coloured(line: &str, exit: u8) -> String {
+    let colour = match exit {
+        0 => 32,
+        1 | 7 => 31,
+        _ => 33,
+    };
+    format!("\x1b[{colour}m{line}\x1b[0m")
+}
+
 /// `12 tasks: 8 ran, 3 restored, 1 stopped (cannot show)`.
 fn tasks(counts: Counts, report: &Report) -> String {
     let named = |parts: &[(u32, &str)]| {

@@ -11,7 +11,7 @@ mod targets;
 mod verb;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use clap::Parser;
 
@@ -20,7 +20,7 @@ use crate::engine::{self, untouched_end};
 use crate::error::{Error, Result};
 use crate::freezer::Standing;
 use crate::host::Host;
-use args::{Cli, Verb};
+use args::{Cli, Color, Verb};
 use child::{Ended, Line, Message, Will};
 
 /// Runs the command line `argv`, prints what is to be printed, and returns the exit code.
@@ -41,6 +41,13 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
     if let Verb::DemoTask { kind } = &cli.verb {
         return demo::task(kind);
     }
+    let colour = match cli.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
+    };
     // Read before there is a child: it has no standard input.
     let typed = match targets::typed(&cli.verb) {
         Ok(typed) => typed,
@@ -56,6 +63,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
         };
         let context = Context {
             cli: &cli,
+            colour,
             host: &host,
             line,
             cancel,
@@ -79,14 +87,13 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
             child::die_by(signal)
         }
         Ended::Died(wills, undo) => {
-            let put_back = put_back(&cli, &undo);
-            if put_back == 0 && !undo.is_empty() {
-                complain(
-                    "the process that did the work died; what it had changed was put back",
-                    1,
-                )
-            } else {
-                execute(&wills).max(if wills.is_empty() { 1 } else { 0 })
+            let died = "the process that did the work died";
+            match (undo.is_empty(), wills.is_empty()) {
+                (false, _) if put_back(&cli, &undo) == 0 => {
+                    complain(format_args!("{died}; what it had changed was put back"), 1)
+                }
+                (_, false) => execute(&wills),
+                _ => complain(format_args!("{died} before it said its end"), 1),
             }
         }
     }
@@ -95,6 +102,8 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
 /// What every verb is given.
 struct Context<'c> {
     cli: &'c Cli,
+    /// Whether verdicts are coloured; told before there is a child, which has no terminal.
+    colour: bool,
     host: &'c Host,
     line: &'c Line,
     cancel: Option<std::os::fd::BorrowedFd<'c>>,

@@ -12,11 +12,10 @@ use crate::resolver::naming;
 use crate::verifier::{Sighting, Witness};
 
 /// Daemons that a host is lost without, as `comm` shows them: cut to 15 bytes.
-const DAEMONS: [&str; 14] = [
+const DAEMONS: [&str; 13] = [
     "dockerd",
     "containerd",
     "containerd-shim",
-    "containerd-shim-", // the shim of runc v2, cut
     "conmon",
     "crio",
     "kubelet",

@@ -66,9 +66,16 @@ impl Details {
     /// Begins to read in a thread of its own. One that hangs stays behind.
     #[must_use]
     pub fn start(host: &Host, identity: &Identity) -> Pending {
-        let identity = identity.clone();
+        let from = if identity.id.is_some() {
+            let identity = identity.clone();
+            beside(host, move |host| read(host, &identity))
+        } else {
+            // A cgroup that no runtime names has no record, and needs no thread to find none.
+            let (to, from) = mpsc::channel();
+            to.send(Self::default()).ok().map(|()| from) // the receiver is right here
+        };
         Pending {
-            from: beside(host, move |host| read(host, &identity)),
+            from,
             since: Instant::now(),
         }
     }
