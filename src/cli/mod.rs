@@ -139,7 +139,13 @@ impl Context<'_> {
                 String::new()
             }
         } else {
-            let mut text = human::verdict(report).map(|line| line + "\n").unwrap_or_default();
+            let line = human::verdict(report);
+            let line = if self.colour {
+                line.map(|line| human::coloured(&line, report.exit))
+            } else {
+                line
+            };
+            let mut text = line.map(|line| line + "\n").unwrap_or_default();
             if self.cli.verbose {
                 text += &human::details(report);
             }
