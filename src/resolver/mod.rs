@@ -23,7 +23,7 @@ use crate::verifier::Witness;
 use census::{Census, Depth};
 use lines::within_namespace;
 use place::WriteAt;
-use runc::Record;
+use runc::{Record, Recorded};
 use target::Target;
 
 pub use details::{Believed, Details, Pending};
@@ -453,35 +453,33 @@ fn by_record(host: &Host, record: Record) -> Result<Located> {
     }
     let lines = cgroup_lines(host, pid).ok_or_else(|| gone(format!("its process {pid} is gone")))?;
     let mut recorded: Vec<(Hierarchy, PathBuf)> = Vec::new();
-    for hierarchy in [Hierarchy::V1, Hierarchy::V2] {
-        let Some(path) = state
-            .cgroup(host, hierarchy)
-            .filter(|path| path.parent().is_some())
-        else {
-            continue;
-        };
+    for hierarchy in by_version(host) {
         let Some(line) = lines.path(hierarchy) else {
             continue;
         };
         let line = within_namespace(line)?;
-        if !line.starts_with(&path) {
-            return Err(Error::Ambiguous {
-                why: format!(
-                    "the record in {} says {}, but its process {pid} is in {}",
-                    dir.display(),
-                    path.display(),
-                    line.display()
-                ),
-                candidates: Vec::new(),
-            });
+        match state.cgroup(host, hierarchy, line) {
+            Recorded::At(path) => recorded.push((hierarchy, path)),
+            // Of the second hierarchy the tasks' own word is taken.
+            Recorded::Elsewhere(path)
+                if recorded.is_empty() && naming::chain(line).iter().all(|named| named.id != id) =>
+            {
+                return Err(Error::Ambiguous {
+                    why: format!(
+                        "the record in {} says {}, but its process {pid} is in {}",
+                        dir.display(),
+                        path.display(),
+                        line.display()
+                    ),
+                    candidates: Vec::new(),
+                });
+            }
+            Recorded::Elsewhere(_) | Recorded::Nothing => {}
         }
-        recorded.push((hierarchy, path));
     }
     // A record of another mount namespace names nothing here; the kernel's own line does, if it is named by the ID.
     if recorded.is_empty() {
-        recorded = [Hierarchy::V1, Hierarchy::V2]
-            .into_iter()
-            .filter(|&hierarchy| host.mount(hierarchy).is_some())
+        recorded = by_version(host)
             .filter_map(|hierarchy| Some((hierarchy, lines.path(hierarchy)?)))
             .filter_map(|(hierarchy, path)| {
                 let named = naming::chain(path).into_iter().find(|named| named.id == id)?;
@@ -496,6 +494,9 @@ fn by_record(host: &Host, record: Record) -> Result<Located> {
         )));
     };
     let first = Cgroup::open(host, hierarchy, &path)?;
+    if !path.to_string_lossy().contains(&id) {
+        refuse_shared(host, hierarchy, &path, &id)?;
+    }
     // podman and others run runc in its default root; the cgroup is named by whom.
     let runtime = naming::innermost(&path)
         .and_then(|named| named.runtime)
@@ -708,28 +709,54 @@ fn in_named(host: &Host, hierarchy: Hierarchy, named: &naming::Named) -> Result<
     completed(host, located).map(found)
 }
 
+/// The hierarchies that the host has, v1 first, as the runtimes use them.
+fn by_version(host: &Host) -> impl Iterator<Item = Hierarchy> {
+    [Hierarchy::V1, Hierarchy::V2]
+        .into_iter()
+        .filter(|&hierarchy| host.mount(hierarchy).is_some())
+}
+
+/// The records of all containers whose cgroup, as recorded, is `path` or holds it.
+fn records_above(host: &Host, hierarchy: Hierarchy, path: &Path) -> Vec<(PathBuf, Record)> {
+    let census = Census::take(host, Depth::Outer);
+    let records = census.ids().flat_map(|(id, _)| census.records(id)).flatten(); // an unreadable one names no cgroup
+    let above = records.filter_map(|record| match record.state.cgroup(host, hierarchy, path) {
+        Recorded::At(own) => Some((own, record)),
+        _ => None,
+    });
+    above.collect()
+}
+
+/// Refuses a cgroup that a second running container has on record as its own: what freezes one freezes both.
+fn refuse_shared(host: &Host, hierarchy: Hierarchy, path: &Path, id: &str) -> Result<()> {
+    let witness = Witness::new(host);
+    let is_running = |record: &Record| {
+        let stat = witness.stat(&record.state.init_process_pid.to_string());
+        stat.is_some_and(|stat| stat.starttime == record.state.init_process_start)
+    };
+    let other = records_above(host, hierarchy, path)
+        .into_iter()
+        .find(|(own, record)| own == path && record.id != id && is_running(record));
+    match other {
+        None => Ok(()),
+        Some((_, other)) => Err(Error::Ambiguous {
+            why: format!("{} is the cgroup of {id} and of {}", path.display(), other.id),
+            candidates: vec![Candidate {
+                runtime: "cgroup".to_owned(),
+                name: None,
+                id: format!("{id} and {}", other.id),
+                unambiguous: format!("v{}:{}", hierarchy.version(), path.display()),
+            }],
+        }),
+    }
+}
+
 /// The container on record whose cgroup holds `path`, where the cgroup's own name says nothing.
 fn recorded_at(host: &Host, hierarchy: Hierarchy, path: &Path) -> Result<Option<Located>> {
-    let census = Census::take(host, Depth::Outer);
-    let mut best: Option<Record> = None;
-    for (id, _) in census.ids() {
-        for record in census.records(id).into_iter().flatten() {
-            let holds = record
-                .state
-                .cgroup(host, hierarchy)
-                .filter(|own| own.parent().is_some() && path.starts_with(own));
-            let depth = |record: &Record| {
-                record
-                    .state
-                    .cgroup(host, hierarchy)
-                    .map(|own| own.components().count())
-            };
-            if holds.is_some() && best.as_ref().is_none_or(|best| depth(best) < depth(&record)) {
-                best = Some(record);
-            }
-        }
-    }
-    best.map(|record| by_record(host, record)).transpose()
+    let nearest = records_above(host, hierarchy, path)
+        .into_iter()
+        .max_by_key(|(own, _)| own.components().count());
+    nearest.map(|(_, record)| by_record(host, record)).transpose()
 }
 
 /// A cgroup by its path in one hierarchy.

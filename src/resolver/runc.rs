@@ -54,18 +54,48 @@ struct Mount {
     source: Option<PathBuf>,
 }
 
+/// The directories, below the root, where freezers are mounted on the hosts that are common.
+const MOUNTS: [&str; 3] = ["sys/fs/cgroup/freezer", "sys/fs/cgroup/unified", "sys/fs/cgroup"];
+
+/// What a record says of the cgroup in one hierarchy.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// Its process is in it.
+    At(PathBuf),
+    /// Its process is elsewhere, unless the record speaks of another mount namespace.
+    Elsewhere(PathBuf),
+    /// It says nothing.
+    Nothing,
+}
+
 impl State {
-    /// The cgroup that runc made in a hierarchy, as a path below `mount`; `None` where the record names none, or one
-    /// as another mount namespace shows it.
-    pub(super) fn cgroup(&self, host: &Host, hierarchy: Hierarchy) -> Option<PathBuf> {
+    /// The cgroup that runc made in a hierarchy, given the one that its process is in: the same or one above. The
+    /// record has it as an absolute directory, in whichever way the hierarchy was mounted for runc.
+    pub(super) fn cgroup(&self, host: &Host, hierarchy: Hierarchy, line: &Path) -> Recorded {
         let key = match hierarchy {
             Hierarchy::V1 => "freezer",
             Hierarchy::V2 => "",
         };
-        let recorded = self.cgroup_paths.as_ref()?.get(key)?;
-        let mount = host.mount(hierarchy)?.dir.strip_prefix(host.root()).ok()?;
-        let below = recorded.strip_prefix("/").ok()?.strip_prefix(mount).ok()?;
-        Some(Path::new("/").join(below))
+        let Some(recorded) = self.cgroup_paths.as_ref().and_then(|paths| paths.get(key)) else {
+            return Recorded::Nothing;
+        };
+        let mount = host
+            .mount(hierarchy)
+            .and_then(|mount| mount.dir.strip_prefix(host.root()).ok());
+        let mounts = mount.into_iter().chain(MOUNTS.map(Path::new));
+        let below: Vec<PathBuf> = mounts
+            .filter_map(|mount| {
+                Some(Path::new("/").join(recorded.strip_prefix("/").ok()?.strip_prefix(mount).ok()?))
+            })
+            .filter(|path| path.parent().is_some())
+            .collect();
+        match below.iter().find(|path| line.starts_with(path)) {
+            Some(path) => Recorded::At(path.clone()),
+            None => below
+                .into_iter()
+                .next()
+                .map_or(Recorded::Nothing, Recorded::Elsewhere),
+        }
     }
 
     /// The container's root file system.
@@ -204,6 +234,50 @@ mod tests {
         assert_eq!(state.labels()["a"], "b=c");
         assert_eq!(state.sources().count(), 1);
         assert!(root.record("other").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_recorded_cgroup_must_hold_its_process() {
+        let host_dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(host_dir.path().join("proc")).unwrap();
+        let host = Host::made_up(host_dir.path()).unwrap();
+        let check = |recorded: &str, line: &str, expected: Recorded| {
+            let text = format!(
+                r#"{{"id":"x","init_process_pid":1,"init_process_start":1,"cgroup_paths":{{"freezer":"{recorded}"}}}}"#
+            );
+            let state: State = serde_json::from_str(&text).unwrap();
+            assert_eq!(
+                state.cgroup(&host, Hierarchy::V1, Path::new(line)),
+                expected,
+                "{recorded} {line}"
+            );
+        };
+        let at = |path: &str| Recorded::At(PathBuf::from(path));
+        check("/sys/fs/cgroup/freezer/a/b", "/a/b", at("/a/b"));
+        check("/sys/fs/cgroup/freezer/a/b", "/a/b/below", at("/a/b"));
+        check("/sys/fs/cgroup/unified/a", "/a", at("/a"));
+        check(
+            "/sys/fs/cgroup/freezer/a/b",
+            "/b",
+            Recorded::Elsewhere(PathBuf::from("/a/b")),
+        );
+        check(
+            "/sys/fs/cgroup/freezer/a",
+            "/",
+            Recorded::Elsewhere(PathBuf::from("/a")),
+        );
+        check(
+            "/sys/fs/cgroup/freezer",
+            "/a",
+            Recorded::Elsewhere(PathBuf::from("/freezer")),
+        ); // no cgroup of its own
+        check("/mnt/freezer/a", "/a", Recorded::Nothing);
+        let state: State =
+            serde_json::from_str(r#"{"id":"x","init_process_pid":1,"init_process_start":1}"#).unwrap();
+        assert_eq!(
+            state.cgroup(&host, Hierarchy::V2, Path::new("/a")),
+            Recorded::Nothing
+        );
     }
 
     #[test]
