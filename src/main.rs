@@ -1,7 +1,19 @@
 //! The iceaxe command.
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
+use iceaxe::cli::{Streams, run};
+
 fn main() -> ExitCode {
-    ExitCode::from(iceaxe::cli::run(std::env::args_os()))
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let is_terminal = out.is_terminal();
+    ExitCode::from(run(
+        std::env::args_os(),
+        Streams {
+            out: &mut out,
+            err: &mut err,
+            is_terminal,
+        },
+    ))
 }

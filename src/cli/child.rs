@@ -5,6 +5,7 @@
 //! The one module with `unsafe`: it forks.
 #![expect(unsafe_code, reason = "fork(2) has no safe form")]
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -67,55 +68,65 @@ pub(crate) enum Ended {
     Signal(Signal, Vec<Will>),
 }
 
-/// Where the work says its messages.
-#[derive(Debug)]
-pub(crate) struct Line {
-    to: To,
+/// Says one message, wherever it goes.
+pub(crate) type Say<'s> = &'s dyn Fn(&Message);
+
+/// Where a command's output goes.
+pub struct Streams<'w> {
+    /// Results.
+    pub out: &'w mut dyn Write,
+    /// Diagnosis and progress.
+    pub err: &'w mut dyn Write,
+    /// Whether results go to a terminal.
+    pub is_terminal: bool,
 }
 
-#[derive(Debug)]
-enum To {
-    Pipe(OwnedFd),
-    /// No child could be made: straight to the own standard output and error.
-    Here,
-}
+impl Streams<'_> {
+    /// Writes results. A closed output must not keep the rest from being told or undone: the exit code still says it.
+    pub(crate) fn out(&mut self, bytes: &[u8]) {
+        let _ = self.out.write_all(bytes).and_then(|()| self.out.flush());
+    }
 
-impl Line {
-    /// Says one message. A parent that is gone is told nothing: its end is seen through the lifeline.
-    pub(crate) fn say(&self, message: &Message) {
-        match &self.to {
-            // EPIPE: the parent is gone, and the lifeline says so to whoever waits.
-            To::Pipe(fd) => drop(send(fd.as_fd(), message)),
-            To::Here => match message {
-                Message::Out(bytes) => drop(io::stdout().write_all(bytes)),
-                Message::Err(bytes) => drop(io::stderr().write_all(bytes)),
-                _ => {}
-            },
-        }
+    /// Writes diagnosis, as above.
+    pub(crate) fn err(&mut self, bytes: &[u8]) {
+        let _ = self.err.write_all(bytes);
     }
 }
 
 /// Runs `work` in a child, relays what it says, and keeps its deadlines. The work gets a descriptor that becomes
 /// readable, or is hung up, when it is to undo what it began: a signal came, or this process is gone.
-pub(crate) fn supervise(work: impl FnOnce(&Line, Option<BorrowedFd<'_>>) -> u8) -> Ended {
+///
+/// No other thread may run in this process: the child has only this one.
+pub(crate) fn supervise(
+    streams: &mut Streams<'_>,
+    work: impl FnOnce(Say<'_>, Option<BorrowedFd<'_>>) -> u8,
+) -> Ended {
     let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
     let mut set = SigSet::empty();
     signals.into_iter().for_each(|signal| set.add(signal));
     // Blocking signals that exist can't fail; if it did, a signal would end this process at once and hang up the lifeline.
     let _ = set.thread_block();
     let Ok(signal_fd) = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK) else {
-        return here("no signalfd could be made", None, work);
+        return here("no signalfd could be made", None, streams, work);
     };
     let pipes = pipe2(OFlag::O_CLOEXEC).and_then(|pipe| Ok((pipe, pipe2(OFlag::O_CLOEXEC)?)));
     let ((from, to), (life, line)) = match pipes {
         Ok(pipes) => pipes,
-        Err(errno) => return here(&format!("no pipe could be made: {errno}"), Some(&signal_fd), work),
+        Err(errno) => {
+            return here(
+                &format!("no pipe could be made: {errno}"),
+                Some(&signal_fd),
+                streams,
+                work,
+            );
+        }
     };
     // SAFETY: no thread has been started in this process, so that no lock can be held by one that the child lacks.
     match unsafe { fork() } {
         Err(errno) => here(
             &format!("no child process could be made: {errno}"),
             Some(&signal_fd),
+            streams,
             work,
         ),
         Ok(ForkResult::Child) => {
@@ -124,9 +135,10 @@ pub(crate) fn supervise(work: impl FnOnce(&Line, Option<BorrowedFd<'_>>) -> u8) 
             // A failure leaves it in the parent's group with those signals blocked, which comes to the same.
             let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
             detach();
-            let line = Line { to: To::Pipe(to) };
-            let code = work(&line, Some(life.as_fd()));
-            line.say(&Message::Code(code));
+            // EPIPE: the parent is gone, and the lifeline says so to whoever waits.
+            let say = |message: &Message| drop(send(to.as_fd(), message));
+            let code = work(&say, Some(life.as_fd()));
+            say(&Message::Code(code));
             // A thread of it may hang in the kernel: no destructor may wait for one.
             // SAFETY: _exit ends the process without running anything of it.
             unsafe { libc::_exit(i32::from(code)) }
@@ -140,7 +152,7 @@ pub(crate) fn supervise(work: impl FnOnce(&Line, Option<BorrowedFd<'_>>) -> u8) 
                 undo: BTreeMap::new(),
                 caught: None,
             };
-            let ended = parent.listen(&signal_fd);
+            let ended = parent.listen(&signal_fd, streams);
             drop(parent.lifeline.take());
             // Only to collect it where it has ended: nobody waits for one that hangs.
             let _ = waitpid(child, Some(WaitPidFlag::WNOHANG));
@@ -164,13 +176,19 @@ fn detach() {
 fn here(
     why: &str,
     signals: Option<&SignalFd>,
-    work: impl FnOnce(&Line, Option<BorrowedFd<'_>>) -> u8,
+    streams: &mut Streams<'_>,
+    work: impl FnOnce(Say<'_>, Option<BorrowedFd<'_>>) -> u8,
 ) -> Ended {
-    let line = Line { to: To::Here };
-    line.say(&Message::Err(
+    let streams = RefCell::new(streams);
+    let say = |message: &Message| match message {
+        Message::Out(bytes) => streams.borrow_mut().out(bytes),
+        Message::Err(bytes) => streams.borrow_mut().err(bytes),
+        _ => {}
+    };
+    say(&Message::Err(
         format!("iceaxe: {why}: a write that hangs will hang this command\n").into_bytes(),
     ));
-    let code = work(&line, signals.map(SignalFd::as_fd));
+    let code = work(&say, signals.map(SignalFd::as_fd));
     match signals.map(SignalFd::read_signal) {
         Some(Ok(Some(info))) => match i32::try_from(info.ssi_signo).map(Signal::try_from) {
             Ok(Ok(signal)) => Ended::Signal(signal, Vec::new()),
@@ -189,7 +207,7 @@ struct Parent {
 }
 
 impl Parent {
-    fn listen(&mut self, signals: &SignalFd) -> Ended {
+    fn listen(&mut self, signals: &SignalFd, streams: &mut Streams<'_>) -> Ended {
         // Until it says otherwise: it only has to start.
         let mut deadline = Instant::now() + Duration::from_secs(10);
         loop {
@@ -225,7 +243,7 @@ impl Parent {
                     };
                 }
                 Ok(Some(message)) => {
-                    if let Some(within) = self.take(message)
+                    if let Some(within) = self.take(message, streams)
                         && self.caught.is_none()
                     {
                         deadline = Instant::now() + within;
@@ -247,11 +265,10 @@ impl Parent {
         }
     }
 
-    fn take(&mut self, message: Message) -> Option<Duration> {
+    fn take(&mut self, message: Message, streams: &mut Streams<'_>) -> Option<Duration> {
         match message {
-            // A closed standard output must not keep the rest from being told or undone.
-            Message::Out(bytes) => drop(io::stdout().write_all(&bytes).and_then(|()| io::stdout().flush())),
-            Message::Err(bytes) => drop(io::stderr().write_all(&bytes)),
+            Message::Out(bytes) => streams.out(&bytes),
+            Message::Err(bytes) => streams.err(&bytes),
             Message::Will(index, will) => drop(self.wills.insert(index, will)),
             Message::Undo(index, what) => drop(self.undo.insert(index, what)),
             Message::Settled(index) => {

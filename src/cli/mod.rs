@@ -11,7 +11,6 @@ mod targets;
 mod verb;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
 
 use clap::Parser;
 
@@ -21,21 +20,26 @@ use crate::error::{Error, Result};
 use crate::freezer::Standing;
 use crate::host::Host;
 use args::{Cli, Color, Verb};
-use child::{Ended, Line, Message, Will};
+use child::{Ended, Message, Say, Will};
 
-/// Runs the command line `argv`, prints what is to be printed, and returns the exit code.
+pub use child::Streams;
+
+/// Runs the command line `argv`, writes what is to be said to `streams`, and returns the exit code.
+///
+/// It works in a child process, and blocks the signals that end a program: a process with other threads must not call
+/// it but for `--help`, `--version` and errors of usage.
 #[must_use]
-pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
+pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -> u8 {
+    let streams = &mut streams;
     let cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
-        Err(error) => {
-            // A closed standard output or error is not worth an error of its own.
-            let _ = if error.use_stderr() {
-                write!(io::stderr(), "{error}")
-            } else {
-                write!(io::stdout(), "{error}")
-            };
-            return if error.use_stderr() { 2 } else { 0 };
+        Err(error) if error.use_stderr() => {
+            streams.err(error.to_string().as_bytes());
+            return 2;
+        }
+        Err(help) => {
+            streams.out(help.to_string().as_bytes());
+            return 0;
         }
     };
     if let Verb::DemoTask { kind } = &cli.verb {
@@ -45,19 +49,19 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
         Color::Always => true,
         Color::Never => false,
         Color::Auto => {
-            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            streams.is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         }
     };
     // Read before there is a child: it has no standard input.
     let typed = match targets::typed(&cli.verb) {
         Ok(typed) => typed,
-        Err(error) => return complain(&error, 2),
+        Err(error) => return complain(streams, &error, 2),
     };
-    match child::supervise(|line, cancel| {
+    let ended = child::supervise(streams, |say, cancel| {
         let host = match Host::at(&cli.root) {
             Ok(host) => host,
             Err(error) => {
-                line.say(&Message::Err(format!("iceaxe: {error}\n").into_bytes()));
+                say(&Message::Err(format!("iceaxe: {error}\n").into_bytes()));
                 return untouched_end(&error).1;
             }
         };
@@ -65,7 +69,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
             cli: &cli,
             colour,
             host: &host,
-            line,
+            say,
             cancel,
         };
         match &cli.verb {
@@ -77,23 +81,26 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> u8 {
             Verb::Demo => demo::run(&context),
             Verb::DemoTask { .. } => 2, // done above, without a child
         }
-    }) {
+    });
+    match ended {
         Ended::Code(code) => code,
-        Ended::Silent(wills) => execute(&wills),
+        Ended::Silent(wills) => execute(streams, &wills),
         Ended::Signal(signal, wills) => {
             if !wills.is_empty() {
-                execute(&wills);
+                execute(streams, &wills);
             }
             child::die_by(signal)
         }
         Ended::Died(wills, undo) => {
             let died = "the process that did the work died";
             match (undo.is_empty(), wills.is_empty()) {
-                (false, _) if put_back(&cli, &undo) == 0 => {
-                    complain(format_args!("{died}; what it had changed was put back"), 1)
-                }
-                (_, false) => execute(&wills),
-                _ => complain(format_args!("{died} before it said its end"), 1),
+                (false, _) if put_back(streams, &cli, &undo) == 0 => complain(
+                    streams,
+                    format_args!("{died}; what it had changed was put back"),
+                    1,
+                ),
+                (_, false) => execute(streams, &wills),
+                _ => complain(streams, format_args!("{died} before it said its end"), 1),
             }
         }
     }
@@ -105,25 +112,25 @@ struct Context<'c> {
     /// Whether verdicts are coloured; told before there is a child, which has no terminal.
     colour: bool,
     host: &'c Host,
-    line: &'c Line,
+    say: Say<'c>,
     cancel: Option<std::os::fd::BorrowedFd<'c>>,
 }
 
 impl Context<'_> {
     fn out(&self, text: impl Into<Vec<u8>>) {
-        self.line.say(&Message::Out(text.into()));
+        (self.say)(&Message::Out(text.into()));
     }
 
     fn err(&self, text: impl Into<Vec<u8>>) {
         let text = text.into();
         if !text.is_empty() {
-            self.line.say(&Message::Err(text));
+            (self.say)(&Message::Err(text));
         }
     }
 
     /// Says how long the next message may take.
     fn within(&self, limit: std::time::Duration) {
-        self.line.say(&Message::Within(
+        (self.say)(&Message::Within(
             u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
         ));
     }
@@ -163,7 +170,7 @@ impl Context<'_> {
         let told = self.told(report);
         self.out(told.out);
         self.err(told.err);
-        self.line.say(&Message::Settled(number(index)));
+        (self.say)(&Message::Settled(number(index)));
     }
 }
 
@@ -200,21 +207,24 @@ fn joined(codes: impl IntoIterator<Item = u8>) -> u8 {
 }
 
 /// Prints the wills that are in force.
-fn execute(wills: &[Will]) -> u8 {
+fn execute(streams: &mut Streams<'_>, wills: &[Will]) -> u8 {
     for will in wills {
-        // Nobody is left to tell that it could not be printed; the code still says it.
-        let _ = io::stdout().write_all(&will.out);
-        let _ = io::stderr().write_all(&will.err);
+        streams.out(&will.out);
+        streams.err(&will.err);
     }
     if wills.is_empty() {
-        return complain("nothing was heard in time from the process that does the work", 1);
+        return complain(
+            streams,
+            "nothing was heard in time from the process that does the work",
+            1,
+        );
     }
     joined(wills.iter().map(|will| will.code))
 }
 
 /// Puts back, in another child, what a dead one had changed.
-fn put_back(cli: &Cli, undo: &[Vec<u8>]) -> u8 {
-    let ended = child::supervise(|line, _| {
+fn put_back(streams: &mut Streams<'_>, cli: &Cli, undo: &[Vec<u8>]) -> u8 {
+    let ended = child::supervise(streams, |say, _| {
         let back = || -> Result<()> {
             let host = Host::at(&cli.root)?;
             for text in undo {
@@ -227,7 +237,7 @@ fn put_back(cli: &Cli, undo: &[Vec<u8>]) -> u8 {
         match back() {
             Ok(()) => 0,
             Err(error) => {
-                line.say(&Message::Err(
+                say(&Message::Err(
                     format!("iceaxe: cannot roll back: {error}\n").into_bytes(),
                 ));
                 7
@@ -240,8 +250,52 @@ fn put_back(cli: &Cli, undo: &[Vec<u8>]) -> u8 {
     }
 }
 
-fn complain(what: impl std::fmt::Display, code: u8) -> u8 {
-    // A closed standard error is not worth an error of its own.
-    let _ = writeln!(io::stderr(), "iceaxe: {what}");
+fn complain(streams: &mut Streams<'_>, what: impl std::fmt::Display, code: u8) -> u8 {
+    streams.err(format!("iceaxe: {what}\n").as_bytes());
     code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(argv: &[&str], code: u8, out: &str, err: &str) {
+        let (mut written, mut said) = (Vec::new(), Vec::new());
+        let streams = Streams {
+            out: &mut written,
+            err: &mut said,
+            is_terminal: false,
+        };
+        assert_eq!(run(argv.iter().map(OsString::from), streams), code, "{argv:?}");
+        let (written, said) = (
+            String::from_utf8(written).unwrap(),
+            String::from_utf8(said).unwrap(),
+        );
+        assert!(
+            written.contains(out) && out.is_empty() == written.is_empty(),
+            "{argv:?}: {written}"
+        );
+        assert!(
+            said.contains(err) && err.is_empty() == said.is_empty(),
+            "{argv:?}: {said}"
+        );
+    }
+
+    #[test]
+    fn usage_errors_end_in_2_and_help_in_0() {
+        check(&["iceaxe", "--help"], 0, "demo", "");
+        check(&["iceaxe", "--version"], 0, env!("CARGO_PKG_VERSION"), "");
+        check(&["iceaxe"], 2, "", "Usage");
+        check(&["iceaxe", "thaw"], 2, "", "TARGET");
+        check(&["iceaxe", "melt", "web"], 2, "", "melt");
+        check(
+            &["iceaxe", "freeze", "--force=all-of-it", "web"],
+            2,
+            "",
+            "all-of-it",
+        );
+        check(&["iceaxe", "thaw", "--timeout", "soon", "web"], 2, "", "soon");
+        check(&["iceaxe", "-q", "-v", "thaw", "web"], 2, "", "--verbose");
+    }
 }

@@ -102,7 +102,7 @@ fn act(
         match step {
             Step::Standing(standing) => {
                 if let Ok(text) = serde_json::to_vec(standing) {
-                    context.line.say(&Message::Undo(number(index), text));
+                    (context.say)(&Message::Undo(number(index), text));
                 }
             }
             Step::Writing(write) => {
@@ -120,9 +120,7 @@ fn act(
                     will.hints =
                         vec!["the write is still on its way: look again with iceaxe status".to_owned()];
                 }
-                context
-                    .line
-                    .say(&Message::Will(number(index), context.told(&will)));
+                (context.say)(&Message::Will(number(index), context.told(&will)));
             }
             Step::Written(_) => {
                 let mut will = report.clone();
@@ -130,9 +128,7 @@ fn act(
                 will.exit = 7;
                 will.error =
                     Some("the write returned, but then reading the state hung in the kernel".to_owned());
-                context
-                    .line
-                    .say(&Message::Will(number(index), context.told(&will)));
+                (context.say)(&Message::Will(number(index), context.told(&will)));
             }
             _ => {}
         }
