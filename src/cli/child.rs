@@ -36,8 +36,8 @@ pub(crate) enum Message {
     Will(u32, Will),
     /// This target is done with: it has no will and nothing to be put back.
     Settled(u32),
-    /// What is to be put back for this target if the child dies; its own coding.
-    Undo(u32, Vec<u8>),
+    /// What is to be put back for this target if the child dies, in its own coding, and what is to be printed then.
+    Undo(u32, Vec<u8>, Will),
     /// The next message comes within this many milliseconds, or never.
     Within(u64),
     /// The end.
@@ -55,6 +55,33 @@ pub(crate) struct Will {
     pub(crate) code: u8,
 }
 
+impl Will {
+    fn encode(&self) -> Vec<u8> {
+        [&[self.code], &length(&self.out)[..], &self.out, &self.err].concat()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&code, rest) = bytes.split_first()?;
+        let (out, err) = split(rest)?;
+        Some(Self {
+            out: out.to_vec(),
+            err: err.to_vec(),
+            code,
+        })
+    }
+}
+
+/// The length of a part, which goes before it.
+fn length(part: &[u8]) -> [u8; 4] {
+    u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+/// A part with its length before it, and the rest.
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}
+
 /// How a supervised piece of work ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -63,7 +90,7 @@ pub(crate) enum Ended {
     /// It was not heard of in time; these wills are in force.
     Silent(Vec<Will>),
     /// It died; these wills are in force, and this is to be put back.
-    Died(Vec<Will>, Vec<Vec<u8>>),
+    Died(BTreeMap<u32, Will>, BTreeMap<u32, (Vec<u8>, Will)>),
     /// A signal ended it, after it had undone what it began.
     Signal(Signal, Vec<Will>),
 }
@@ -202,7 +229,7 @@ struct Parent {
     from: OwnedFd,
     lifeline: Option<OwnedFd>,
     wills: BTreeMap<u32, Will>,
-    undo: BTreeMap<u32, Vec<u8>>,
+    undo: BTreeMap<u32, (Vec<u8>, Will)>,
     caught: Option<Signal>,
 }
 
@@ -250,8 +277,7 @@ impl Parent {
                     }
                 }
                 Ok(None) | Err(_) => {
-                    let wills = std::mem::take(&mut self.wills).into_values().collect();
-                    return Ended::Died(wills, std::mem::take(&mut self.undo).into_values().collect());
+                    return Ended::Died(std::mem::take(&mut self.wills), std::mem::take(&mut self.undo));
                 }
             }
         }
@@ -270,7 +296,7 @@ impl Parent {
             Message::Out(bytes) => streams.out(&bytes),
             Message::Err(bytes) => streams.err(&bytes),
             Message::Will(index, will) => drop(self.wills.insert(index, will)),
-            Message::Undo(index, what) => drop(self.undo.insert(index, what)),
+            Message::Undo(index, what, will) => drop(self.undo.insert(index, (what, will))),
             Message::Settled(index) => {
                 self.wills.remove(&index);
                 self.undo.remove(&index);
@@ -307,12 +333,12 @@ fn send(fd: BorrowedFd<'_>, message: &Message) -> io::Result<()> {
     match message {
         Message::Out(text) => put(0, 0, &[text]),
         Message::Err(text) => put(1, 0, &[text]),
-        Message::Will(index, will) => {
-            let out_len = u32::try_from(will.out.len()).unwrap_or(u32::MAX).to_le_bytes();
-            put(2, *index, &[&[will.code], &out_len, &will.out, &will.err]);
-        }
+        Message::Will(index, will) => put(2, *index, &[&will.encode()]),
         Message::Settled(index) => put(3, *index, &[]),
-        Message::Undo(index, what) => put(4, *index, &[what]),
+        Message::Undo(index, what, will) => {
+            let will = will.encode();
+            put(4, *index, &[&length(&will), &will, what]);
+        }
         Message::Within(milliseconds) => put(5, 0, &[&milliseconds.to_le_bytes()]),
         Message::Code(code) => put(6, 0, &[&[*code]]),
     }
@@ -346,23 +372,12 @@ fn receive(fd: BorrowedFd<'_>) -> io::Result<Option<Message>> {
     let message = match head[0] {
         0 => Message::Out(body),
         1 => Message::Err(body),
-        2 => {
-            let (&code, rest) = body.split_first().ok_or_else(odd)?;
-            let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(odd)?;
-            let (out, err) = rest
-                .split_at_checked(u32::from_le_bytes(*len) as usize)
-                .ok_or_else(odd)?;
-            Message::Will(
-                index,
-                Will {
-                    out: out.to_vec(),
-                    err: err.to_vec(),
-                    code,
-                },
-            )
-        }
+        2 => Message::Will(index, Will::decode(&body).ok_or_else(odd)?),
         3 => Message::Settled(index),
-        4 => Message::Undo(index, body),
+        4 => {
+            let (will, what) = split(&body).ok_or_else(odd)?;
+            Message::Undo(index, what.to_vec(), Will::decode(will).ok_or_else(odd)?)
+        }
         5 => Message::Within(u64::from_le_bytes(body.try_into().map_err(|_| odd())?)),
         6 => Message::Code(*body.first().ok_or_else(odd)?),
         _ => return Err(odd()),
@@ -393,9 +408,9 @@ mod tests {
         for message in [
             Message::Out(b"x".to_vec()),
             Message::Err(Vec::new()),
-            Message::Will(3, will),
+            Message::Will(3, will.clone()),
             Message::Settled(9),
-            Message::Undo(1, b"{}".to_vec()),
+            Message::Undo(1, b"{}".to_vec(), will),
             Message::Within(u64::MAX),
             Message::Code(12),
         ] {

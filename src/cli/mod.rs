@@ -84,24 +84,27 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     });
     match ended {
         Ended::Code(code) => code,
-        Ended::Silent(wills) => execute(streams, &wills),
+        Ended::Silent(wills) => execute(streams, wills),
         Ended::Signal(signal, wills) => {
             if !wills.is_empty() {
-                execute(streams, &wills);
+                execute(streams, wills);
             }
             child::die_by(signal)
         }
-        Ended::Died(wills, undo) => {
+        Ended::Died(mut wills, undo) => {
             let died = "the process that did the work died";
-            match (undo.is_empty(), wills.is_empty()) {
-                (false, _) if put_back(streams, &cli, &undo) == 0 => complain(
-                    streams,
-                    format_args!("{died}; what it had changed was put back"),
-                    1,
-                ),
-                (_, false) => execute(streams, &wills),
-                _ => complain(streams, format_args!("{died} before it said its end"), 1),
+            let (standing, undone): (Vec<_>, Vec<_>) = undo
+                .into_iter()
+                .map(|(index, (standing, undone))| (standing, (index, undone)))
+                .unzip();
+            if !standing.is_empty() && put_back(streams, &cli, &standing) == 0 {
+                wills.extend(undone);
             }
+            if wills.is_empty() {
+                return complain(streams, format_args!("{died} before it said its end"), 1);
+            }
+            complain(streams, died, 0);
+            execute(streams, wills.into_values().collect())
         }
     }
 }
@@ -207,8 +210,8 @@ fn joined(codes: impl IntoIterator<Item = u8>) -> u8 {
 }
 
 /// Prints the wills that are in force.
-fn execute(streams: &mut Streams<'_>, wills: &[Will]) -> u8 {
-    for will in wills {
+fn execute(streams: &mut Streams<'_>, wills: Vec<Will>) -> u8 {
+    for will in &wills {
         streams.out(&will.out);
         streams.err(&will.err);
     }

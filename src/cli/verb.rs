@@ -99,36 +99,38 @@ fn act(
         if trace && let Some(line) = human::step(typed, elapsed_us(started), step) {
             context.err(line + "\n");
         }
+        let will = |report: &Report, error: String, hint: Option<&str>| {
+            let mut will = report.clone();
+            (will.outcome, will.exit) = (Outcome::Stuck, 7);
+            will.error = Some(error);
+            will.hints.extend(hint.map(str::to_owned));
+            (context.say)(&Message::Will(number(index), context.told(&will)));
+        };
         match step {
             Step::Standing(standing) => {
+                let mut will = report.clone();
+                (will.outcome, will.exit) = (Outcome::RolledBack, 6);
+                will.error = Some("the process that did the work was killed; rolled back".to_owned());
                 if let Ok(text) = serde_json::to_vec(standing) {
-                    (context.say)(&Message::Undo(number(index), text));
+                    (context.say)(&Message::Undo(number(index), text, context.told(&will)));
                 }
             }
             Step::Writing(write) => {
-                let mut will = report.clone();
-                will.outcome = Outcome::Stuck;
-                will.exit = 7;
-                will.error = Some(format!(
-                    "write {} to {}: the write did not return",
-                    write.value,
-                    write.file.display()
-                ));
-                will.hints
-                    .push("the write is still on its way, and is undone when it returns".to_owned());
-                if report.verb == "thaw" {
-                    will.hints =
-                        vec!["the write is still on its way: look again with iceaxe status".to_owned()];
-                }
-                (context.say)(&Message::Will(number(index), context.told(&will)));
+                let file = write.file.display();
+                let hint = match report.verb.as_str() {
+                    "thaw" => "the write is still on its way: look again with iceaxe status",
+                    _ => "the write is still on its way, and is undone when it returns",
+                };
+                will(
+                    report,
+                    format!("write {} to {file}: the write did not return", write.value),
+                    Some(hint),
+                );
             }
             Step::Written(_) => {
-                let mut will = report.clone();
-                will.outcome = Outcome::Stuck;
-                will.exit = 7;
-                will.error =
-                    Some("the write returned, but then reading the state hung in the kernel".to_owned());
-                (context.say)(&Message::Will(number(index), context.told(&will)));
+                let lost = "the write returned, but nothing was heard since: a read of the state hangs in the kernel, or \
+                            the process that does it was killed";
+                will(report, lost.to_owned(), None);
             }
             _ => {}
         }
