@@ -4,10 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::freezer::Write;
+use crate::freezer::{Write, shown};
 use crate::verifier::{Holdout, Proof};
+
+fn all_shown<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
 
 /// The version of the JSON output; fields are added, never renamed.
 pub const SCHEMA: u32 = 1;
@@ -55,14 +59,17 @@ pub struct CgroupChange {
     /// 1 or 2.
     pub version: u8,
     /// Its path in the hierarchy.
+    #[serde(serialize_with = "shown")]
     pub path: PathBuf,
     /// Its directory.
+    #[serde(serialize_with = "shown")]
     pub dir: PathBuf,
     /// As found.
     pub before: States,
     /// As left.
     pub after: States,
     /// Every other cgroup that asks for the freeze, topmost first.
+    #[serde(serialize_with = "all_shown")]
     pub frozen_by: Vec<PathBuf>,
 }
 
@@ -275,14 +282,17 @@ pub struct CgroupStatus {
     /// 1 or 2.
     pub version: u8,
     /// Its path in the hierarchy.
+    #[serde(serialize_with = "shown")]
     pub path: PathBuf,
     /// Its directory.
+    #[serde(serialize_with = "shown")]
     pub dir: PathBuf,
     /// What it asks for itself.
     pub requested: Option<Requested>,
     /// What is in force in it.
     pub effective: Option<Effective>,
     /// Every other cgroup that asks for the freeze, topmost first.
+    #[serde(serialize_with = "all_shown")]
     pub frozen_by: Vec<PathBuf>,
 }
 
@@ -321,6 +331,7 @@ pub struct Status {
     /// Whether the engine's record and the truth agree.
     pub agree: Option<bool>,
     /// Every other cgroup that asks for the freeze, topmost first.
+    #[serde(serialize_with = "all_shown")]
     pub frozen_by: Vec<PathBuf>,
     /// Microseconds that it is frozen, where known.
     pub frozen_for_us: Option<u64>,

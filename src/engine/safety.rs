@@ -2,7 +2,6 @@
 //! checked is what is written.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
 use crate::cgroup::Cgroup;
@@ -77,7 +76,7 @@ pub fn check(host: &Host, cgroup: &Cgroup, lifted: &[Force]) -> Result<()> {
         );
     }
     if !lifted.contains(&Force::HostDaemon)
-        && let Some(daemon) = tasks.values().find(|task| is_host_daemon(host, task))
+        && let Some(daemon) = tasks.values().find(|task| is_host_daemon(witness, task))
     {
         let rule = format!(
             "{} holds {} (process {}) of the host",
@@ -159,17 +158,10 @@ fn unit_kind(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a task is a daemon in the PID namespace of that /proc's PID 1: a container's own sshd is its own business.
-fn is_host_daemon(host: &Host, task: &Sighting) -> bool {
-    if !DAEMONS.contains(&task.comm.as_str()) {
-        return false;
-    }
-    let namespace = |pid: i32| fs::read_link(host.proc_dir().join(format!("{pid}/ns/pid")));
-    match (namespace(task.tid), namespace(1)) {
-        (Ok(its), Ok(hosts)) => its == hosts,
-        // It can't be told apart: the careful answer.
-        _ => true,
-    }
+/// Whether a task is a daemon of the host: in the PID namespace of that /proc. A container's own sshd is its own
+/// business. Where it can't be told, the careful answer.
+fn is_host_daemon(witness: Witness<'_>, task: &Sighting) -> bool {
+    DAEMONS.contains(&task.comm.as_str()) && !witness.is_in_inner_namespace(task.tid)
 }
 
 #[cfg(test)]

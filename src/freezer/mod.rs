@@ -4,9 +4,9 @@
 pub mod settle;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::{Error, Result};
@@ -17,6 +17,7 @@ use settle::{Look, Notices};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// The control file.
+    #[serde(serialize_with = "shown")]
     pub file: PathBuf,
     /// What was written to it.
     pub value: String,
@@ -28,6 +29,7 @@ pub struct Standing {
     /// The hierarchy.
     pub hierarchy: Hierarchy,
     /// The path in it.
+    #[serde(with = "exact")]
     pub path: PathBuf,
     /// Which cgroup had that path; another one under the same path is left alone.
     pub id: CgroupId,
@@ -86,6 +88,42 @@ impl Standing {
         } else {
             Wanted::Thawed
         }
+    }
+}
+
+/// Serializes a path for a reader: JSON has no other bytes than UTF-8, so that those are replaced.
+pub(crate) fn shown<S: Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+/// Serializes a path so that it comes back as it was: as text, or as bytes where it is none.
+mod exact {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(untagged)]
+    enum Form {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        let form = match path.to_str() {
+            Some(text) => Form::Text(text.to_owned()),
+            None => Form::Bytes(path.as_os_str().as_bytes().to_vec()),
+        };
+        form.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        Ok(match Form::deserialize(deserializer)? {
+            Form::Text(text) => PathBuf::from(text),
+            Form::Bytes(bytes) => PathBuf::from(OsString::from_vec(bytes)),
+        })
     }
 }
 
@@ -214,6 +252,25 @@ fn read_look(text: &str) -> Look {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_standing_request_is_kept_whatever_its_path_is_called() {
+        use std::os::unix::ffi::OsStrExt;
+        for name in [&b"/web"[..], b"/m\\x2dn \xff.scope"] {
+            let standing = Standing {
+                hierarchy: Hierarchy::V2,
+                path: PathBuf::from(std::ffi::OsStr::from_bytes(name)),
+                id: CgroupId { device: 1, inode: 2 },
+                requested: false,
+            };
+            let text = serde_json::to_string(&standing).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Standing>(&text).unwrap(),
+                standing,
+                "{text}"
+            );
+        }
+    }
 
     #[test]
     fn only_the_kernels_own_words_count_as_settled() {

@@ -185,6 +185,20 @@ impl<'h> Witness<'h> {
         class(sighting, self.place(sighting))
     }
 
+    /// Whether a task is in a PID namespace below that of this /proc: it then has a number in each of them.
+    ///
+    /// # Kernel
+    ///
+    /// `NSpid` in /proc/TID/status, since Linux 4.1. It needs no right over PID 1, as comparing namespaces would.
+    #[must_use]
+    pub fn is_in_inner_namespace(self, tid: i32) -> bool {
+        let dir = self.open_task(tid).ok().flatten(); // gone, or may not be read: not known to be
+        let status = dir
+            .and_then(|dir| read(&dir, "status").ok().flatten())
+            .unwrap_or_default();
+        status_field(&status, "NSpid:").is_some_and(|numbers| numbers.split_whitespace().count() > 1)
+    }
+
     /// Says of a task what helps to find out why it does not move.
     #[must_use]
     pub fn describe(self, sighting: &Sighting) -> Holdout {
