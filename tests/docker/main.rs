@@ -1,0 +1,49 @@
+//! The promises on real docker containers, with dockerd healthy, wedged and dead. Each test has daemons of its own, in
+//! namespaces and a directory of their own, and asks the kernel's files, the containers' heartbeats and dockerd itself
+//! whether iceaxe spoke the truth.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that can't be set up has failed"
+)]
+
+#[path = "../engines/mod.rs"]
+mod engines;
+#[allow(unused_imports, reason = "each test target uses its own part of it")]
+#[path = "../kit/mod.rs"]
+mod kit;
+
+mod belief;
+mod container;
+mod daemon;
+mod hybrid;
+mod looking;
+mod names;
+mod places;
+mod records;
+mod refusals;
+mod story;
+mod witness;
+
+/// Makes each function a test in both layouts: that of this machine, and v2 alone.
+macro_rules! in_each_layout {
+    ($($name:ident)*) => {
+        mod as_found {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name(crate::engines::Layout::AsFound);
+                }
+            )*
+        }
+        mod v2 {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name(crate::engines::Layout::V2);
+                }
+            )*
+        }
+    };
+}
+pub(crate) use in_each_layout;

@@ -1,0 +1,55 @@
+//! What iceaxe promises, on the kernel that this runs on. It needs root and no container engine.
+//!
+//! The modules `v1`, `v2`, `hybrid` and `any` are the filters by which a machine's tests are selected: those below
+//! `v1::` need a v1 freezer hierarchy, those below `v2::` the v2 one, `hybrid::` both, `any::` one of them. Nothing here
+//! looks for itself whether it can run.
+//!
+//! The oracle is plain: control files and /proc as `cat` shows them, and heartbeats that the tasks write.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that can't go on has failed"
+)]
+
+/// Makes a test of each function on each hierarchy.
+macro_rules! on_each_hierarchy {
+    ($($promise:ident),* $(,)?) => {
+        mod v1 {
+            $(
+                #[test]
+                #[serial_test::serial]
+                fn $promise() {
+                    super::$promise(crate::kit::Hierarchy::V1);
+                }
+            )*
+        }
+        mod v2 {
+            $(
+                #[test]
+                #[serial_test::serial]
+                fn $promise() {
+                    super::$promise(crate::kit::Hierarchy::V2);
+                }
+            )*
+        }
+    };
+}
+
+#[path = "../kit/mod.rs"]
+mod kit;
+
+mod ancestry;
+mod doubly;
+mod ends;
+mod library;
+mod migration;
+mod output;
+mod proof;
+mod rollback;
+mod safety;
+mod signals;
+mod starved;
+mod targets;
+mod threads;
+mod turmoil;
+mod witness;

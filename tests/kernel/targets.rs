@@ -1,0 +1,238 @@
+//! Targets as they come: several, from standard input, hostile, and with names that no container should have.
+
+mod any {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use serial_test::serial;
+
+    use crate::kit::{Hierarchy, Scene, freeze, iceaxe, thaw};
+
+    #[test]
+    #[serial]
+    fn any_name_that_a_cgroup_can_have_is_taken_as_it_is() {
+        let scene = Scene::new();
+        let top = scene.cgroup(Hierarchy::available());
+        let long = "x".repeat(255);
+        let names: [&[u8]; 9] = [
+            b"a b:c",
+            b"v1:x",
+            b"machine-a\\x2db",
+            b"\xff\xfe",
+            b"gone (deleted)",
+            b"-n",
+            b"tab\tand\x1b[31mcolour",
+            "naïve 木".as_bytes(),
+            long.as_bytes(),
+        ];
+        for name in names {
+            let cgroup = top.child(OsStr::from_bytes(name));
+            let zoo = scene.zoo(&[&cgroup], &["doze"]);
+            freeze(&cgroup).ends(0, "confirmed");
+            assert!(cgroup.asks(), "{cgroup:?}");
+            zoo.stands(0);
+            let report = thaw(&cgroup).ends(0, "confirmed");
+            assert_eq!(report["tasks"]["total"], 1, "{report}");
+            zoo.goes_on(0);
+            // The same by its directory.
+            let report = iceaxe("freeze")
+                .arg(&cgroup.dir)
+                .arg("--json")
+                .ends(0, "confirmed");
+            assert_eq!(report["tasks"]["total"], 1, "{report}");
+            thaw(&cgroup).ends(0, "confirmed");
+        }
+    }
+
+    #[test]
+    #[serial]
+    fn what_can_mean_nothing_is_a_usage_error_and_touches_nothing() {
+        let scene = Scene::new();
+        let cgroup = scene.cgroup(Hierarchy::available());
+        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        let word = cgroup.hierarchy.word();
+        let path = cgroup.path.to_str().unwrap();
+        let long = "x".repeat(256);
+        let too_long = format!("{word}:{}", "/x".repeat(2100));
+        for target in [
+            "",
+            &format!("{word}:{path}/../{}", &path[1..]),
+            &format!("{word}:{path}/."),
+            &format!("{word}:/{path}"),
+            &format!("{word}:{}", &path[1..]),
+            &format!("{word}:"),
+            &format!("{word}:{path}\n"),
+            &format!("{word}:{path}/{long}"),
+            &too_long,
+            &format!("{}/../x", cgroup.dir.display()),
+            "/etc/passwd/x",
+            "pid:0",
+            "pid:-1",
+            "pid:99999999999999999999",
+            "name:a/b",
+            "id:../x",
+            "a/b/c/d",
+            "a/",
+        ] {
+            for verb in ["freeze", "thaw", "status"] {
+                let run = iceaxe(verb).arg(target).arg("--json").run();
+                assert_eq!(run.code, Some(2), "{verb} {target:?}: {run:?}");
+            }
+        }
+        assert!(!cgroup.asks());
+        zoo.goes_on(0);
+    }
+
+    #[test]
+    #[serial]
+    fn what_is_not_there_is_not_found() {
+        let word = Hierarchy::available().word();
+        for target in [
+            &format!("{word}:/iceaxe-test-nobody"),
+            "pid:4194304",
+            "id:iceaxe-test-nobody",
+        ] {
+            for verb in ["freeze", "thaw"] {
+                iceaxe(verb).arg(target).arg("--json").ends(3, "not_found");
+            }
+        }
+    }
+
+    #[test]
+    #[serial]
+    fn targets_are_read_from_standard_input() {
+        let scene = Scene::new();
+        let cgroups = [0, 1].map(|_| scene.cgroup(Hierarchy::available()));
+        let zoo = cgroups.each_ref().map(|cgroup| scene.zoo(&[cgroup], &["doze"]));
+        let targets = cgroups
+            .each_ref()
+            .map(|cgroup| cgroup.target().into_string().unwrap());
+        let lines = format!(
+            "# two of them\n\n{}\n  {}  \n{}\n",
+            targets[0], targets[1], targets[0]
+        );
+        for (verb, asks) in [("freeze", true), ("thaw", false)] {
+            let run = iceaxe(verb).arg("-").arg("--json").input(&lines).run();
+            assert_eq!(run.code, Some(0), "{run:?}");
+            let reports = run.json();
+            let named: Vec<&str> = reports
+                .iter()
+                .map(|report| report["target"].as_str().unwrap())
+                .collect();
+            assert_eq!(named, targets, "{run:?}");
+            assert!(cgroups.iter().all(|cgroup| cgroup.asks() == asks));
+        }
+        zoo.iter().for_each(|zoo| zoo.goes_on(0));
+    }
+
+    #[test]
+    #[serial]
+    fn a_target_named_twice_is_acted_on_once() {
+        let scene = Scene::new();
+        let cgroup = scene.cgroup(Hierarchy::available());
+        // By its path and by its directory it is the same one.
+        let run = freeze(&cgroup).arg(cgroup.target()).arg(&cgroup.dir).run();
+        run.is(0, "confirmed");
+    }
+
+    #[test]
+    #[serial]
+    fn several_with_one_end_end_so_and_with_different_ends_as_12() {
+        let scene = Scene::new();
+        let cgroups = [0, 1].map(|_| scene.cgroup(Hierarchy::available()));
+        let missing = format!("{}:/iceaxe-test-nobody", cgroups[0].hierarchy.word());
+        let run = freeze(&cgroups[0]).arg(cgroups[1].target()).run();
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(run.json().iter().all(|report| report["exit"] == 0), "{run:?}");
+        assert_eq!(run.json().len(), 2, "{run:?}");
+
+        let run = thaw(&cgroups[0]).arg(&missing).arg(cgroups[1].target()).run();
+        assert_eq!(run.code, Some(12), "{run:?}");
+        let mut ends: Vec<u64> = run
+            .json()
+            .iter()
+            .map(|report| report["exit"].as_u64().unwrap())
+            .collect();
+        ends.sort_unstable();
+        assert_eq!(ends, [0, 0, 3], "{run:?}");
+        assert!(!cgroups.iter().any(|cgroup| cgroup.asks()));
+
+        let run = thaw(&cgroups[0]).arg(cgroups[1].target()).run();
+        assert_eq!(run.code, Some(0), "{run:?}");
+        let run = iceaxe("thaw")
+            .arg(&missing)
+            .arg(format!("{missing}-too"))
+            .arg("--json")
+            .run();
+        assert_eq!(run.code, Some(3), "{run:?}");
+    }
+
+    #[test]
+    #[serial]
+    fn one_that_does_not_freeze_does_not_keep_the_others() {
+        let scene = Scene::new();
+        let cgroups = [0, 1, 2].map(|_| scene.cgroup(Hierarchy::available()));
+        let stuck = scene.zoo(&[&cgroups[1]], &["dstate", "doze"]);
+        let run = freeze(&cgroups[0])
+            .timeout("700ms")
+            .arg(cgroups[1].target())
+            .arg(cgroups[2].target())
+            .run();
+        assert_eq!(run.code, Some(12), "{run:?}");
+        let ends: Vec<u64> = run
+            .json()
+            .iter()
+            .map(|report| report["exit"].as_u64().unwrap())
+            .collect();
+        assert_eq!(ends, [0, 6, 0], "{run:?}");
+        assert!(cgroups[0].asks() && !cgroups[1].asks() && cgroups[2].asks());
+        stuck.goes_on(1);
+    }
+
+    #[test]
+    #[serial]
+    fn thirty_are_frozen_and_thawed_at_once() {
+        let scene = Scene::new();
+        let cgroups: Vec<_> = (0..30).map(|_| scene.cgroup(Hierarchy::available())).collect();
+        let zoos: Vec<_> = cgroups
+            .iter()
+            .take(6)
+            .map(|cgroup| scene.zoo(&[cgroup], &["doze"]))
+            .collect();
+        let lines: Vec<String> = cgroups
+            .iter()
+            .map(|cgroup| cgroup.target().into_string().unwrap())
+            .collect();
+        for (verb, asks) in [("freeze", true), ("thaw", false)] {
+            let run = iceaxe(verb)
+                .arg("-")
+                .arg("--timeout=30s")
+                .arg("--json")
+                .input(lines.join("\n"))
+                .run();
+            assert_eq!(run.code, Some(0), "{run:?}");
+            assert_eq!(run.json().len(), 30, "{run:?}");
+            assert!(cgroups.iter().all(|cgroup| cgroup.asks() == asks));
+        }
+        zoos.iter().for_each(|zoo| zoo.goes_on(0));
+    }
+
+    #[test]
+    #[serial]
+    fn wrong_usage_is_exit_2() {
+        for args in [
+            &["freeze"][..],
+            &["thaw"],
+            &["frozen"],
+            &["freeze", "--timeout", "soon", "x"],
+            &["freeze", "x", "--force=all-of-it"],
+        ] {
+            let run = args[1..]
+                .iter()
+                .fold(iceaxe(args[0]), |command, arg| command.arg(arg))
+                .run();
+            assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{args:?}: {run:?}");
+            assert!(!run.err.is_empty(), "{args:?}");
+        }
+    }
+}

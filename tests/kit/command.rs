@@ -1,0 +1,261 @@
+//! The iceaxe command, never waited for longer than a hard limit.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::{Cgroup, PAUSE, eventually, parent_of};
+
+/// No command of these tests may take longer.
+const HARD_LIMIT: Duration = Duration::from_secs(90);
+
+fn program() -> PathBuf {
+    match std::env::var_os("ICEAXE_BIN_DIR") {
+        Some(dir) => PathBuf::from(dir).join("iceaxe"),
+        None => PathBuf::from(env!("CARGO_BIN_EXE_iceaxe")),
+    }
+}
+
+/// A command that is being put together.
+#[derive(Debug)]
+pub(crate) struct Iceaxe {
+    args: Vec<OsString>,
+    input: Vec<u8>,
+    output: Output,
+    inside: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Output {
+    Kept,
+    Closed,
+}
+
+/// `iceaxe VERB`.
+pub(crate) fn iceaxe(verb: &str) -> Iceaxe {
+    Iceaxe {
+        args: vec![verb.into()],
+        input: Vec::new(),
+        output: Output::Kept,
+        inside: Vec::new(),
+    }
+}
+
+/// `iceaxe freeze CGROUP --json`, with patience for a slow machine.
+pub(crate) fn freeze(cgroup: &Cgroup) -> Iceaxe {
+    iceaxe("freeze")
+        .arg(cgroup.target())
+        .arg("--json")
+        .arg("--timeout=30s")
+}
+
+/// `iceaxe thaw CGROUP --json`, with patience for a slow machine.
+pub(crate) fn thaw(cgroup: &Cgroup) -> Iceaxe {
+    iceaxe("thaw")
+        .arg(cgroup.target())
+        .arg("--json")
+        .arg("--timeout=30s")
+}
+
+/// `iceaxe status CGROUP --json`, answered: the object.
+#[track_caller]
+pub(crate) fn status(cgroup: &Cgroup) -> Value {
+    let run = iceaxe("status").arg(cgroup.target()).arg("--json").run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let mut lines = run.json();
+    assert_eq!(lines.len(), 1, "{run:?}");
+    lines.remove(0)
+}
+
+impl Iceaxe {
+    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Another time limit than the patient one.
+    pub(crate) fn timeout(mut self, limit: &str) -> Self {
+        self.args
+            .retain(|arg| !arg.to_string_lossy().starts_with("--timeout="));
+        self.arg(format!("--timeout={limit}"))
+    }
+
+    /// What it reads.
+    pub(crate) fn input(mut self, input: impl AsRef<[u8]>) -> Self {
+        self.input = input.as_ref().to_owned();
+        self
+    }
+
+    /// Nobody reads what it prints: its standard output is a pipe without a reader.
+    pub(crate) fn unheard(mut self) -> Self {
+        self.output = Output::Closed;
+        self
+    }
+
+    /// Started by this command line, which ends where iceaxe's own begins.
+    pub(crate) fn through<S: AsRef<OsStr>>(mut self, prefix: &[S]) -> Self {
+        self.inside = prefix.iter().map(|word| word.as_ref().to_owned()).collect();
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn start(self) -> Running {
+        let mut words = self.inside;
+        words.push(program().into_os_string());
+        words.extend(self.args);
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped());
+        match self.output {
+            Output::Kept => command.stdout(Stdio::piped()),
+            Output::Closed => {
+                let (reader, writer) = std::io::pipe().unwrap();
+                drop(reader);
+                command.stdout(writer)
+            }
+        };
+        let mut child = command.spawn().unwrap();
+        // What it does not read it need not read.
+        let _ = child.stdin.take().unwrap().write_all(&self.input);
+        let out = child.stdout.take().map(collected);
+        let err = child.stderr.take().map(collected);
+        Running {
+            child,
+            out,
+            err,
+            words,
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn run(self) -> Run {
+        self.start().end()
+    }
+
+    /// Runs it on one target, and checks code and outcome of its one line.
+    #[track_caller]
+    pub(crate) fn ends(self, exit: i32, outcome: &str) -> Value {
+        self.run().is(exit, outcome)
+    }
+}
+
+fn collected(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What came before an error is what there is.
+        let _ = from.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// A command at work. It ends with the test.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    out: Option<JoinHandle<String>>,
+    err: Option<JoinHandle<String>>,
+    words: Vec<OsString>,
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// The child in which it does its work.
+    #[track_caller]
+    pub(crate) fn worker(&self) -> i32 {
+        let mut found = None;
+        eventually("iceaxe has a child", || {
+            let pids = fs::read_dir("/proc").unwrap().flatten();
+            let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+            found = pids.find(|&pid| parent_of(pid) == Some(self.pid()));
+            found.is_some()
+        });
+        found.unwrap()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Run {
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(began.elapsed() < HARD_LIMIT, "it does not end: {:?}", self.words);
+            thread::sleep(PAUSE);
+        };
+        let text = |thread: Option<JoinHandle<String>>| {
+            thread.map(|thread| thread.join().unwrap()).unwrap_or_default()
+        };
+        Run {
+            code: status.code(),
+            signal: status.signal(),
+            took: began.elapsed(),
+            out: text(self.out.take()),
+            err: text(self.err.take()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already where the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    /// From when its end was waited for.
+    pub(crate) took: Duration,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Run {
+    /// Its JSON lines.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Vec<Value> {
+        let parsed = self.out.lines().map(serde_json::from_str);
+        parsed
+            .collect::<Result<_, _>>()
+            .unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Checks the code and the outcome of its one line, and returns the line.
+    #[track_caller]
+    pub(crate) fn is(&self, exit: i32, outcome: &str) -> Value {
+        let mut lines = self.json();
+        assert_eq!(lines.len(), 1, "{self:?}");
+        let report = lines.remove(0);
+        let found = (self.code, report["exit"].as_i64(), report["outcome"].as_str());
+        assert_eq!(
+            found,
+            (Some(exit), Some(i64::from(exit)), Some(outcome)),
+            "{self:?}"
+        );
+        report
+    }
+}

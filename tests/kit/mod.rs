@@ -1,0 +1,176 @@
+//! What the tests on a real kernel need: cgroups of their own, tasks in any state, the iceaxe command under a hard time
+//! limit, and an oracle of plain reads. Nothing here goes through the iceaxe crate, so that it can't agree with iceaxe
+//! by sharing its mistakes.
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each test target uses its own part of it, and a test that can't be set up has failed"
+)]
+
+mod cgroup;
+mod command;
+mod report;
+mod task;
+mod zoo;
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::Path;
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) use cgroup::{Cgroup, Hierarchy, mount_of};
+pub(crate) use command::{freeze, iceaxe, status, thaw};
+pub(crate) use report::{counted, has_keys, tasks_add_up};
+pub(crate) use task::{find_kernel_thread, is_gone, letter, parent_of, pending_signals, timeslices, wchan};
+pub(crate) use zoo::{Zoo, zoo_program};
+
+/// How long anything may take that is bound to come; an emulated machine is ten times slower than a real one.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long something is watched that is to stand still: a dozing task beats every 2 ms.
+const STILL: Duration = Duration::from_millis(60);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Waits until it is so.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < PATIENCE, "not so after {PATIENCE:?}: {what}");
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Watches for a while that a number stays the same.
+#[track_caller]
+pub(crate) fn stands_still(what: &str, mut number: impl FnMut() -> u64) {
+    let first = number();
+    let began = Instant::now();
+    while began.elapsed() < STILL {
+        thread::sleep(PAUSE);
+        assert_eq!(number(), first, "it moved: {what}");
+    }
+}
+
+/// The running kernel, `(6, 12)`.
+pub(crate) fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|part| part.trim().parse().unwrap_or(0));
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
+/// Whether v1 freezes sleepers and stopped tasks where they are and turns them into a state of its own: since
+/// f5d39b020809, Linux 6.1. Before, it counts them as frozen and leaves them alone.
+pub(crate) fn freezes_in_place() -> bool {
+    kernel() >= (6, 1)
+}
+
+/// Cgroups and tasks of one test. When it goes, also by a panic, everything is thawed first, since a task that v1
+/// holds can't die; then the tasks end, then the cgroups are removed.
+#[derive(Debug, Default)]
+pub(crate) struct Scene {
+    cgroups: RefCell<Vec<Cgroup>>,
+    keepers: RefCell<Vec<Rc<zoo::Keeper>>>,
+    moved: RefCell<Vec<(Hierarchy, i32)>>,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// A new cgroup right below the hierarchy's root.
+    #[track_caller]
+    pub(crate) fn cgroup(&self, hierarchy: Hierarchy) -> Cgroup {
+        let cgroup = Cgroup::make(hierarchy);
+        self.cgroups.borrow_mut().push(cgroup.clone());
+        cgroup
+    }
+
+    /// A new cgroup with the path that `namesake` has in the other hierarchy.
+    #[track_caller]
+    pub(crate) fn cgroup_called(&self, hierarchy: Hierarchy, namesake: &Cgroup) -> Cgroup {
+        let cgroup = Cgroup::make_called(hierarchy, &namesake.path);
+        self.cgroups.borrow_mut().push(cgroup.clone());
+        cgroup
+    }
+
+    /// Tasks of these kinds, each in all of `cgroups`.
+    #[track_caller]
+    pub(crate) fn zoo(&self, cgroups: &[&Cgroup], kinds: &[&str]) -> Zoo {
+        self.zoo_with(cgroups, &[], kinds)
+    }
+
+    /// The same with further options of the zoo.
+    #[track_caller]
+    pub(crate) fn zoo_with(&self, cgroups: &[&Cgroup], options: &[&str], kinds: &[&str]) -> Zoo {
+        let (zoo, keeper) = Zoo::open(cgroups, options, kinds);
+        self.keepers.borrow_mut().push(keeper);
+        zoo
+    }
+
+    /// Moves a kernel thread into `cgroup`; it goes back to the root when the scene goes.
+    #[track_caller]
+    pub(crate) fn borrow_kernel_thread(&self, cgroup: &Cgroup) -> i32 {
+        let tid = find_kernel_thread();
+        self.moved.borrow_mut().push((cgroup.hierarchy, tid));
+        cgroup.admit(tid);
+        tid
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let cgroups = self.cgroups.take();
+        cgroups.iter().for_each(|cgroup| thaw_below(&cgroup.dir));
+        for (hierarchy, tid) in self.moved.take() {
+            // It is in the root already, then.
+            let _ = fs::write(mount_of(hierarchy).join("cgroup.procs"), tid.to_string());
+        }
+        self.keepers.take().iter().for_each(|keeper| keeper.close());
+        let left: Vec<&Cgroup> = cgroups.iter().filter(|cgroup| !removed(&cgroup.dir)).collect();
+        if !left.is_empty() && !thread::panicking() {
+            panic!("could not be removed: {left:?}");
+        }
+    }
+}
+
+/// Thaws a directory's cgroup and all below it, by plain writes.
+fn thaw_below(dir: &Path) {
+    for (file, value) in [("cgroup.freeze", "0"), ("freezer.state", "THAWED")] {
+        let file = dir.join(file);
+        if file.exists() {
+            // It was removed meanwhile, then.
+            let _ = fs::write(file, value);
+        }
+    }
+    below(dir).for_each(|dir| thaw_below(&dir));
+}
+
+fn below(dir: &Path) -> impl Iterator<Item = std::path::PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+}
+
+/// Removes a cgroup and all below it; a task that is just dying still counts for a moment.
+fn removed(dir: &Path) -> bool {
+    let began = Instant::now();
+    loop {
+        for inner in below(dir) {
+            removed(&inner);
+        }
+        match fs::remove_dir(dir) {
+            Ok(()) => return true,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return true,
+            Err(_) if began.elapsed() > PATIENCE => return false,
+            Err(_) => thread::sleep(PAUSE),
+        }
+    }
+}

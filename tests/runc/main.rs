@@ -1,0 +1,41 @@
+//! The promises on plain runc containers, in runc's default root, under IDs that nobody else has. The kernel's files,
+//! the containers' heartbeats and runc itself say whether iceaxe spoke the truth.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that can't be set up has failed"
+)]
+
+#[path = "../engines/mod.rs"]
+mod engines;
+#[allow(unused_imports, reason = "each test target uses its own part of it")]
+#[path = "../kit/mod.rs"]
+mod kit;
+
+mod bundles;
+mod ids;
+mod records;
+mod stuck;
+
+/// Makes each function a test in both layouts: that of this machine, and v2 alone.
+macro_rules! in_each_layout {
+    ($($name:ident)*) => {
+        mod as_found {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name(crate::engines::Layout::AsFound);
+                }
+            )*
+        }
+        mod v2 {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name(crate::engines::Layout::V2);
+                }
+            )*
+        }
+    };
+}
+pub(crate) use in_each_layout;
