@@ -37,6 +37,8 @@ pub struct Cgroup {
     dir: PathBuf,
     fd: OwnedFd,
     id: CgroupId,
+    /// Whether it is on a cgroup file system, and no made-up directory.
+    genuine: bool,
 }
 
 impl Cgroup {
@@ -70,6 +72,12 @@ impl Cgroup {
                 }
             }
         }
+        if host.is_genuine() && !is_cgroup(fd.as_fd(), hierarchy) {
+            return Err(Error::Unsupported(format!(
+                "{} is not on a cgroup file system",
+                dir.display()
+            )));
+        }
         Self::from_fd(host.is_genuine(), hierarchy, fd, dir, path.to_owned())
     }
 
@@ -80,12 +88,6 @@ impl Cgroup {
         dir: PathBuf,
         path: PathBuf,
     ) -> Result<Self> {
-        if genuine && !is_cgroup(fd.as_fd(), hierarchy) {
-            return Err(Error::Unsupported(format!(
-                "{} is not on a cgroup file system",
-                dir.display()
-            )));
-        }
         let stat = fstat(&fd).map_err(|errno| Error::io("stat", &dir, errno.into()))?;
         let id = CgroupId {
             device: stat.st_dev,
@@ -97,6 +99,7 @@ impl Cgroup {
             dir,
             fd,
             id,
+            genuine,
         })
     }
 
@@ -116,6 +119,7 @@ impl Cgroup {
             dir: self.dir.clone(),
             fd,
             id: self.id,
+            genuine: self.genuine,
         })
     }
 
@@ -188,10 +192,17 @@ impl Cgroup {
     }
 
     fn read_list(&self, name: &str) -> Result<String> {
-        let mut file = std::fs::File::from(self.open_file(name)?);
-        let mut text = String::new();
-        io::Read::read_to_string(&mut file, &mut text).map_err(|cause| self.failed("read", name, cause))?;
-        Ok(text)
+        let fd = self.open_file(name)?;
+        let mut text = Vec::new();
+        let mut buffer = [0; SMALL];
+        loop {
+            match nix::unistd::read(&fd, &mut buffer) {
+                Ok(0) => return Ok(String::from_utf8_lossy(&text).into_owned()),
+                Ok(count) => text.extend_from_slice(&buffer[..count]),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(self.failed("read", name, errno.into())),
+            }
+        }
     }
 
     /// Writes a control file with one `write(2)`, without creating it.
@@ -315,6 +326,9 @@ impl Cgroup {
     ///
     /// [`Error::Gone`], or what the kernel says. A child that vanishes meanwhile is left out.
     pub fn children(&self) -> Result<Vec<Self>> {
+        if self.is_leaf() {
+            return Ok(Vec::new());
+        }
         let gone = |errno: Errno| self.failed("list", "", errno.into());
         let mut listing = Dir::openat(
             &self.fd,
@@ -332,7 +346,7 @@ impl Cgroup {
             }
             match open_below(self.fd.as_fd(), name, &self.dir.join(name)) {
                 Ok(fd) => children.push(Self::from_fd(
-                    false,
+                    self.genuine,
                     self.hierarchy,
                     fd,
                     self.dir.join(name),
@@ -343,6 +357,12 @@ impl Cgroup {
             }
         }
         Ok(children)
+    }
+
+    /// Whether it has no cgroup below, told without listing it: kernfs counts a directory's own subdirectories as its
+    /// links (`kernfs_refresh_inode()`, fs/kernfs/inode.c, since 3.14), besides `.` and its name.
+    fn is_leaf(&self) -> bool {
+        self.genuine && fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 2)
     }
 
     /// All cgroups below, parents before children.

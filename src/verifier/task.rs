@@ -8,6 +8,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
+use nix::sys::uio::pread;
 use procfs::FromRead;
 use procfs::process::{Schedstat, Stat};
 use serde::{Deserialize, Serialize};
@@ -123,7 +124,10 @@ impl<'h> Witness<'h> {
         let Some(dir) = self.open_task(tid)? else {
             return Ok(None);
         };
-        let Some(mut stat) = stat_of(&dir)? else {
+        let Some(file) = open(&dir, "stat")? else {
+            return Ok(None);
+        };
+        let Some(mut stat) = stat_of(&file)? else {
             return Ok(None);
         };
         let mut place = None;
@@ -135,7 +139,11 @@ impl<'h> Witness<'h> {
             } else {
                 site(&dir, stat.state)
             };
-            let Some(again) = stat_of(&dir)? else {
+            if seen.is_none() || !matches!(stat.state, 'R' | 'D') {
+                place = seen;
+                break;
+            }
+            let Some(again) = stat_of(&file)? else {
                 return Ok(None);
             };
             let steady = again.state == stat.state;
@@ -224,7 +232,7 @@ impl<'h> Witness<'h> {
     }
 
     fn open_task(self, tid: i32) -> io::Result<Option<OwnedFd>> {
-        // task/TID below, for a thread's own `stat` rather than its process's sums.
+        // task/TID below: the `stat` of /proc/TID alone adds up all threads of its process, at each read.
         let path = format!("{tid}/task/{tid}");
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         match openat(self.proc_fd, path.as_str(), flags, Mode::empty()) {
@@ -240,33 +248,44 @@ fn is_dead(letter: char) -> bool {
     matches!(letter, 'Z' | 'X' | 'x')
 }
 
-fn stat_of(dir: &OwnedFd) -> io::Result<Option<Stat>> {
-    read(dir, "stat")?.map(|line| parse_stat(&line)).transpose()
+/// Reads a task's open `stat` as it is now; `None` if the task is gone.
+fn stat_of(file: &OwnedFd) -> io::Result<Option<Stat>> {
+    read_open(file, SHORT)?.map(|line| parse_stat(&line)).transpose()
 }
 
-/// Reads one file of a task; `None` if the task is gone (`ESRCH`, `ENOENT`).
-fn read(dir: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
-    let fd = match openat(
+/// Opens one file of a task; `None` if the task is gone (`ESRCH`, `ENOENT`).
+fn open(dir: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
+    match openat(
         dir,
         name,
         OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
         Mode::empty(),
     ) {
-        Ok(fd) => fd,
-        Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
-        Err(errno) => return Err(errno.into()),
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Reads one file of a task; `None` if the task is gone.
+fn read(dir: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
+    let size = if matches!(name, "status" | "stack") {
+        LONG
+    } else {
+        SHORT
     };
-    // One read returns the whole of each: these files are made at the first read, and are short.
-    let mut buffer = vec![
-        0;
-        if matches!(name, "status" | "stack") {
-            LONG
-        } else {
-            SHORT
-        }
-    ];
+    match open(dir, name)? {
+        Some(file) => read_open(&file, size),
+        None => Ok(None),
+    }
+}
+
+/// Reads an open file of a task from its start. One read returns the whole of each: these files are made anew at each
+/// read from their start, and are short.
+fn read_open(file: &OwnedFd, size: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut buffer = vec![0; size];
     loop {
-        match nix::unistd::read(&fd, &mut buffer) {
+        match pread(file, &mut buffer, 0) {
             Ok(count) => {
                 buffer.truncate(count);
                 return Ok(Some(buffer));
