@@ -59,11 +59,12 @@ impl Place {
 /// Says where a task is.
 #[must_use]
 pub fn place(sighting: &Sighting, kernel: Kernel) -> Place {
-    let site = sighting.site.as_deref();
+    let site = sighting.site.as_deref().map(function);
     if matches!(sighting.letter, 'Z' | 'X' | 'x') {
         return Place::Dead;
     }
-    if kernel.has_frozen_flag() && sighting.flags & PF_FROZEN != 0 {
+    // The task clears the flag itself when it runs: one that only waits for a CPU has it still.
+    if kernel.has_frozen_flag() && sighting.flags & PF_FROZEN != 0 && sighting.letter != 'R' {
         return Place::Refrigerator;
     }
     // A stopped task sleeps in get_signal() too where do_signal_stop() is inlined: its letter tells.
@@ -86,6 +87,12 @@ pub fn place(sighting: &Sighting, kernel: Kernel) -> Place {
         (_, Some(_)) => Place::Asleep,
         (_, None) => Place::Unseen,
     }
+}
+
+/// The name of a function as it is in the source: gcc calls a part of one `ptrace_stop.part.0`, and a version of one
+/// `.isra.0` or `.constprop.0`.
+fn function(site: &str) -> &str {
+    site.split_once('.').map_or(site, |(name, _)| name)
 }
 
 /// Where vfork parents wait: `wait_for_vfork_done()`, inlined into what called it.
@@ -165,6 +172,7 @@ mod tests {
         check(NEW, 'D', 0, Some("do_syscall_64"), Place::InPlace);
         check(NEW, 'D', 0, Some("__x64_sys_vfork"), Place::Vfork);
         check(NEW, 'D', 0, Some("anon_pipe_write"), Place::Uninterruptible);
+        check(NEW, 'D', 0, Some("ptrace_stop.part.0"), Place::InPlace); // gcc's name for it on 6.1
         check(NEW, 'D', 0, Some("kernel_clone"), Place::Vfork);
         check(NEW, 'S', 0, Some("anon_pipe_read"), Place::Asleep);
         check(NEW, 'R', 0, None, Place::Running);
@@ -182,6 +190,7 @@ mod tests {
     #[test]
     fn the_flag_decides_up_to_6_0_and_means_nothing_later() {
         check(OLD, 'D', PF_FROZEN, None, Place::Refrigerator);
+        check(OLD, 'R', PF_FROZEN, None, Place::Running); // thawed, and still to run
         check(NEW, 'S', PF_FROZEN, Some("pipe_read"), Place::Asleep);
         check(
             OLD,

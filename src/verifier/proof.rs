@@ -89,15 +89,14 @@ pub fn judge_thaw(before: Option<&Sighting>, after: Option<&Sighting>, kernel: K
     match here {
         Place::Trap | Place::Refrigerator | Place::InPlace => Proof::Holdout,
         Place::Vfork => Proof::Unprovable,
-        // A v2 thaw wakes each task once, also one in a sleep of its own that goes on sleeping: that one turn proves
-        // nothing. A busy task that is only now and then in such a sleep gets more turns.
+        // A busy task that is only now and then in such a sleep gets more turns.
         Place::Uninterruptible => match grown {
-            Some(2..) => Proof::Ran,
+            Some(turns) if turns > turns_of_a_wake(before, after, was) => Proof::Ran,
             _ => Proof::Holdout,
         },
         Place::Running => match grown {
-            Some(1..) => Proof::Ran,
-            Some(0) => Proof::Woken,
+            Some(turns) if turns > turns_in_vain(was) => Proof::Ran,
+            Some(_) => Proof::Woken,
             None => Proof::Unknown,
         },
         Place::Stopped | Place::Traced => match (was, grown) {
@@ -123,6 +122,28 @@ pub fn judge_thaw(before: Option<&Sighting>, after: Option<&Sighting>, kernel: K
         },
         Place::Unseen => Proof::Unknown,
         Place::Dead => Proof::Exited,
+    }
+}
+
+/// A v2 thaw wakes each task once, also one in a sleep of its own, which looks at its condition and sleeps on: one turn
+/// on a CPU, and another for each time that it is preempted on the way.
+const TURNS_OF_A_WAKE: u64 = 3;
+
+/// How many turns prove nothing of a task that is in an uninterruptible sleep: where it sleeps as before, those of the
+/// wake; where it went there since, the one that took it there.
+fn turns_of_a_wake(before: &Sighting, after: &Sighting, was: Place) -> u64 {
+    match was {
+        Place::Uninterruptible if before.site == after.site => TURNS_OF_A_WAKE,
+        _ => 1,
+    }
+}
+
+/// How many turns prove nothing of a task that is running now: one that was in a sleep of its own may only be on its
+/// way back there.
+fn turns_in_vain(was: Place) -> u64 {
+    match was {
+        Place::Uninterruptible | Place::Vfork => TURNS_OF_A_WAKE,
+        _ => 0,
     }
 }
 
@@ -241,6 +262,10 @@ mod tests {
             seen('D', "anon_pipe_write", 6),
             Proof::Holdout,
         ); // v2's spurious wake
+        let own = seen('D', "anon_pipe_write", 5);
+        thaw(own.clone(), seen('R', "", 7), Proof::Woken); // the wake may only be on its way back
+        thaw(own.clone(), seen('R', "", 9), Proof::Ran);
+        thaw(own, seen('S', "pipe_read", 6), Proof::Ran);
         thaw(
             seen('D', "io_schedule", 5),
             seen('D', "io_schedule", 9),

@@ -1,6 +1,6 @@
 //! What docker believes beside what is so, and the documented way to bring the two back in step.
 
-use crate::daemon::Docker;
+use crate::docker::Docker;
 use crate::engines::Layout;
 use crate::in_each_layout;
 use crate::kit::Hierarchy;

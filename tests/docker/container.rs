@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::path::PathBuf;
 
-use crate::daemon::Docker;
+use crate::docker::Docker;
 use crate::engines::{Ended, Vessel};
 
 /// One container.

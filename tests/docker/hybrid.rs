@@ -2,7 +2,7 @@
 //! /sys/fs/cgroup/unified.
 
 use crate::container::Container;
-use crate::daemon::Docker;
+use crate::docker::Docker;
 use crate::engines::{HANGS, Layout, is_in_v1_and_v2};
 
 /// A container with a cgroup of its own in both.
@@ -82,11 +82,11 @@ fn a_docker_unpause_that_leaves_the_other_half_frozen_is_finished_by_a_thaw() {
 }
 
 #[test]
-fn path_all_prints_both_directories_and_path_the_one_that_docker_freezes() {
-    let docker = Docker::start(Layout::AsFound);
+fn a_bare_cgroup_that_holds_the_same_tasks_in_both_hierarchies_is_one() {
+    let (docker, parent) = Docker::with_a_parent(Layout::AsFound);
     let web = in_both(&docker);
-    let [v1, v2] = [0, 1].map(|at: usize| web.cgroups[at].dir.display().to_string());
-    assert_eq!(docker.iceaxe(["path", &web.name]).well(), v1);
-    let all = docker.iceaxe(["path", "--all", &web.name]).well();
-    assert_eq!(all.lines().collect::<Vec<_>>(), [v1, v2]);
+    for path in [&web.cgroups[0].path, &parent] {
+        let target = format!("cgroup:{}", path.display());
+        docker.status(&target);
+    }
 }

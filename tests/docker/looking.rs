@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::container::Container;
-use crate::daemon::Docker;
+use crate::docker::Docker;
 use crate::engines::Layout;
 use crate::in_each_layout;
 use crate::kit::has_keys;
@@ -154,7 +154,7 @@ fn a_list_is_the_same_with_all_daemons_dead(layout: Layout) {
     let all = five(&docker);
     docker.kill_dockerd();
     docker.kill_containerd();
-    docker.kill_shims(&all[..4]);
+    docker.orphan(&all[..4]);
     is_complete(&docker, &all);
 }
 
@@ -164,6 +164,17 @@ fn path_prints_what_exists(layout: Layout) {
     web.pause();
     docker.wedge();
     let path = |option: &str| docker.iceaxe(["path", option, &web.name]).well();
+    let seen: Vec<String> = web
+        .cgroups
+        .iter()
+        .map(|cgroup| docker.seen(cgroup).display().to_string())
+        .collect();
+    assert_eq!(
+        docker.iceaxe(["path", &web.name]).well(),
+        seen[0],
+        "where docker freezes"
+    );
+    assert_eq!(path("--all").lines().collect::<Vec<_>>(), seen);
     assert_eq!(path("--pid"), web.pid.to_string());
     for (option, inside) in [
         ("--rootfs", "/bin/busybox"),

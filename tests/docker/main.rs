@@ -15,7 +15,8 @@ mod kit;
 
 mod belief;
 mod container;
-mod daemon;
+mod daemons;
+mod docker;
 mod hybrid;
 mod looking;
 mod names;

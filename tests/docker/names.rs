@@ -1,7 +1,7 @@
 //! From what is typed to one container, or to an error that names what it could mean.
 
 use crate::container::Container;
-use crate::daemon::Docker;
+use crate::docker::Docker;
 use crate::engines::{BEATING, Layout};
 use crate::in_each_layout;
 
@@ -218,7 +218,7 @@ fn a_name_is_found_in_the_default_places_too(layout: Layout) {
     web.pause();
     docker.kill_dockerd();
     docker.kill_containerd();
-    docker.kill_shims(std::slice::from_ref(&web));
+    docker.orphan(std::slice::from_ref(&web));
     web.iceaxe("thaw").is(0, "confirmed");
     web.is_thawed();
     web.is_seen("paused", "thawed");

@@ -1,11 +1,14 @@
 //! Containers in unusual places: under other parents, in each other, in the machine's network, held by a parent or by
 //! a cgroup inside.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::container::{Container, FORMS};
-use crate::daemon::Docker;
+use crate::docker::Docker;
 use crate::engines::{BEATING, Layout, above, below};
 use crate::in_each_layout;
-use crate::kit::{Hierarchy, eventually};
+use crate::kit::{self, Cgroup, Hierarchy, Scene, eventually, letter};
 
 in_each_layout! {
     a_container_under_another_parent_is_thawed_by_each_form
@@ -16,6 +19,7 @@ in_each_layout! {
     a_paused_container_inside_another_stays_paused_unless_asked_for
     a_cgroup_that_a_container_froze_itself_stays_frozen_unless_asked_for
     a_container_that_is_removed_during_its_thaw_is_no_error
+    a_container_that_is_removed_while_its_thaw_waits_is_gone
 }
 
 fn a_container_under_another_parent_is_thawed_by_each_form(layout: Layout) {
@@ -30,7 +34,7 @@ fn a_container_under_another_parent_is_thawed_by_each_form(layout: Layout) {
     web.pause();
     docker.kill_dockerd();
     docker.kill_containerd();
-    docker.kill_shims(std::slice::from_ref(&web));
+    docker.orphan(std::slice::from_ref(&web));
     for (form, target) in FORMS {
         let report = docker
             .iceaxe(["thaw", &target(&web), "--json"])
@@ -220,11 +224,11 @@ fn a_cgroup_that_a_container_froze_itself_stays_frozen_unless_asked_for(layout: 
 fn a_container_that_is_removed_during_its_thaw_is_no_error(layout: Layout) {
     let docker = Docker::start(layout);
     // In each round the removal has come somewhat further when the thaw begins.
-    for round in 0..5 {
+    for round in 0..4 {
         let web = docker.container("web");
         web.pause();
         let mut removal = docker.client(["rm", "--force", &web.name]);
-        removal.ends_within(std::time::Duration::from_millis(round * 30));
+        removal.ends_within(std::time::Duration::from_millis(round * 15));
         let ended = docker.iceaxe(["thaw", &web.id, "--json"]);
         let report = ended.object();
         let end = (ended.code(), report["outcome"].as_str());
@@ -238,4 +242,32 @@ fn a_container_that_is_removed_during_its_thaw_is_no_error(layout: Layout) {
         removal.answer(crate::kit::PATIENCE).answered().well();
         assert!(web.cgroups.iter().all(|cgroup| !cgroup.dir.exists()));
     }
+}
+
+fn a_container_that_is_removed_while_its_thaw_waits_is_gone(layout: Layout) {
+    let (docker, _) = Docker::with_a_parent(layout);
+    let web = docker.container("web");
+    let scene = Scene::new();
+    let cgroups: Vec<&Cgroup> = web.cgroups.iter().collect();
+    // The thaw waits for a task that can't be woken.
+    let zoo = scene.zoo(&cgroups, &["dstate"]);
+    web.cgroups[0].ask();
+    let thaw = kit::iceaxe("thaw")
+        .arg(&web.name)
+        .arg("--json")
+        .arg("--timeout=20s");
+    let thaw = thaw.through(&docker.prefix()).start();
+    let worker = thaw.worker();
+    eventually("it has written", || !web.asks());
+    let signal = |pid: i32, signal: Signal| kill(Pid::from_raw(pid), signal).unwrap();
+    // It does not look while the container goes.
+    signal(worker, Signal::SIGSTOP);
+    eventually("it is stopped", || letter(worker) == Some('T'));
+    signal(zoo.tid(0), Signal::SIGKILL);
+    zoo.release(0);
+    docker.docker(["rm", "--force", &web.name]);
+    assert!(web.cgroups.iter().all(|cgroup| !cgroup.dir.exists()));
+    signal(worker, Signal::SIGCONT);
+    let report = thaw.end().is(0, "gone");
+    assert_eq!(report["id"], web.id.as_str(), "{report}");
 }

@@ -8,7 +8,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::container::Container;
-use crate::daemon::Docker;
+use crate::docker::Docker;
 use crate::engines::{Layout, PROMPT};
 use crate::in_each_layout;
 use crate::kit::{Cgroup, eventually};
@@ -79,7 +79,7 @@ impl Drop for Damaged {
 
 /// A container, paused, with nobody left who would repair its records.
 #[track_caller]
-fn orphan(docker: &Docker) -> Container<'_> {
+fn unattended(docker: &Docker) -> Container<'_> {
     let web = docker.container("web");
     web.pause();
     docker.kill_dockerd();
@@ -112,7 +112,7 @@ fn ids_thaw(docker: &Docker, web: &Container<'_>, what: &str) {
 
 fn damaged_names_make_a_name_uncertain_and_an_id_works(layout: Layout) {
     let docker = Docker::start(layout);
-    let web = orphan(&docker);
+    let web = unattended(&docker);
     for damage in DAMAGES {
         let _damaged = Damaged::new(docker.data_of(&web.id).join("config.v2.json"), damage);
         for target in [&web.name, &format!("name:{}", web.name), "nobody-has-this-name"] {
@@ -134,7 +134,7 @@ fn damaged_names_make_a_name_uncertain_and_an_id_works(layout: Layout) {
 
 fn a_damaged_runtime_record_keeps_nobody_from_thawing(layout: Layout) {
     let docker = Docker::start(layout);
-    let web = orphan(&docker);
+    let web = unattended(&docker);
     for damage in DAMAGES {
         let _damaged = Damaged::new(docker.record_of(&web.id).join("state.json"), damage);
         ids_thaw(&docker, &web, damage.0);
@@ -144,7 +144,7 @@ fn a_damaged_runtime_record_keeps_nobody_from_thawing(layout: Layout) {
 
 fn damaged_default_places_keep_no_id_from_thawing(layout: Layout) {
     let docker = Docker::in_default_places(layout);
-    let web = orphan(&docker);
+    let web = unattended(&docker);
     for damage in DAMAGES {
         let _record = Damaged::new(docker.record_of(&web.id).join("state.json"), damage);
         let _config = Damaged::new(docker.data_of(&web.id).join("config.v2.json"), damage);
@@ -179,14 +179,14 @@ fn is_no_match(docker: &Docker, web: &Container<'_>) {
 
 fn a_record_of_a_process_that_started_at_another_time_is_no_match(layout: Layout) {
     let docker = Docker::in_default_places(layout);
-    let web = orphan(&docker);
+    let web = unattended(&docker);
     edit(&docker, &web, "init_process_start", |ticks| ticks - 1);
     is_no_match(&docker, &web);
 }
 
 fn a_record_of_a_process_that_is_gone_is_no_match(layout: Layout) {
     let docker = Docker::in_default_places(layout);
-    let web = orphan(&docker);
+    let web = unattended(&docker);
     // No process has this number: it is above every limit.
     edit(&docker, &web, "init_process_pid", |_| 1 << 30);
     is_no_match(&docker, &web);

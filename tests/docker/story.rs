@@ -1,7 +1,7 @@
 //! What the project exists for: containers are paused, and whoever should unpause them hangs or is dead.
 
 use crate::container::{Container, FORMS};
-use crate::daemon::Docker;
+use crate::docker::Docker;
 use crate::engines::{HANGS, Layout};
 use crate::in_each_layout;
 use crate::kit::tasks_add_up;
@@ -10,6 +10,7 @@ in_each_layout! {
     a_wedged_dockerd_keeps_nobody_from_thawing
     dead_daemons_keep_nobody_from_thawing
     a_dead_shim_keeps_nobody_from_thawing
+    one_command_thaws_all_with_dockerd_wedged
     a_pause_that_waited_in_a_wedged_dockerd_is_seen_when_it_has_run
 }
 
@@ -81,11 +82,56 @@ fn a_dead_shim_keeps_nobody_from_thawing(layout: Layout) {
     // containerd first: it kills the container of a shim that dies.
     docker.kill_dockerd();
     docker.kill_containerd();
-    docker.kill_shims(&containers);
+    docker.orphan(&containers);
     thaw_each(&docker, &containers);
     containers
         .iter()
         .for_each(|container| container.is_seen("paused", "thawed"));
+}
+
+fn one_command_thaws_all_with_dockerd_wedged(layout: Layout) {
+    let docker = Docker::start(layout);
+    let containers = docker.containers(["a", "b", "c"]);
+    containers.iter().for_each(Container::pause);
+    docker.wedge();
+    let [a, b, c] = &containers[..] else {
+        unreachable!()
+    };
+    let pid = format!("pid:{}", c.pid);
+    // One of them is meant twice, and one is not there.
+    let ended = docker.iceaxe([
+        "thaw",
+        &a.name,
+        b.short(),
+        &pid,
+        &a.id,
+        "nobody-has-this-name",
+        "--json",
+    ]);
+    assert_eq!(ended.code(), Some(12), "{ended:?}");
+    let lines = ended
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let mut ends: Vec<(String, u64)> = lines
+        .map(|line| {
+            (
+                line["target"].as_str().unwrap().to_owned(),
+                line["exit"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    ends.sort();
+    let mut expected = [
+        (&*a.name, 0),
+        (b.short(), 0),
+        (&pid, 0),
+        ("nobody-has-this-name", 3),
+    ]
+    .map(|(t, e)| (t.to_owned(), e));
+    expected.sort();
+    assert_eq!(ends, expected, "{ended:?}");
+    containers.iter().for_each(|container| container.is_thawed());
 }
 
 fn a_pause_that_waited_in_a_wedged_dockerd_is_seen_when_it_has_run(layout: Layout) {

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::container::Container;
-use crate::daemon::Docker;
+use crate::docker::Docker;
 use crate::engines::{HANGS, Layout, starttime};
 use crate::in_each_layout;
 use crate::kit::{eventually, stands_still};

@@ -78,8 +78,15 @@ pub(crate) fn is_in_v1_and_v2(cgroups: &[Cgroup]) -> bool {
     matches!(cgroups, [one, other] if one.hierarchy != other.hierarchy)
 }
 
-/// Thaws everything at and below these paths in any hierarchy, ends whoever lives there, and removes it. Thawed first:
-/// what v1 holds can't die.
+/// Thaws everything at and below these paths in any hierarchy: what v1 holds can't die.
+pub(crate) fn thaw_all(paths: &BTreeSet<PathBuf>) {
+    paths
+        .iter()
+        .flat_map(|path| everywhere(path))
+        .for_each(|dir| thaw(&dir));
+}
+
+/// Thaws everything at and below these paths in any hierarchy, ends whoever lives there, and removes it.
 pub(crate) fn end_all(paths: &BTreeSet<PathBuf>) {
     let left: Vec<&PathBuf> = paths.iter().filter(|path| !end(path)).collect();
     assert!(
@@ -90,15 +97,7 @@ pub(crate) fn end_all(paths: &BTreeSet<PathBuf>) {
 
 /// Whether it is gone in the end.
 fn end(path: &Path) -> bool {
-    let below = path
-        .strip_prefix("/")
-        .expect("a cgroup's path begins with a slash");
-    assert!(below.components().next().is_some(), "not the root");
-    let dirs: Vec<PathBuf> = hierarchies()
-        .into_iter()
-        .map(|top| top.join(below))
-        .filter(|dir| dir.exists())
-        .collect();
+    let dirs = everywhere(path);
     dirs.iter().for_each(|dir| thaw(dir));
     let began = Instant::now();
     loop {
@@ -115,6 +114,19 @@ fn end(path: &Path) -> bool {
         }
         thread::sleep(PAUSE);
     }
+}
+
+/// The directories that a path has in the hierarchies.
+fn everywhere(path: &Path) -> Vec<PathBuf> {
+    let below = path
+        .strip_prefix("/")
+        .expect("a cgroup's path begins with a slash");
+    assert!(below.components().next().is_some(), "not the root");
+    hierarchies()
+        .into_iter()
+        .map(|top| top.join(below))
+        .filter(|dir| dir.exists())
+        .collect()
 }
 
 fn children(dir: &Path) -> Vec<PathBuf> {
