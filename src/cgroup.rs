@@ -3,7 +3,7 @@
 //! (after rmdir and mkdir, opening through it gives ENOENT, reading an open file of it ENODEV).
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +19,21 @@ use crate::host::{Hierarchy, Host, is_cgroup};
 
 /// The control files of a cgroup that hold one number or a few words fit into this.
 const SMALL: usize = 4096;
+
+/// The deepest tree that is walked. Each level costs a descriptor and some stack.
+const DEEPEST: usize = 200;
+/// What to do where tasks are in another PID namespace.
+pub(crate) const ENTER_PID_NAMESPACE: &str =
+    "run iceaxe in the host's, with nsenter --target 1 --pid --mount, or docker run --pid=host";
+
+/// Whether a walk goes on below a cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Descent {
+    /// It does.
+    Into,
+    /// It does not.
+    Past,
+}
 
 /// What a cgroup is, whatever it is called: device and inode of its directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -301,62 +316,57 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// [`Error::Gone`], or what the kernel says.
+    /// [`Error::Gone`], or what the kernel says; [`Error::Unsupported`] where v2 lists a task without a number.
     ///
     /// # Kernel
     ///
-    /// v1 `tasks`, v2 `cgroup.threads`: both leave out dead leaders and list live threads; `cgroup.procs` does neither,
+    /// A task has no number in a PID namespace that it is not in: v2 shows 0, v1 leaves it out
+    /// (`pidlist_array_load()`, kernel/cgroup/cgroup-v1.c). v1 `tasks`, v2 `cgroup.threads`: both leave out dead leaders and list live threads; `cgroup.procs` does neither,
     /// and fails with EOPNOTSUPP in a threaded cgroup.
     pub fn tids(&self) -> Result<Vec<i32>> {
         let name = match self.hierarchy {
             Hierarchy::V1 => "tasks",
             Hierarchy::V2 => "cgroup.threads",
         };
-        Ok(self
-            .read_list(name)?
-            .lines()
-            .filter_map(|line| line.trim().parse().ok())
-            .filter(|&tid| tid > 0)
-            .collect())
+        let mut tids = Vec::new();
+        for line in self.read_list(name)?.lines() {
+            match line.trim().parse() {
+                Ok(0) => {
+                    return Err(Error::Unsupported(format!(
+                        "{} has tasks of another PID namespace, which can't be looked at from here: {ENTER_PID_NAMESPACE}",
+                        self.dir.display()
+                    )));
+                }
+                Ok(tid) => tids.push(tid),
+                Err(_) => {
+                    let odd = io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!("\"{}\" is no task", line.escape_debug()),
+                    );
+                    return Err(Error::io("read", &self.file(name), odd));
+                }
+            }
+        }
+        Ok(tids)
     }
 
-    /// The cgroups right below.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Gone`], or what the kernel says. A child that vanishes meanwhile is left out.
-    pub fn children(&self) -> Result<Vec<Self>> {
+    /// The names of the cgroups right below.
+    fn children(&self) -> Result<Vec<OsString>> {
         if self.is_leaf() {
             return Ok(Vec::new());
         }
         let gone = |errno: Errno| self.failed("list", "", errno.into());
-        let mut listing = Dir::openat(
-            &self.fd,
-            ".",
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(gone)?;
-        let mut children = Vec::new();
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut listing = Dir::openat(&self.fd, ".", flags, Mode::empty()).map_err(gone)?;
+        let mut names = Vec::new();
         for entry in listing.iter() {
             let entry = entry.map_err(gone)?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if entry.file_type() != Some(Type::Directory) || name == "." || name == ".." {
-                continue;
-            }
-            match open_below(self.fd.as_fd(), name, &self.dir.join(name)) {
-                Ok(fd) => children.push(Self::from_fd(
-                    self.genuine,
-                    self.hierarchy,
-                    fd,
-                    self.dir.join(name),
-                    self.path.join(name),
-                )?),
-                Err(Error::Gone(_)) => {}
-                Err(error) => return Err(error),
+            let name = entry.file_name().to_bytes();
+            if entry.file_type() == Some(Type::Directory) && name != b"." && name != b".." {
+                names.push(OsStr::from_bytes(name).to_owned());
             }
         }
-        Ok(children)
+        Ok(names)
     }
 
     /// Whether it has no cgroup below, told without listing it: kernfs counts a directory's own subdirectories as its
@@ -365,43 +375,60 @@ impl Cgroup {
         self.genuine && fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 2)
     }
 
-    /// All cgroups below, parents before children.
+    /// Shows every cgroup below to `visit`, parents before children, which says whether to go on below that one. One
+    /// directory is held open for each level, however many there are on it: a container can make as many as it likes.
     ///
     /// # Errors
     ///
-    /// As [`Cgroup::children`]; a branch that vanishes meanwhile is left out.
-    pub fn descendants(&self) -> Result<Vec<Self>> {
-        let mut all = self.children()?;
-        let mut at = 0;
-        while at < all.len() {
-            match all[at].children() {
-                Ok(more) => all.extend(more),
-                Err(Error::Gone(_)) => {}
+    /// [`Error::Gone`] for this cgroup; a branch that vanishes meanwhile is left out. [`Error::Unsupported`] for a tree
+    /// that is deeper than any that somebody works with.
+    pub fn walk(&self, visit: &mut dyn FnMut(Self) -> Result<Descent>) -> Result<()> {
+        self.walk_at(0, visit)
+    }
+
+    fn walk_at(&self, depth: usize, visit: &mut dyn FnMut(Self) -> Result<Descent>) -> Result<()> {
+        if depth > DEEPEST {
+            return Err(Error::Unsupported(format!(
+                "{} is {depth} cgroups deep",
+                self.dir.display()
+            )));
+        }
+        for name in self.children()? {
+            let open = || {
+                let dir = self.dir.join(&name);
+                let fd = open_below(self.fd.as_fd(), &name, &dir)?;
+                Self::from_fd(self.genuine, self.hierarchy, fd, dir, self.path.join(&name))
+            };
+            let below = open().and_then(|child| {
+                let again = child.try_clone()?;
+                match visit(child)? {
+                    Descent::Into => again.walk_at(depth + 1, visit),
+                    Descent::Past => Ok(()),
+                }
+            });
+            match below {
+                Ok(()) | Err(Error::Gone(_)) => {}
                 Err(error) => return Err(error),
             }
-            at += 1;
         }
-        Ok(all)
+        Ok(())
     }
 
     /// The TIDs in this cgroup and all below.
     ///
     /// # Errors
     ///
-    /// As [`Cgroup::tids`] for this cgroup; those below that vanish are left out.
+    /// As [`Cgroup::tids`] for this cgroup and [`Cgroup::walk`]; those below that vanish are left out.
     pub fn tids_below(&self) -> Result<BTreeSet<i32>> {
         let mut tids: BTreeSet<i32> = self.tids()?.into_iter().collect();
-        for cgroup in self.descendants()? {
-            match cgroup.tids() {
-                Ok(more) => tids.extend(more),
-                Err(Error::Gone(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.walk(&mut |cgroup| {
+            tids.extend(cgroup.tids()?);
+            Ok(Descent::Into)
+        })?;
         Ok(tids)
     }
 
-    /// Its ancestors without the root, topmost first. Stops silently at nothing: one that can't be opened is an error.
+    /// Its ancestors without the root, topmost first. One that can't be opened is an error.
     ///
     /// # Errors
     ///

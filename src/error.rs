@@ -1,6 +1,7 @@
 //! What can go wrong, one variant per thing an operator can act on. Every message names the path and the value;
 //! the cause is in the text and not in `source()`, so that it is said once.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +21,29 @@ pub struct Candidate {
     pub unambiguous: String,
 }
 
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self
+            .name
+            .as_deref()
+            .map(|name| format!(" {name}"))
+            .unwrap_or_default();
+        write!(
+            f,
+            "{}{name} {}: {}",
+            self.runtime,
+            short_id(&self.id),
+            self.unambiguous
+        )
+    }
+}
+
+/// An ID as docker shows it: 12 of 64 hex digits. Others are shown whole.
+pub(crate) fn short_id(id: &str) -> &str {
+    let is_hex = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hex { &id[..12] } else { id }
+}
+
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,7 +52,7 @@ pub enum Error {
     #[error("{0}")]
     Usage(String),
     /// Nothing that is known on this host has that name.
-    #[error("no such container{}", .0)]
+    #[error("no such container: {0}")]
     NotFound(String),
     /// A record of it exists, but its process is gone or belongs to something else now.
     #[error("known but not running: {0}")]
@@ -94,6 +118,17 @@ impl Force {
 }
 
 impl Error {
+    /// What an operator can do about it.
+    pub(crate) fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Ambiguous { candidates, .. } => candidates.iter().map(ToString::to_string).collect(),
+            Self::Refused {
+                force: Some(force), ..
+            } => vec![format!("--force={} lifts this rule", force.word())],
+            _ => Vec::new(),
+        }
+    }
+
     /// An [`Error::Io`], or what its errno means for a cgroup or a caller.
     pub(crate) fn io(act: &str, path: &Path, cause: io::Error) -> Self {
         match cause.raw_os_error() {

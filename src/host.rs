@@ -13,6 +13,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, fstatfs};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::ENTER_PID_NAMESPACE;
 use crate::error::{Error, Result};
 
 /// One of the two kinds of cgroup tree that can freeze.
@@ -145,22 +146,47 @@ impl Host {
             kernel: Kernel::parse(&release),
             genuine,
         };
+        if genuine {
+            host.check_pid_namespace()?;
+        }
         host.mounts = host.find_mounts();
         Ok(host)
     }
 
+    /// Cgroups list their tasks by their numbers in the reader's PID namespace, and /proc has them by those of its own.
+    /// Where the two differ, no task could be told from another.
+    fn check_pid_namespace(&self) -> Result<()> {
+        let here = self.read_proc_link("self");
+        if here.as_deref() == Some(Path::new(&std::process::id().to_string())) {
+            return Ok(());
+        }
+        Err(Error::Unsupported(format!(
+            "{} is of another PID namespace than iceaxe: {ENTER_PID_NAMESPACE}",
+            self.proc_dir.display()
+        )))
+    }
+
+    /// Whether every task of this kernel has a number here: in the first PID namespace, whose inode the kernel fixes
+    /// (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+    pub(crate) fn sees_every_task(&self) -> bool {
+        !self.genuine || self.read_proc_link("self/ns/pid").as_deref() == Some(Path::new("pid:[4026531836]"))
+    }
+
     /// The usual places by `statfs` first: /proc/self/mountinfo has several lines per container and takes a lock
-    /// that a stuck mount holds (`namespace_sem`), so it is read only where those places have no freezer.
+    /// that a stuck mount holds (`namespace_sem`), so it is read only where those places have no freezer of v1 though
+    /// the kernel runs one, or none at all.
     fn find_mounts(&self) -> Vec<Mount> {
         let top = self.root.join("sys/fs/cgroup");
         let mut mounts = Vec::new();
-        if let Some(mount) = self.mount_at(&top, Hierarchy::V2) {
-            mounts.push(mount);
-            return mounts;
+        match self.mount_at(&top, Hierarchy::V2) {
+            Some(mount) => mounts.push(mount),
+            None => {
+                mounts.extend(self.mount_at(&top.join("freezer"), Hierarchy::V1));
+                mounts.extend(self.mount_at(&top.join("unified"), Hierarchy::V2));
+            }
         }
-        mounts.extend(self.mount_at(&top.join("freezer"), Hierarchy::V1));
-        mounts.extend(self.mount_at(&top.join("unified"), Hierarchy::V2));
-        if self.genuine && mounts.is_empty() {
+        let lacks_v1 = mounts.iter().all(|mount| mount.hierarchy != Hierarchy::V1);
+        if self.genuine && (mounts.is_empty() || (lacks_v1 && self.runs_v1_freezer())) {
             for (dir, hierarchy) in self.mounts_by_mountinfo() {
                 if mounts.iter().all(|mount: &Mount| mount.hierarchy != hierarchy) {
                     mounts.extend(self.mount_at(&dir, hierarchy));
@@ -168,6 +194,17 @@ impl Host {
             }
         }
         mounts
+    }
+
+    /// Whether a v1 hierarchy has the freezer, mounted somewhere or not: /proc/self/cgroup has a line of it.
+    fn runs_v1_freezer(&self) -> bool {
+        let lines = self.read_proc("self/cgroup").unwrap_or_default(); // it is always there for ourselves
+        lines.split(|&byte| byte == b'\n').any(|line| {
+            let controllers = line.split(|&byte| byte == b':').nth(1).unwrap_or_default();
+            controllers
+                .split(|&byte| byte == b',')
+                .any(|name| name == b"freezer")
+        })
     }
 
     fn mount_at(&self, dir: &Path, hierarchy: Hierarchy) -> Option<Mount> {
@@ -188,6 +225,7 @@ impl Host {
         // A mountinfo that can't be read leaves the host without a freezer, which every verb reports.
         let text = self.read_proc("self/mountinfo").unwrap_or_default();
         mount_lines(&text)
+            .filter(|line| line.root == Path::new("/")) // a part of a hierarchy is not the hierarchy
             .filter_map(|line| Some((self.inside(&line.dir), line.hierarchy()?)))
             .collect()
     }

@@ -10,10 +10,6 @@ fn main() -> ExitCode {
     let is_terminal = out.is_terminal();
     ExitCode::from(run(
         std::env::args_os(),
-        Streams {
-            out: &mut out,
-            err: &mut err,
-            is_terminal,
-        },
+        Streams::new(&mut out, &mut err, is_terminal),
     ))
 }

@@ -80,12 +80,9 @@ impl Clock<'_> {
         self.wait(Duration::ZERO, &[]) == Woke::Cancelled
     }
 
-    /// Waits for `pause`, not past the limit, unless one of `watched` reports a change (POLLPRI) or the wait is cancelled.
+    /// Waits for `pause`, unless one of `watched` reports a change (POLLPRI) or the wait is cancelled.
     pub fn pause(&self, pause: Duration, watched: &[BorrowedFd<'_>]) -> Woke {
-        self.wait(
-            pause.min(self.patience.limit.saturating_sub(self.elapsed())),
-            watched,
-        )
+        self.wait(pause, watched)
     }
 
     fn wait(&self, pause: Duration, watched: &[BorrowedFd<'_>]) -> Woke {

@@ -35,6 +35,12 @@ pub(crate) struct Cli {
     /// Print what was written where
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
+    /// Write nothing; say what would be written
+    #[arg(short = 'n', long, global = true)]
+    pub(crate) dry_run: bool,
+    /// How long to wait for each target: 500ms, 10s, 2m; 0 is one look [default: freeze 10s, else 5s]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
     /// Colour
     #[arg(
         long,
@@ -102,12 +108,6 @@ pub(crate) struct Thaw {
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
     pub(crate) nested: Nested,
-    /// How long to wait for the proof; 500ms, 10s, 2m, 0 is one look
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    pub(crate) timeout: Duration,
-    /// Write nothing; say what would be written
-    #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
     /// Also clear the requests of cgroups inside, such as a paused inner container's
     #[arg(long)]
     pub(crate) recursive: bool,
@@ -126,12 +126,6 @@ pub(crate) struct Freeze {
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
     pub(crate) nested: Nested,
-    /// How long to wait until it is frozen; 500ms, 10s, 2m, 0 is one look
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
-    pub(crate) timeout: Duration,
-    /// Write nothing; say what would be written
-    #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
     /// Lift a safety rule: not-container, host-daemon, sandbox; alone, all three
     #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
     pub(crate) force: Vec<Rule>,
@@ -160,9 +154,6 @@ pub(crate) struct Status {
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
     pub(crate) nested: Nested,
-    /// How long to wait for the kernel to answer
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    pub(crate) timeout: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -106,15 +106,41 @@ pub struct Streams<'w> {
     pub err: &'w mut dyn Write,
     /// Whether results go to a terminal.
     pub is_terminal: bool,
+    /// Why results could not be written.
+    failed: Option<io::Error>,
 }
 
-impl Streams<'_> {
-    /// Writes results. A closed output must not keep the rest from being told or undone: the exit code still says it.
-    pub(crate) fn out(&mut self, bytes: &[u8]) {
-        let _ = self.out.write_all(bytes).and_then(|()| self.out.flush());
+impl<'w> Streams<'w> {
+    /// Streams to these writers.
+    pub fn new(out: &'w mut dyn Write, err: &'w mut dyn Write, is_terminal: bool) -> Self {
+        Self {
+            out,
+            err,
+            is_terminal,
+            failed: None,
+        }
     }
 
-    /// Writes diagnosis, as above.
+    /// Writes results. Where that fails the rest is still done and told; the end says it.
+    pub(crate) fn out(&mut self, bytes: &[u8]) {
+        if let Err(error) = self.out.write_all(bytes).and_then(|()| self.out.flush()) {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// The exit code, given that of the work: results that could not be written are a failure, unless their reader had
+    /// enough of them.
+    pub(crate) fn verdict(&mut self, code: u8) -> u8 {
+        match self.failed.take() {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                self.err(format!("iceaxe: cannot write to standard output: {error}\n").as_bytes());
+                code.max(1)
+            }
+            _ => code,
+        }
+    }
+
+    /// Writes diagnosis. Nobody is left to tell where that fails.
     pub(crate) fn err(&mut self, bytes: &[u8]) {
         let _ = self.err.write_all(bytes);
     }

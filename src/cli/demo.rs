@@ -33,6 +33,10 @@ const END: Duration = Duration::from_secs(5);
 
 /// Runs `demo`.
 pub(super) fn run(context: &Context<'_>) -> u8 {
+    if context.cli.dry_run {
+        context.narrate("would make a throw-away container, freeze it, thaw it, and remove it\n".to_owned());
+        return 0;
+    }
     context.within(BEGIN + END + (LIMIT * 4));
     let shown = Stage::set(context.host).and_then(|stage| {
         stage.begin(context)?;
@@ -56,7 +60,7 @@ pub(super) fn run(context: &Context<'_>) -> u8 {
             context.narrate("removed it again\n".to_owned());
             code
         }
-        Err(_) if is_interrupted(context) => {
+        Err(_) if context.is_cancelled() => {
             context.narrate("interrupted; removed it again\n".to_owned());
             1
         }
@@ -154,7 +158,7 @@ impl Stage {
             if tasks.len() == KINDS.len() + THREADS && tasks.values().all(at_work) {
                 return Ok(());
             }
-            if clock.is_over() || is_interrupted(context) {
+            if clock.is_over() || context.is_cancelled() {
                 return Err(Error::NotRunning(format!(
                     "{} of {} tasks began",
                     tasks.len(),
@@ -179,7 +183,7 @@ impl Stage {
                 .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
                 .collect::<Vec<i32>>()
         });
-        witness.look_at_all(each)
+        witness.look_at_all(each).seen
     }
 
     /// What a task is there for. Each process is called after it, and its threads too.
@@ -199,7 +203,7 @@ impl Stage {
             host,
             &set,
             &FreezeOptions::default(),
-            patience(context),
+            context.patience(LIMIT),
             &mut |_, _, _| {},
         );
         self.tell(context, &froze);
@@ -212,7 +216,7 @@ impl Stage {
             host,
             &set,
             ThawOptions::default(),
-            patience(context),
+            context.patience(LIMIT),
             &mut |_, _, step| {
                 let us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
                 match step {
@@ -311,15 +315,6 @@ impl Drop for Stage {
         // On the way out with an error, which is the one to tell.
         let _ = self.remove();
     }
-}
-
-fn patience<'c>(context: &Context<'c>) -> Patience<'c> {
-    let patience = Patience::of(LIMIT);
-    context.cancel.map_or(patience, |cancel| patience.unless(cancel))
-}
-
-fn is_interrupted(context: &Context<'_>) -> bool {
-    patience(context).start().is_cancelled()
 }
 
 /// Ends a process of the container for good. It is thawed, or the kill is delivered when it is.

@@ -6,10 +6,8 @@ use std::path::Path;
 
 use crate::engine::Step;
 use crate::engine::report::{Counts, Effective, Outcome, Report, Requested, Status};
+use crate::error::short_id;
 use crate::verifier::Holdout;
-
-/// How many hex digits of an ID are shown, as docker shows them.
-const SHORT_ID: usize = 12;
 
 /// Escapes what would move the cursor or turn the text around.
 pub(crate) fn escaped(text: &str) -> String {
@@ -33,15 +31,10 @@ pub(crate) fn path(path: &Path) -> String {
     escaped(&path.to_string_lossy())
 }
 
-fn short(id: &str) -> &str {
-    let hex = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if hex { &id[..SHORT_ID] } else { id }
-}
-
 /// `web (docker 5978aaee22d5)`, with as much of it as is known.
 pub(crate) fn who(target: &str, name: Option<&str>, runtime: Option<&str>, id: Option<&str>) -> String {
     let called = escaped(name.unwrap_or(target));
-    let inside: Vec<String> = [runtime.map(str::to_owned), id.map(|id| escaped(short(id)))]
+    let inside: Vec<String> = [runtime.map(str::to_owned), id.map(|id| escaped(short_id(id)))]
         .into_iter()
         .flatten()
         .filter(|part| *part != called)
@@ -214,7 +207,7 @@ pub(crate) fn trouble(report: &Report) -> String {
             "iceaxe: cannot {} {}: {}\n",
             act(&report.verb),
             escaped(&report.target),
-            escaped_lines(error)
+            escaped(error)
         );
     }
     if report.exit != 0 {
@@ -224,7 +217,7 @@ pub(crate) fn trouble(report: &Report) -> String {
             .for_each(|task| text += &format!("  {}\n", holdout(task)));
     }
     for hint in &report.hints {
-        text += &format!("hint: {}\n", escaped_lines(hint));
+        text += &format!("hint: {}\n", escaped(hint));
     }
     text
 }
@@ -236,11 +229,6 @@ fn act(verb: &str) -> &str {
         "path" => "tell the path of",
         other => other,
     }
-}
-
-/// Escapes all but the line breaks that iceaxe itself put in.
-fn escaped_lines(text: &str) -> String {
-    text.split('\n').map(escaped).collect::<Vec<_>>().join("\n")
 }
 
 /// `task 42 mysqld (process 41): D in nfs_wait, uninterruptible`.
@@ -378,7 +366,7 @@ pub(crate) fn row(status: &Status) -> [String; 7] {
     let mark = if status.agree == Some(false) { " !" } else { "" };
     [
         text(status.name.as_deref()),
-        text(status.id.as_deref().map(short)),
+        text(status.id.as_deref().map(short_id)),
         text(status.runtime.as_deref()),
         requested(status.requested).to_owned(),
         effective(status.effective).to_owned(),

@@ -14,11 +14,12 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-use crate::engine::report::Report;
+use crate::engine::report::{Outcome, Report};
 use crate::engine::{self, untouched_end};
 use crate::error::{Error, Result};
 use crate::freezer::Standing;
 use crate::host::Host;
+use crate::patience::Patience;
 use args::{Cli, Color, Verb};
 use child::{Ended, Message, Say, Will};
 
@@ -82,7 +83,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             Verb::DemoTask { .. } => 2, // done above, without a child
         }
     });
-    match ended {
+    let code = match ended {
         Ended::Code(code) => code,
         Ended::Silent(wills) => execute(streams, wills),
         Ended::Signal(signal, wills) => {
@@ -106,7 +107,8 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             complain(streams, died, 0);
             execute(streams, wills.into_values().collect())
         }
-    }
+    };
+    streams.verdict(code)
 }
 
 /// What every verb is given.
@@ -120,6 +122,34 @@ struct Context<'c> {
 }
 
 impl Context<'_> {
+    /// The verb, as reports name it.
+    fn verb(&self) -> &'static str {
+        match &self.cli.verb {
+            Verb::Thaw(_) => "thaw",
+            Verb::Freeze(_) => "freeze",
+            Verb::Status(_) => "status",
+            Verb::List => "list",
+            Verb::Path(_) => "path",
+            Verb::Demo | Verb::DemoTask { .. } => "demo",
+        }
+    }
+
+    /// The limit for each target.
+    fn timeout(&self, default: std::time::Duration) -> std::time::Duration {
+        self.cli.timeout.unwrap_or(default)
+    }
+
+    /// Whether somebody asked to give up.
+    fn is_cancelled(&self) -> bool {
+        self.patience(std::time::Duration::ZERO).start().is_cancelled()
+    }
+
+    /// Patience that ends early when somebody asks to give up.
+    fn patience(&self, limit: std::time::Duration) -> Patience<'_> {
+        let patience = Patience::of(limit);
+        self.cancel.map_or(patience, |cancel| patience.unless(cancel))
+    }
+
     fn out(&self, text: impl Into<Vec<u8>>) {
         (self.say)(&Message::Out(text.into()));
     }
@@ -143,7 +173,7 @@ impl Context<'_> {
         let out = if self.cli.json {
             json(report)
         } else if self.cli.quiet {
-            if report.exit == 0 {
+            if report.exit == 0 && report.outcome != Outcome::Planned {
                 report.target.clone() + "\n"
             } else {
                 String::new()
@@ -194,7 +224,7 @@ fn unresolved(verb: &str, target: &str, error: &Error) -> Report {
     let mut report = Report::blank(verb, target);
     (report.outcome, report.exit) = untouched_end(error);
     report.error = Some(error.to_string());
-    report.hints = targets::hints(error);
+    report.hints = error.hints();
     report
 }
 
@@ -265,11 +295,7 @@ mod tests {
     #[track_caller]
     fn check(argv: &[&str], code: u8, out: &str, err: &str) {
         let (mut written, mut said) = (Vec::new(), Vec::new());
-        let streams = Streams {
-            out: &mut written,
-            err: &mut said,
-            is_terminal: false,
-        };
+        let streams = Streams::new(&mut written, &mut said, false);
         assert_eq!(run(argv.iter().map(OsString::from), streams), code, "{argv:?}");
         let (written, said) = (
             String::from_utf8(written).unwrap(),

@@ -1,21 +1,37 @@
 //! `path`: where things of a container are, for looking inside with no daemon. Touches none of what it prints.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::Path;
-use super::{Context, targets, unresolved};
+use serde::Serialize;
+
+use super::{Context, json, targets, unresolved};
+use crate::engine::report::SCHEMA;
 use crate::error::Error;
 use crate::resolver::{Container, Details};
 
 /// How long the engine's record may take.
 const RECORD: Duration = Duration::from_secs(2);
 
+/// The answer as JSON.
+#[derive(Serialize)]
+struct Told<'t> {
+    schema: u32,
+    target: &'t str,
+    paths: Vec<Cow<'t, str>>,
+}
+
 /// Runs `path`.
 pub(super) fn run(context: &Context<'_>, args: &Path, typed: &[OsString]) -> u8 {
-    let targets = targets::resolve(context, "path", typed, args.nested);
+    let [one] = typed else {
+        context.err("iceaxe: cannot tell the path: one target is wanted\n");
+        return 2;
+    };
+    let targets = targets::resolve(context, "path", std::slice::from_ref(one), args.nested);
     if let Some((index, report)) = targets.lost().next() {
         context.end(index, report);
         return report.exit;
@@ -25,6 +41,15 @@ pub(super) fn run(context: &Context<'_>, args: &Path, typed: &[OsString]) -> u8 
     };
     context.within(RECORD * 2);
     match paths(context, args, container) {
+        Ok(paths) if context.cli.json => {
+            let paths = paths.iter().map(|path| path.to_string_lossy()).collect();
+            context.out(json(&Told {
+                schema: SCHEMA,
+                target: typed,
+                paths,
+            }));
+            0
+        }
         Ok(paths) => {
             for path in paths {
                 let mut line = path.as_os_str().as_bytes().to_vec();
@@ -55,8 +80,8 @@ fn paths(context: &Context<'_>, args: &Path, container: &Container) -> Result<Ve
         return Ok(vec![PathBuf::from(pid.to_string())]);
     }
     if args.rootfs || args.bundle || args.log {
-        let details = Details::start(context.host, &container.identity)
-            .wait(RECORD)
+        let details = Details::start(context.host, vec![container.identity.clone()])
+            .next(RECORD)
             .ok_or_else(|| Error::Unsupported("its engine's record could not be read in time".to_owned()))?;
         let (path, what) = if args.rootfs {
             (details.rootfs, "root file system")
@@ -65,7 +90,7 @@ fn paths(context: &Context<'_>, args: &Path, container: &Container) -> Result<Ve
         } else {
             (details.log, "log file")
         };
-        return Ok(vec![path.ok_or_else(|| missing(what))?]);
+        return Ok(vec![context.host.inside(&path.ok_or_else(|| missing(what))?)]);
     }
     Ok(vec![container.own[container.freeze_at].dir().to_owned()])
 }

@@ -11,6 +11,9 @@ use crate::resolver::Details;
 /// How long the answer waits for the engine's record beyond the kernel's own files.
 const RECORD: Duration = Duration::from_secs(2);
 
+/// How long the kernel may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// Runs `status`.
 pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u8 {
     let targets = targets::resolve(context, "status", typed, args.nested);
@@ -20,8 +23,8 @@ pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u
         codes.push(report.exit);
     }
     for (index, typed, container) in targets.found() {
-        context.within(args.timeout + RECORD);
-        let details = Details::start(context.host, &container.identity).wait(RECORD);
+        context.within(context.timeout(ANSWER) + RECORD);
+        let details = Details::start(context.host, vec![container.identity.clone()]).next(RECORD);
         match engine::status(context.host, container, details.as_ref()) {
             Ok((status, _)) if context.cli.json => context.out(json(&status)),
             Ok(_) if context.cli.quiet => context.out(format!("{typed}\n")),

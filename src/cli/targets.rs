@@ -17,6 +17,9 @@ use crate::resolver::{self, Container, Nesting};
 /// How long resolving may take: each source of names has 2 s, and there are few.
 const RESOLVING: Duration = Duration::from_secs(20);
 
+/// The most that is read of standard input: a hundred thousand IDs and more.
+const MOST_INPUT: u64 = 16 << 20;
+
 /// Resolved or not, one entry per target, in the order typed.
 pub(super) struct Targets {
     pub(super) each: Vec<(String, std::result::Result<Container, Report>)>,
@@ -54,9 +57,14 @@ pub(super) fn typed(verb: &Verb) -> Result<Vec<OsString>> {
     for word in words {
         if word == "-" {
             let mut text = Vec::new();
+            let failed = |why: String| Error::Usage(format!("cannot read standard input: {why}"));
             io::stdin()
+                .take(MOST_INPUT + 1)
                 .read_to_end(&mut text)
-                .map_err(|error| Error::Usage(format!("cannot read standard input: {error}")))?;
+                .map_err(|error| failed(error.to_string()))?;
+            if text.len() as u64 > MOST_INPUT {
+                return Err(failed("it is larger than 16 MiB".to_owned()));
+            }
             targets.extend(lines(&text));
         } else {
             targets.push(word.clone());
@@ -108,28 +116,6 @@ fn one(context: &Context<'_>, word: &OsStr, nesting: Nesting) -> Result<Containe
         context.err(format!("iceaxe: note: {}\n", human::escaped(note)));
     }
     Ok(found.container)
-}
-
-/// What to do about a target that was not resolved.
-pub(super) fn hints(error: &Error) -> Vec<String> {
-    match error {
-        Error::Ambiguous { candidates, .. } => candidates
-            .iter()
-            .map(|candidate| {
-                let name = candidate
-                    .name
-                    .as_deref()
-                    .map(|name| format!(" {name}"))
-                    .unwrap_or_default();
-                let short = candidate.id.get(..12).unwrap_or(&candidate.id);
-                format!("{}{name} {short}: {}", candidate.runtime, candidate.unambiguous)
-            })
-            .collect(),
-        Error::Refused {
-            force: Some(force), ..
-        } => vec![format!("--force={} lifts this rule", force.word())],
-        _ => Vec::new(),
-    }
 }
 
 #[cfg(test)]

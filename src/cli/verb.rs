@@ -8,11 +8,15 @@ use super::child::Message;
 use super::targets::{self, Targets};
 use super::{Context, human, joined, number};
 use crate::engine::report::{Effective, Outcome, Report};
-use crate::engine::{self, Clear, FreezeOptions, Mode, Reach, Step, ThawOptions};
+use crate::engine::{self, Clear, FreezeOptions, Mode, Reach, Step, ThawOptions, Watcher};
 use crate::error::Force;
+use crate::freezer::Standing;
 use crate::patience::Patience;
-use crate::resolver::{Believed, Container, Pending};
+use crate::resolver::{Believed, Container, Details};
 
+/// The limits where none is given.
+const THAW: Duration = Duration::from_secs(5);
+const FREEZE: Duration = Duration::from_secs(10);
 /// How long after its limit the work may take to undo, look once more and say so, before it counts as hanging.
 const GRACE: Duration = Duration::from_millis(900);
 /// And how much longer for each target: a look at a few hundred tasks.
@@ -29,12 +33,12 @@ pub(super) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8
             inner: clear(args.recursive),
             ancestors: clear(args.ancestors),
         },
-        mode: mode(args.dry_run),
+        mode: mode(context.cli.dry_run),
     };
     act(
         context,
         &targets,
-        args.timeout,
+        context.timeout(THAW),
         args.trace,
         |containers, patience, watcher| engine::thaw(context.host, containers, options, patience, watcher),
     )
@@ -51,12 +55,12 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
     });
     let options = FreezeOptions {
         force: lifted.collect(),
-        mode: mode(args.dry_run),
+        mode: mode(context.cli.dry_run),
     };
     act(
         context,
         &targets,
-        args.timeout,
+        context.timeout(FREEZE),
         args.trace,
         |containers, patience, watcher| engine::freeze(context.host, containers, &options, patience, watcher),
     )
@@ -66,14 +70,12 @@ fn mode(dry_run: bool) -> Mode {
     if dry_run { Mode::DryRun } else { Mode::Act }
 }
 
-type Engine<'e> = &'e mut dyn FnMut(usize, &Report, &Step);
-
 fn act(
     context: &Context<'_>,
     targets: &Targets,
     timeout: Duration,
     trace: bool,
-    engine: impl FnOnce(&[(&str, &Container)], Patience<'_>, Engine<'_>) -> Vec<Report>,
+    engine: impl FnOnce(&[(&str, &Container)], Patience<'_>, Watcher<'_>) -> Vec<Report>,
 ) -> u8 {
     let mut codes: Vec<u8> = Vec::new();
     for (index, report) in targets.lost() {
@@ -81,71 +83,106 @@ fn act(
         codes.push(report.exit);
     }
     let found = targets.found();
-    let records: Vec<Pending> = found
-        .iter()
-        .map(|(_, _, container)| crate::resolver::Details::start(context.host, &container.identity))
-        .collect();
+    let identities = found.iter().map(|(_, _, container)| container.identity.clone());
+    let records = Details::start(context.host, identities.collect());
     let containers: Vec<(&str, &Container)> = found
         .iter()
         .map(|(_, typed, container)| (*typed, *container))
         .collect();
-    let patience = Patience::of(timeout);
-    let patience = context.cancel.map_or(patience, |cancel| patience.unless(cancel));
-    let grace = GRACE + GRACE_EACH * number(containers.len());
-    context.within(timeout + grace);
+    let limit = timeout + GRACE + GRACE_EACH * number(containers.len());
+    context.within(limit);
+    for (index, typed, _) in &found {
+        let mut will = Report::blank(context.verb(), typed);
+        will.error = Some("not begun, as the work on another target hangs; it is as it was".to_owned());
+        (context.say)(&Message::Will(number(*index), context.told(&will)));
+    }
+    let mut standing: Vec<Option<Standing>> = found.iter().map(|_| None).collect();
     let started = Instant::now();
-    let reports = engine(&containers, patience, &mut |nth, report, step| {
-        let (index, typed, _) = found[nth];
-        if trace && let Some(line) = human::step(typed, elapsed_us(started), step) {
-            context.err(line + "\n");
-        }
-        let will = |report: &Report, error: String, hint: Option<&str>| {
-            let mut will = report.clone();
-            (will.outcome, will.exit) = (Outcome::Stuck, 7);
-            will.error = Some(error);
-            will.hints.extend(hint.map(str::to_owned));
-            (context.say)(&Message::Will(number(index), context.told(&will)));
-        };
-        match step {
-            Step::Standing(standing) => {
-                let mut will = report.clone();
-                (will.outcome, will.exit) = (Outcome::RolledBack, 6);
-                will.error = Some("the process that did the work was killed; rolled back".to_owned());
-                if let Ok(text) = serde_json::to_vec(standing) {
-                    (context.say)(&Message::Undo(number(index), text, context.told(&will)));
+    let mut reports = engine(
+        &containers,
+        context.patience(timeout),
+        &mut |nth, report, step| {
+            let (index, typed, _) = found[nth];
+            if trace && let Some(line) = human::step(typed, elapsed_us(started), step) {
+                context.err(line + "\n");
+            }
+            let will = |will: &Report| (context.say)(&Message::Will(number(index), context.told(will)));
+            let stuck = |error: String, hint: Option<&str>| {
+                let mut report = report.clone();
+                (report.outcome, report.exit) = (Outcome::Stuck, 7);
+                report.error = Some(error);
+                report.hints.extend(hint.map(str::to_owned));
+                will(&report);
+            };
+            match step {
+            Step::Standing(before) => {
+                let mut undone = report.clone();
+                (undone.outcome, undone.exit) = (Outcome::RolledBack, 6);
+                undone.error = Some("the process that did the work was killed; rolled back".to_owned());
+                // It is plain data, which can always be said in JSON.
+                if let Ok(text) = serde_json::to_vec(before) {
+                    (context.say)(&Message::Undo(number(index), text, context.told(&undone)));
                 }
+                standing[nth] = Some(before.clone());
             }
             Step::Writing(write) => {
-                let file = write.file.display();
+                // Each target has its own time from its own request on.
+                context.within(limit);
                 let hint = match report.verb.as_str() {
                     "thaw" => "the write is still on its way: look again with iceaxe status",
                     _ => "the write is still on its way, and is undone when it returns",
                 };
-                will(
-                    report,
-                    format!("write {} to {file}: the write did not return", write.value),
-                    Some(hint),
-                );
+                let file = write.file.display();
+                stuck(format!("write {} to {file}: the write did not return", write.value), Some(hint));
             }
-            Step::Written(_) => {
-                let lost = "the write returned, but nothing was heard since: a read of the state hangs in the kernel, or \
-                            the process that does it was killed";
-                will(report, lost.to_owned(), None);
-            }
-            _ => {}
+            Step::Written(_) => stuck(
+                "the write returned, but nothing was heard since: a read of the state hangs in the kernel, or the \
+                 process that does it was killed"
+                    .to_owned(),
+                None,
+            ),
+            // A freeze counts when all are told; until then it is undone with the others.
+            Step::Done if report.verb == "freeze" && report.outcome == Outcome::Confirmed => stuck(
+                "it was frozen, but the work on another target hangs".to_owned(),
+                Some("it is thawed again when that returns"),
+            ),
+            Step::Done => will(report),
+            Step::Settled | Step::Released | Step::Task { .. } => {}
         }
-    });
-    for (((index, _, _), mut report), record) in found.iter().zip(reports).zip(records) {
-        learn(&mut report, record);
-        context.end(*index, &report);
+        },
+    );
+    for report in &mut reports {
+        learn(report, records.next(NAME));
+    }
+    for ((report, before), (index, _, _)) in reports.iter_mut().zip(standing).zip(&found) {
+        // Asked for the last time right before it is told.
+        if (report.verb.as_str(), report.outcome) == ("freeze", Outcome::Confirmed)
+            && context.is_cancelled()
+            && let Some(before) = before
+        {
+            undo(context, report, &before);
+        }
+        context.end(*index, report);
         codes.push(report.exit);
     }
     joined(codes)
 }
 
+/// Puts back what stood before a freeze that nobody is left to be told of.
+fn undo(context: &Context<'_>, report: &mut Report, before: &Standing) {
+    report.error = Some("broken off by a signal; rolled back".to_owned());
+    (report.outcome, report.exit) = (Outcome::RolledBack, 6);
+    if let Err(error) = engine::put_back(context.host, before) {
+        report.error = Some(format!(
+            "broken off by a signal; and it could not be rolled back: {error}"
+        ));
+        (report.outcome, report.exit) = (Outcome::Stuck, 7);
+    }
+}
+
 /// Adds what the engine has on record: the name, and what it will get wrong now.
-fn learn(report: &mut Report, record: Pending) {
-    let Some(details) = record.wait(NAME) else { return };
+fn learn(report: &mut Report, details: Option<Details>) {
+    let Some(details) = details else { return };
     if report.name.is_none() {
         report.name = details.name;
     }

@@ -1,13 +1,14 @@
 //! Freezes any number of containers: all requests first, then one wait for all. A freeze that can't be confirmed in
 //! time is put back to what stood before, and that is checked.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use super::report::{Counts, Effective, Frozen, Outcome, Report, States};
 use super::scope::Scope;
-use super::{Mode, Run, Step, Watcher, look, safety, tids, untouched_end};
+use super::{Mode, Run, Step, Watcher, look, safety, tids};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Force, Result};
 use crate::freezer::settle::{self, Look};
@@ -42,6 +43,8 @@ struct Freezing<'c> {
     wrote: bool,
     looks: u32,
     last: BTreeMap<i32, Sighting>,
+    /// Until when the rollbacks of the whole set are watched, once one has begun.
+    undo_until: &'c Cell<Option<Instant>>,
 }
 
 /// Freezes `containers` (each with the target as typed), waits until each has settled, and proves it task by task.
@@ -54,6 +57,7 @@ pub fn freeze(
     watcher: Watcher<'_>,
 ) -> Vec<Report> {
     let clock = patience.start();
+    let undo_until = Cell::new(None);
     let mut all: Vec<Freezing<'_>> = containers
         .iter()
         .map(|(target, container)| Freezing {
@@ -64,6 +68,7 @@ pub fn freeze(
             wrote: false,
             looks: 0,
             last: BTreeMap::new(),
+            undo_until: &undo_until,
         })
         .collect();
     for (index, freezing) in all.iter_mut().enumerate() {
@@ -109,28 +114,35 @@ pub fn freeze(
                 watcher(index, &freezing.run.report, &Step::Done);
             }
         }
-        let Some(pause) = pause else {
-            return all.into_iter().map(|freezing| freezing.run.report).collect();
-        };
+        let Some(pause) = pause else { break };
         let fds: Vec<BorrowedFd<'_>> = watched
             .iter()
             .filter_map(|&index| all[index].watch.as_ref())
             .map(Watch::fd)
             .collect();
         if clock.pause(pause, &fds) == Woke::Cancelled {
-            for (index, freezing) in all
-                .iter_mut()
-                .enumerate()
-                .filter(|(_, freezing)| !freezing.run.done)
-            {
-                freezing.roll_back(host, BROKEN_OFF);
-                watcher(index, &freezing.run.report, &Step::Done);
-            }
+            break;
         }
     }
+    // Those that were frozen by then come back too: nobody is left to be told that they are frozen.
+    if clock.is_cancelled() {
+        for (index, freezing) in all
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, freezing)| freezing.is_to_undo())
+        {
+            freezing.roll_back(host, BROKEN_OFF);
+            watcher(index, &freezing.run.report, &Step::Done);
+        }
+    }
+    all.into_iter().map(|freezing| freezing.run.report).collect()
 }
 
 impl Freezing<'_> {
+    fn is_to_undo(&self) -> bool {
+        !self.run.done || (self.wrote && self.run.report.outcome == Outcome::Confirmed)
+    }
+
     fn request(
         &mut self,
         host: &Host,
@@ -140,15 +152,20 @@ impl Freezing<'_> {
         let container = self.run.container;
         self.run.before = look(host, container)?;
         let scope = Scope::read(host, container)?;
-        self.run.report.before = scope.states(container, &self.run.before, host);
-        self.run.report.cgroups = scope.changes(container, &self.run.before, host);
+        self.run.report.before = scope.states(container, &self.run.before.seen, host);
+        self.run.report.cgroups = scope.changes(container, &self.run.before.seen, host);
         // A freeze that stands already is only proven, in the hierarchy that it stands in.
         let own = container.own.iter().zip(&scope.own);
         let mut standing = own
             .filter(|(_, around)| around.as_ref().is_some_and(|around| around.requested))
             .map(|(cgroup, _)| cgroup);
         let already = standing.next();
-        safety::check(host, already.unwrap_or(self.by), &options.force)?;
+        safety::check(
+            host,
+            already.unwrap_or(self.by),
+            &container.identity,
+            &options.force,
+        )?;
         self.run.began = Instant::now();
         if let Some(cgroup) = already {
             self.by = cgroup;
@@ -184,28 +201,35 @@ impl Freezing<'_> {
         told: &mut dyn FnMut(&Report, &Step),
     ) -> Result<Option<settle::Step>> {
         let Some(watch) = &self.watch else { return Ok(None) };
-        let notices = watch.notices();
-        let mut seen = watch.look();
+        let (notices, path) = (watch.notices(), watch.path().to_owned());
+        let (mut seen, cause) = match watch.look() {
+            Ok(look) => (look, None),
+            Err(errno) => (Look::Failed, Some(errno)),
+        };
         if seen == Look::Settled {
             if self.run.settled.is_none() {
                 self.run.settled = Some(Instant::now());
                 told(&self.run.report, &Step::Settled);
             }
             if self.prove(host)? {
-                self.confirm(host, clock)?;
+                self.confirm(host)?;
                 return Ok(None);
             }
             seen = Look::Unsettled;
         }
-        let step = settle::step(seen, notices, self.looks, clock.elapsed(), clock.limit());
+        // Each target has the whole limit, from its own request on.
+        let step = settle::step(seen, notices, self.looks, self.run.began.elapsed(), clock.limit());
         self.looks += 1;
         match step {
             settle::Step::Gone => self.gone(),
             settle::Step::Fail => {
-                return Err(Error::Unsupported(format!(
-                    "the state in {} can't be read",
-                    self.by.dir().display()
-                )));
+                let odd =
+                    || std::io::Error::new(std::io::ErrorKind::InvalidData, "it says neither frozen nor not");
+                return Err(Error::Io {
+                    act: "read".to_owned(),
+                    path,
+                    cause: cause.map_or_else(odd, Into::into),
+                });
             }
             settle::Step::GiveUp => {
                 let waited = format!(
@@ -232,50 +256,55 @@ impl Freezing<'_> {
     fn prove(&mut self, host: &Host) -> Result<bool> {
         let container = self.run.container;
         let witness = Witness::new(host);
-        let first_tids = tids(container)?;
+        let first_tids = tids(host, container)?;
         let first = witness.look_at_all(first_tids.iter().copied());
-        let second_tids = tids(container)?;
+        let second_tids = tids(host, container)?;
         let second = witness.look_at_all(second_tids.iter().copied());
         let mut counts = Frozen::default();
         let mut still = first_tids == second_tids && self.by.requested()?;
-        for tid in self
-            .run
-            .before
+        let before = &self.run.before;
+        let all: BTreeSet<i32> = before
+            .seen
             .keys()
-            .chain(second_tids.iter())
-            .collect::<BTreeSet<_>>()
-        {
-            let before = self.run.before.get(tid);
-            let held = if second_tids.contains(tid) {
-                judge_freeze(
-                    first.get(tid),
-                    second.get(tid),
-                    self.by.hierarchy(),
-                    witness.kernel(),
-                )
-            } else {
-                Held::Exited
+            .chain(&before.unseen)
+            .chain(&second_tids)
+            .copied()
+            .collect();
+        for tid in &all {
+            let held = match (second.seen.get(tid), second_tids.contains(tid)) {
+                (Some(now), true) => {
+                    judge_freeze(first.seen.get(tid), now, self.by.hierarchy(), witness.kernel())
+                }
+                // It is listed and was not seen: it can't be looked at, or ends just now, which the next round shows.
+                (None, true) => Held::Unknown,
+                (_, false) => Held::Exited,
             };
+            let is_new = !before.seen.contains_key(tid) && !before.unseen.contains(tid);
             counts.total += 1;
             match held {
                 Held::Exited => counts.exited += 1,
                 Held::Unknown => counts.unknown += 1,
                 Held::Holdout => counts.holdouts += 1,
-                Held::Frozen if before.is_none() => counts.new += 1,
+                Held::Frozen if is_new => counts.new += 1,
                 Held::Frozen => counts.frozen += 1,
             }
             still &= matches!(held, Held::Frozen | Held::Exited);
         }
         self.run.report.tasks = Some(Counts::Freeze(counts));
-        self.last = second;
+        self.last = second.seen;
         Ok(still)
     }
 
-    /// The verdict on a freeze that is proven, unless it is not wanted any more: a write or a read that hung may have
-    /// returned after everybody was told that it did not.
-    fn confirm(&mut self, host: &Host, clock: &Clock<'_>) -> Result<()> {
-        if clock.is_cancelled() {
-            self.roll_back(host, BROKEN_OFF);
+    /// The verdict on a freeze that is proven.
+    fn confirm(&mut self, host: &Host) -> Result<()> {
+        let had_tasks = !self.run.before.seen.is_empty();
+        if had_tasks && self.last.is_empty() {
+            // Nothing is frozen but a place where something was: the request is not left there.
+            self.undo(
+                host,
+                "it is gone: its last task ended meanwhile",
+                (Outcome::Gone, 3),
+            );
             return Ok(());
         }
         let scope = Scope::read(host, self.run.container)?;
@@ -320,7 +349,7 @@ impl Freezing<'_> {
         let container = self.run.container;
         let witness = Witness::new(host);
         // The evidence first: the rollback changes it. Tasks that can't be listed are gone, and hold nothing up.
-        self.last = look(host, container).unwrap_or_default();
+        self.last = look(host, container).unwrap_or_default().seen;
         let holdouts: Vec<&Sighting> = self
             .last
             .values()
@@ -395,7 +424,7 @@ impl Freezing<'_> {
             }
         }
         if let Ok(scope) = Scope::read(host, self.run.container) {
-            self.last = look(host, self.run.container).unwrap_or_default(); // none left: nothing to tell of them
+            self.last = look(host, self.run.container).unwrap_or_default().seen; // none left: nothing to tell of them
             self.note_after(&scope, host);
         }
         self.run.stamp();
@@ -408,16 +437,21 @@ impl Freezing<'_> {
     /// Watches until no task sits in a frozen place, unless something else holds them.
     fn everybody_is_let_go(&self, host: &Host) -> bool {
         let witness = Witness::new(host);
+        let until = self
+            .undo_until
+            .get()
+            .unwrap_or_else(|| Instant::now() + ROLLBACK_LOOKS);
+        self.undo_until.set(Some(until));
         let clock = Patience::of(ROLLBACK_LOOKS).start();
         let mut pause = Duration::from_micros(100);
         loop {
             let held_by_others = Scope::read(host, self.run.container)
                 .is_ok_and(|scope| scope.requested() || scope.is_held_from_outside());
-            let tasks = look(host, self.run.container).unwrap_or_default(); // gone: let go for good
+            let tasks = look(host, self.run.container).unwrap_or_default().seen; // gone: let go for good
             if held_by_others || !tasks.values().any(|task| witness.place(task).is_frozen()) {
                 return true;
             }
-            if clock.is_over() {
+            if Instant::now() >= until {
                 return false;
             }
             clock.pause(pause, &[]);
@@ -434,7 +468,7 @@ impl Freezing<'_> {
     fn broken_off(&mut self, host: &Host, error: &Error) {
         match error {
             Error::Gone(_) => self.gone(),
-            error if self.wrote => self.undo(host, &error.to_string(), untouched_end(error)),
+            error if self.wrote => self.undo(host, &error.to_string(), (Outcome::Error, 1)),
             error => self.run.fail(error),
         }
     }

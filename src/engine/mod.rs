@@ -9,16 +9,17 @@ mod scope;
 mod status;
 mod thaw;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
+use crate::cgroup::ENTER_PID_NAMESPACE;
 use crate::error::{Error, Result};
 use crate::freezer::{Standing, Write};
-use crate::host::Host;
+use crate::host::{Hierarchy, Host};
 use crate::resolver::Container;
-use crate::verifier::{Proof, Sighting, Witness};
+use crate::verifier::{Proof, Sightings, Witness};
 
 pub use freeze::{FreezeOptions, freeze, put_back};
 pub use guard::{Frozen, Handle, NotConfirmed};
@@ -68,7 +69,7 @@ pub enum Mode {
 struct Run<'c> {
     container: &'c Container,
     report: Report,
-    before: BTreeMap<i32, Sighting>,
+    before: Sightings,
     done: bool,
     /// When the first write was begun.
     began: Instant,
@@ -85,7 +86,7 @@ impl<'c> Run<'c> {
         Self {
             container,
             report,
-            before: BTreeMap::new(),
+            before: Sightings::default(),
             done: false,
             began: Instant::now(),
             settled: None,
@@ -97,6 +98,7 @@ impl<'c> Run<'c> {
         let (outcome, exit) = untouched_end(error);
         self.report.end(outcome, exit);
         self.report.error = Some(error.to_string());
+        self.report.hints.extend(error.hints());
         self.done = true;
     }
 
@@ -126,7 +128,7 @@ pub fn untouched_end(error: &Error) -> (Outcome, u8) {
 }
 
 /// The tasks of a container, in either hierarchy: one may sit in a frozen cgroup of one while its process is elsewhere.
-fn tids(container: &Container) -> Result<BTreeSet<i32>> {
+fn tids(host: &Host, container: &Container) -> Result<BTreeSet<i32>> {
     let mut tids = BTreeSet::new();
     let mut gone = None;
     let mut found = false;
@@ -151,12 +153,22 @@ fn tids(container: &Container) -> Result<BTreeSet<i32>> {
     }
     match gone {
         Some(dir) if !found => Err(Error::Gone(dir)),
+        // v1 leaves out the tasks that have no number here: none is not known to be none.
+        _ if tids.is_empty()
+            && !host.sees_every_task()
+            && container.own.iter().any(|own| own.hierarchy() == Hierarchy::V1) =>
+        {
+            Err(Error::Unsupported(format!(
+                "no task of {} can be seen from this PID namespace: {ENTER_PID_NAMESPACE}",
+                container.freeze_point().dir().display()
+            )))
+        }
         _ => Ok(tids),
     }
 }
 
-fn look(host: &Host, container: &Container) -> Result<BTreeMap<i32, Sighting>> {
-    Ok(Witness::new(host).look_at_all(tids(container)?))
+fn look(host: &Host, container: &Container) -> Result<Sightings> {
+    Ok(Witness::new(host).look_at_all(tids(host, container)?))
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -1,17 +1,16 @@
 //! The rules on what is never frozen. They are checked right before the write, on the open cgroup, so that what is
 //! checked is what is written.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Descent};
 use crate::error::{Error, Force, Result};
 use crate::host::Host;
-use crate::resolver::naming;
+use crate::resolver::{Identity, naming};
 use crate::verifier::{Sighting, Witness};
 
 /// Daemons that a host is lost without, as `comm` shows them: cut to 15 bytes.
-const DAEMONS: [&str; 13] = [
+const DAEMONS: [&str; 15] = [
     "dockerd",
     "containerd",
     "containerd-shim",
@@ -19,6 +18,8 @@ const DAEMONS: [&str; 13] = [
     "crio",
     "kubelet",
     "sshd",
+    "sshd-session",
+    "sshd-auth",
     "systemd",
     "systemd-journal",
     "systemd-logind",
@@ -38,69 +39,69 @@ const PARENTS: [&str; 7] = [
     "system",
 ];
 
-/// Says whether `cgroup` may be frozen, with the rules in `lifted` left out.
+/// Says whether `cgroup`, which is `identity`'s, may be frozen, with the rules in `lifted` left out.
 ///
 /// # Errors
 ///
 /// [`Error::Refused`] with the rule; [`Error::Gone`].
-pub fn check(host: &Host, cgroup: &Cgroup, lifted: &[Force]) -> Result<()> {
+pub fn check(host: &Host, cgroup: &Cgroup, identity: &Identity, lifted: &[Force]) -> Result<()> {
+    let dir = cgroup.dir().display();
     if cgroup.is_root() {
-        return refuse(format!("{} is the root cgroup", cgroup.dir().display()), None);
+        return refuse(format!("{dir} is the root cgroup"), None);
     }
     let witness = Witness::new(host);
     let tids = cgroup.tids_below()?;
-    for (pid, what) in ours(witness) {
-        if tids.contains(&pid) {
-            return refuse(
-                format!("{} holds {what} (process {pid})", cgroup.dir().display()),
-                None,
-            );
-        }
+    if let Some((pid, what)) = ours(witness).into_iter().find(|(pid, _)| tids.contains(pid)) {
+        return refuse(format!("{dir} holds {what} (process {pid})"), None);
     }
     let tasks = witness.look_at_all(tids);
-    if let Some(kernel) = tasks.values().find(|task| task.is_kernel_thread()) {
-        let rule = format!(
-            "{} holds the kernel thread {} {}",
-            cgroup.dir().display(),
-            kernel.tid,
-            kernel.comm
+    if let Some(kernel) = tasks.seen.values().find(|task| task.is_kernel_thread()) {
+        return refuse(
+            format!("{dir} holds the kernel thread {} {}", kernel.tid, kernel.comm),
+            None,
         );
-        return refuse(rule, None);
     }
     if !lifted.contains(&Force::NotContainer)
         && let Some(why) = why_no_container(cgroup)?
     {
+        return refuse(format!("{dir} is no container: {why}"), Some(Force::NotContainer));
+    }
+    if !lifted.contains(&Force::Sandbox) && identity.is_sandbox {
         return refuse(
-            format!("{} is no container: {why}", cgroup.dir().display()),
-            Some(Force::NotContainer),
+            format!("{dir} is the sandbox of a pod, and no application of it"),
+            Some(Force::Sandbox),
         );
     }
-    if !lifted.contains(&Force::HostDaemon)
-        && let Some(daemon) = tasks.values().find(|task| is_host_daemon(witness, task))
-    {
-        let rule = format!(
-            "{} holds {} (process {}) of the host",
-            cgroup.dir().display(),
-            daemon.comm,
-            daemon.tid
-        );
-        return refuse(rule, Some(Force::HostDaemon));
+    if lifted.contains(&Force::HostDaemon) {
+        return Ok(());
     }
-    Ok(())
+    if let Some(tid) = tasks.unseen.first() {
+        return refuse(
+            format!("{dir} holds task {tid}, which can't be looked at and may be a daemon of the host"),
+            Some(Force::HostDaemon),
+        );
+    }
+    match tasks.seen.values().find(|task| is_host_daemon(witness, task)) {
+        Some(daemon) => refuse(
+            format!("{dir} holds {} (process {}) of the host", daemon.comm, daemon.tid),
+            Some(Force::HostDaemon),
+        ),
+        None => Ok(()),
+    }
 }
 
 fn refuse(rule: String, force: Option<Force>) -> Result<()> {
     Err(Error::Refused { rule, force })
 }
 
-/// This process, its parents and the leader of its terminal's session, as the /proc that is worked with numbers them.
+/// What iceaxe itself lives by, as the /proc that is worked with numbers it: this process, its parents, the leader of
+/// its session. Others of the session are no reason: whatever was started from the same shell is one of them.
 fn ours(witness: Witness<'_>) -> Vec<(i32, &'static str)> {
-    let mut ours = Vec::new();
-    let mut seen = BTreeSet::new();
+    let mut ours: Vec<(i32, &'static str)> = Vec::new();
     let mut what = "iceaxe itself";
     let mut next = "self".to_owned();
     while let Some(stat) = witness.stat(&next) {
-        if !seen.insert(stat.pid) {
+        if ours.iter().any(|(pid, _)| *pid == stat.pid) {
             break;
         }
         ours.push((stat.pid, what));
@@ -108,13 +109,11 @@ fn ours(witness: Witness<'_>) -> Vec<(i32, &'static str)> {
             ours.push((stat.session, "the leader of iceaxe's session"));
         }
         what = "a parent of iceaxe";
-        // PID 1 adopts whoever lost its parent: it is everybody's, and has rules of its own.
-        if stat.ppid <= 1 {
+        if stat.ppid == 0 {
             break;
         }
         next = stat.ppid.to_string();
     }
-    // Nothing at all: a /proc of a PID namespace that we are not in, in whose numbers no cgroup lists us either.
     ours
 }
 
@@ -137,12 +136,18 @@ fn why_no_container(cgroup: &Cgroup) -> Result<Option<String>> {
     if at_top && (PARENTS.contains(&name.as_str()) || name.starts_with("kubepods")) {
         return Ok(Some(format!("{name} is a parent of containers")));
     }
-    for below in cgroup.descendants()? {
-        if let Some(container) = naming::innermost(below.path()) {
-            return Ok(Some(format!("the container {container} is below it")));
+    let mut container = None;
+    cgroup.walk(&mut |below| {
+        if container.is_none() {
+            container = naming::innermost(below.path());
         }
-    }
-    Ok(None)
+        Ok(if container.is_some() {
+            Descent::Past
+        } else {
+            Descent::Into
+        })
+    })?;
+    Ok(container.map(|container| format!("the container {container} is below it")))
 }
 
 /// What kind of systemd unit a name is that never is a container.

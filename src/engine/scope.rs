@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::report::{CgroupChange, CgroupStatus, Effective, Requested, States};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Descent};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
 use crate::resolver::Container;
@@ -262,12 +262,12 @@ fn around(
     }
     let mut inner = Vec::new();
     if below == Below::Look {
-        for descendant in cgroup.descendants()? {
-            // One that vanished while it was looked at asks for nothing.
-            if !ours.contains(&descendant.id()) && present(descendant.requested())? == Some(true) {
-                inner.push(descendant);
+        cgroup.walk(&mut |below| {
+            if !ours.contains(&below.id()) && below.requested()? {
+                inner.push(below);
             }
-        }
+            Ok(Descent::Into)
+        })?;
     }
     Ok(Around {
         requested,

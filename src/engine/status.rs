@@ -7,9 +7,10 @@ use super::look;
 use super::report::{Effective, Memory, Observed, SCHEMA, States, Status};
 use super::scope::Scope;
 use crate::error::{Error, Result};
+use crate::host::Hierarchy;
 use crate::host::Host;
-use crate::resolver::{Believed, Container, Details};
-use crate::verifier::{Holdout, Place, Sighting, Witness};
+use crate::resolver::{Believed, Container, Details, naming};
+use crate::verifier::{Holdout, Place, Sighting, Sightings, Witness};
 
 /// Reads the state of a container, and of each task of it that is not as the requests have it.
 ///
@@ -21,13 +22,16 @@ pub fn status(
     container: &Container,
     details: Option<&Details>,
 ) -> Result<(Status, Vec<Holdout>)> {
-    let tasks = look(host, container)?;
+    let Sightings { seen: tasks, unseen } = look(host, container)?;
     let scope = Scope::read(host, container)?;
     if scope.is_gone() {
         return Err(Error::Gone(container.own[container.freeze_at].dir().to_owned()));
     }
     let States { requested, effective } = scope.states(container, &tasks, host);
-    let (observed, holdouts) = observe(host, &tasks, effective);
+    let (mut observed, holdouts) = observe(host, &tasks, effective);
+    let hidden = u32::try_from(unseen.len()).unwrap_or(u32::MAX);
+    observed.total = observed.total.saturating_add(hidden);
+    observed.unknown = observed.unknown.saturating_add(hidden);
     let believed = details.and_then(|details| details.believed.as_ref());
     let identity = &container.identity;
     let name = identity
@@ -53,7 +57,7 @@ pub fn status(
         frozen_for_us: None,
         cgroups: scope.statuses(container, &tasks, host),
         tasks: Some(observed),
-        memory: identity.pid.and_then(|pid| memory(host, pid)),
+        memory: memory(host, container),
     };
     Ok((status, holdouts))
 }
@@ -101,9 +105,9 @@ fn observe(
     (counts, holdouts)
 }
 
-/// The memory of the container that `pid` is in: its own line names the cgroup, in v1's memory hierarchy or in v2.
-fn memory(host: &Host, pid: i32) -> Option<Memory> {
-    let lines = crate::resolver::cgroup_lines(host, pid)?;
+/// The memory of a container: v1's cgroup is the one of its first process's path that is named after it, else the whole
+/// path; v2's is its own.
+fn memory(host: &Host, container: &Container) -> Option<Memory> {
     let number = |file: &Path| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
     let read = |dir: &Path, current: &str, limit: &str| {
         let current = number(&dir.join(current))?;
@@ -114,14 +118,26 @@ fn memory(host: &Host, pid: i32) -> Option<Memory> {
             limit,
         })
     };
-    let below = |mount: &Path, path: &Path| path.strip_prefix("/").ok().map(|path| mount.join(path));
-    let top = host.path("/sys/fs/cgroup");
+    let lines = container
+        .identity
+        .pid
+        .and_then(|pid| crate::resolver::cgroup_lines(host, pid));
     let v1 = lines
-        .controller("memory")
-        .and_then(|path| below(&top.join("memory"), path));
-    let v2 = lines
-        .unified()
-        .and_then(|path| below(&host.mount(crate::host::Hierarchy::V2)?.dir, path));
+        .as_ref()
+        .and_then(|lines| lines.controller("memory"))
+        .map(|path| {
+            let named = naming::chain(path)
+                .into_iter()
+                .find(|named| Some(&named.id) == container.identity.id.as_ref());
+            let level = named.map_or_else(|| path.to_owned(), |named| named.path);
+            host.path("/sys/fs/cgroup/memory")
+                .join(level.strip_prefix("/").unwrap_or(&level))
+        });
+    let v2 = container
+        .own
+        .iter()
+        .find(|own| own.hierarchy() == Hierarchy::V2)
+        .map(|own| own.dir().to_owned());
     v1.and_then(|dir| read(&dir, "memory.usage_in_bytes", "memory.limit_in_bytes"))
         .or_else(|| v2.and_then(|dir| read(&dir, "memory.current", "memory.max")))
 }

@@ -53,8 +53,11 @@ pub enum Clear {
 /// A target on its way, with what only a thaw knows.
 struct Thawing<'c> {
     run: Run<'c>,
+    /// Whether anything was written.
     wrote: bool,
+    /// What is proven so far, by task.
     proofs: BTreeMap<i32, Proof>,
+    /// How often it was asked whether a task was left behind.
     kicks: usize,
     /// Tasks below cgroups inside that stay frozen by their own request.
     held: BTreeSet<i32>,
@@ -132,21 +135,13 @@ impl Thawing<'_> {
         told: &mut dyn FnMut(&Report, &Step),
     ) -> Result<()> {
         let container = self.run.container;
-        self.run.before = match look(host, container) {
-            Ok(tasks) => tasks,
-            Err(Error::Gone(_)) => {
-                self.gone();
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
+        self.run.before = look(host, container)?;
         let scope = Scope::read(host, container)?;
         if scope.is_gone() {
-            self.gone();
-            return Ok(());
+            return Err(Error::Gone(container.freeze_point().dir().to_owned()));
         }
-        self.run.report.before = scope.states(container, &self.run.before, host);
-        self.run.report.cgroups = scope.changes(container, &self.run.before, host);
+        self.run.report.before = scope.states(container, &self.run.before.seen, host);
+        self.run.report.cgroups = scope.changes(container, &self.run.before.seen, host);
         let mut frozen: Vec<&Cgroup> = Vec::new();
         if options.reach.ancestors == Clear::Clear {
             frozen.extend(scope.ancestors());
@@ -196,7 +191,7 @@ impl Thawing<'_> {
             self.run.settled = Some(Instant::now());
             let scope = Scope::read(host, container)?;
             if scope.is_gone() {
-                self.gone();
+                self.gone(host);
                 return Ok(());
             }
             if !scope.requested() {
@@ -217,11 +212,11 @@ impl Thawing<'_> {
             .proofs
             .iter()
             .all(|(tid, proof)| proof.is_settled() || self.held.contains(tid));
-        if done || clock.is_over() {
+        if done || self.run.began.elapsed() >= clock.limit() {
             self.verdict(host);
         } else if KICKS_AFTER
             .get(self.kicks)
-            .is_some_and(|&after| clock.elapsed() >= after)
+            .is_some_and(|&after| self.run.began.elapsed() >= after)
         {
             self.kick(host, told)?;
         }
@@ -231,18 +226,26 @@ impl Thawing<'_> {
     /// Looks at the tasks that are not proven yet, and at those that came.
     fn look(&mut self, host: &Host, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
         let witness = Witness::new(host);
-        let now = match tids(self.run.container) {
+        let now = match tids(host, self.run.container) {
             Ok(now) => now,
             Err(Error::Gone(_)) => BTreeSet::new(), // all are gone, which each task's own look confirms
             Err(error) => return Err(error),
         };
-        let all: BTreeSet<i32> = self.run.before.keys().copied().chain(now).collect();
+        let before = &self.run.before;
+        let all: BTreeSet<i32> = before
+            .seen
+            .keys()
+            .chain(&before.unseen)
+            .copied()
+            .chain(now)
+            .collect();
         for tid in all {
             if self.proofs.get(&tid).is_some_and(|proof| proof.is_settled()) {
                 continue;
             }
             let proof = match witness.look(tid) {
-                Ok(after) => judge_thaw(self.run.before.get(&tid), after.as_ref(), witness.kernel()),
+                Ok(Some(_)) if before.unseen.contains(&tid) => Proof::Unknown,
+                Ok(after) => judge_thaw(before.seen.get(&tid), after.as_ref(), witness.kernel()),
                 Err(_) => Proof::Unknown, // it is there and can't be read, as under hidepid
             };
             let old = self.proofs.insert(tid, proof);
@@ -267,11 +270,13 @@ impl Thawing<'_> {
             .iter()
             .filter_map(|task| witness.place(task).frozen_by())
             .collect();
+        let mut kicked = false;
         for cgroup in container
             .own
             .iter()
             .filter(|cgroup| left.contains(&cgroup.hierarchy()))
         {
+            kicked = true;
             if cgroup.hierarchy() == Hierarchy::V2 {
                 // Writing 0 over 0 does nothing there: a new freeze has to be begun and ended.
                 told(&self.run.report, &Step::Standing(Standing::of(cgroup)?));
@@ -283,7 +288,7 @@ impl Thawing<'_> {
             let write = freezer::thaw(cgroup)?;
             self.note(write, told);
         }
-        if !left.is_empty() {
+        if kicked {
             self.run.report.hints.push(format!(
                 "a task was left behind with no request standing: the request was cleared again (try {})",
                 self.kicks
@@ -299,14 +304,18 @@ impl Thawing<'_> {
             .iter()
             .filter(|(_, proof)| !proof.is_settled())
             .map(|(&tid, _)| tid);
-        Witness::new(host).look_at_all(unsettled).into_values().collect()
+        Witness::new(host)
+            .look_at_all(unsettled)
+            .seen
+            .into_values()
+            .collect()
     }
 
     /// Says what is so now.
     fn verdict(&mut self, host: &Host) {
         let container = self.run.container;
         let scope = match Scope::read(host, container) {
-            Ok(scope) if scope.is_gone() => return self.gone(),
+            Ok(scope) if scope.is_gone() => return self.gone(host),
             Ok(scope) => scope,
             Err(error) => return self.broken_off(host, &error),
         };
@@ -335,7 +344,7 @@ impl Thawing<'_> {
             .iter()
             .filter(|(_, proof)| **proof == Proof::Unprovable)
             .map(|(tid, _)| tid);
-        for task in unprovable.filter_map(|tid| self.run.before.get(tid)) {
+        for task in unprovable.filter_map(|tid| self.run.before.seen.get(tid)) {
             *report
                 .unprovable_classes
                 .entry(witness.class(task).to_owned())
@@ -350,11 +359,17 @@ impl Thawing<'_> {
         } else if !holders.is_empty() {
             report.end(Outcome::Held, 8);
             report.error = Some(format!("still frozen by {}", holders.join(", ")));
-            for ancestor in scope.ancestors().take(1) {
-                report.hints.push(format!(
+            match (scope.ancestors().next(), holders.first()) {
+                (Some(ancestor), _) => report.hints.push(format!(
                     "iceaxe thaw {}, or --ancestors, thaws it and all else below it",
                     written(ancestor)
-                ));
+                )),
+                (None, Some(holder)) if scope.inner().next().is_none() => {
+                    report
+                        .hints
+                        .push(format!("iceaxe thaw {holder} thaws it, and the others in there"));
+                }
+                _ => {}
             }
             if scope.inner().next().is_some() {
                 report
@@ -381,21 +396,37 @@ impl Thawing<'_> {
         self.run.stamp();
     }
 
-    fn gone(&mut self) {
+    /// Its cgroup was removed after the write, which takes that it was empty: its tasks ended, or were moved.
+    fn gone(&mut self, host: &Host) {
+        let witness = Witness::new(host);
+        for tid in self.run.before.seen.keys().chain(&self.run.before.unseen) {
+            let after = witness.look(*tid);
+            let proof = after
+                .map(|after| judge_thaw(self.run.before.seen.get(tid), after.as_ref(), witness.kernel()));
+            self.proofs.insert(*tid, proof.unwrap_or(Proof::Unknown)); // it is there and can't be read
+        }
+        let mut counts = Thawed::default();
+        self.proofs.values().for_each(|&proof| counts.add(proof));
         let report = &mut self.run.report;
         report.end(Outcome::Gone, 0);
-        let mut counts = Thawed::default();
-        self.run.before.keys().for_each(|_| counts.add(Proof::Exited));
         report.tasks = Some(Counts::Thaw(counts));
         report
             .hints
             .push("the container is gone: its cgroup was removed".to_owned());
+        if counts.exited < counts.total {
+            report
+                .hints
+                .push("some of its tasks live on in another cgroup".to_owned());
+        }
         self.run.stamp();
     }
 
     /// An error on the way: what was written is in the report, and what stands now is asked once more.
     fn broken_off(&mut self, host: &Host, error: &Error) {
         self.run.fail(error);
+        if self.wrote {
+            self.run.report.end(Outcome::Error, 1);
+        }
         let standing = Scope::read(host, self.run.container).map(|scope| scope.requested());
         let report = &mut self.run.report;
         report.after.requested = standing.as_ref().ok().copied().map(Requested::of);

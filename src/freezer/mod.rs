@@ -6,6 +6,7 @@ pub mod settle;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::cgroup::{Cgroup, CgroupId};
@@ -191,6 +192,7 @@ fn file_and_value(hierarchy: Hierarchy, wanted: Wanted) -> (&'static str, &'stat
 /// Watches one cgroup until the kernel calls it frozen.
 #[derive(Debug)]
 pub struct Watch {
+    path: PathBuf,
     file: OwnedFd,
     notices: Notices,
 }
@@ -209,6 +211,7 @@ impl Watch {
             Hierarchy::V2 => ("cgroup.events", Notices::Sent),
         };
         Ok(Self {
+            path: cgroup.file(name),
             file: cgroup.open_file(name)?,
             notices,
         })
@@ -226,14 +229,26 @@ impl Watch {
         self.file.as_fd()
     }
 
-    /// Looks once.
+    /// The file.
     #[must_use]
-    pub fn look(&self) -> Look {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Looks once.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says, but for a cgroup that was removed.
+    pub fn look(&self) -> std::result::Result<Look, Errno> {
         let mut buffer = [0; 256];
-        match nix::sys::uio::pread(&self.file, &mut buffer, 0) {
-            Ok(count) => read_look(&String::from_utf8_lossy(&buffer[..count])),
-            Err(nix::errno::Errno::ENODEV) => Look::Gone,
-            Err(_) => Look::Failed,
+        loop {
+            match nix::sys::uio::pread(&self.file, &mut buffer, 0) {
+                Ok(count) => return Ok(read_look(&String::from_utf8_lossy(&buffer[..count]))),
+                Err(Errno::ENODEV) => return Ok(Look::Gone),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
         }
     }
 }

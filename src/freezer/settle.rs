@@ -60,7 +60,7 @@ pub fn step(look: Look, notices: Notices, looks: u32, elapsed: Duration, limit: 
         Look::Failed => Step::Fail,
         Look::Unsettled if elapsed >= limit => Step::GiveUp,
         Look::Unsettled => {
-            let grown = FIRST.saturating_mul(1 << looks.min(20));
+            let grown = FIRST.saturating_mul(1 << looks.min(20)).min(limit - elapsed);
             match notices {
                 Notices::Sent if elapsed >= BRIEFLY => Step::Watch(grown.min(WATCH)),
                 _ => Step::Pause(grown.min(POLL)),

@@ -1,14 +1,14 @@
 //! Which containers there are, by their IDs alone: the names of directories in the runtimes' roots and in the cgroup
-//! trees. One listing per directory, no record is opened. What could not be listed is said, since a prefix is only
-//! unique where everything was.
+//! trees. Taking it is one listing per directory and opens no record; a record is opened when it is asked for. What
+//! could not be listed is said, since a prefix is only unique where everything was.
 
 use std::collections::BTreeMap;
 
 use super::naming::{self, Named};
 use super::runc::{self, Record, Root};
 use super::{docker, shim};
-use crate::cgroup::Cgroup;
-use crate::error::{Error, Result};
+use crate::cgroup::{Cgroup, Descent};
+use crate::error::Result;
 use crate::host::{Hierarchy, Host};
 use crate::verifier::Witness;
 
@@ -30,27 +30,15 @@ pub(super) struct Entry {
     pub(super) cgroups: Vec<(Hierarchy, Named)>,
 }
 
-/// How far the cgroup trees are walked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Depth {
-    /// Not into containers: their inside is theirs.
-    Outer,
-    /// Everywhere, for containers in containers.
-    All,
-}
-
 impl Census {
     /// Lists everything.
-    pub(super) fn take(host: &Host, depth: Depth) -> Self {
+    pub(super) fn take(host: &Host) -> Self {
         let mut census = Self {
             roots: Vec::new(),
             entries: BTreeMap::new(),
             incomplete: Vec::new(),
         };
-        match all_roots(host) {
-            Ok(roots) => census.roots = roots,
-            Err(error) => census.incomplete.push(error.to_string()),
-        }
+        census.roots = all_roots(host, &mut census.incomplete);
         for (index, root) in census.roots.iter().enumerate() {
             match root.dir.names() {
                 Ok(names) => {
@@ -68,7 +56,7 @@ impl Census {
         }
         for mount in host.mounts() {
             let walked =
-                Cgroup::open(host, mount.hierarchy, "/".as_ref()).and_then(|root| census.walk(&root, depth));
+                Cgroup::open(host, mount.hierarchy, "/".as_ref()).and_then(|root| census.walk(&root));
             if let Err(error) = walked {
                 census.incomplete.push(error.to_string());
             }
@@ -76,23 +64,14 @@ impl Census {
         census
     }
 
-    fn walk(&mut self, cgroup: &Cgroup, depth: Depth) -> Result<()> {
-        let children = match cgroup.children() {
-            Err(Error::Gone(_)) => return Ok(()), // ended meanwhile
-            other => other?,
-        };
-        for child in children {
-            let named = naming::last(child.path());
-            let inside = named.is_some();
-            if let Some(named) = named {
+    fn walk(&mut self, root: &Cgroup) -> Result<()> {
+        root.walk(&mut |cgroup| {
+            if let Some(named) = naming::last(cgroup.path()) {
                 let entry = self.entries.entry(named.id.clone()).or_default();
-                entry.cgroups.push((child.hierarchy(), named));
+                entry.cgroups.push((cgroup.hierarchy(), named));
             }
-            if !inside || depth == Depth::All {
-                self.walk(&child, depth)?;
-            }
-        }
-        Ok(())
+            Ok(Descent::Into)
+        })
     }
 
     /// Every ID, and its runtime where its place says it.
@@ -141,16 +120,19 @@ impl Census {
     }
 }
 
-/// The usual roots and the configured one.
-pub(super) fn all_roots(host: &Host) -> Result<Vec<Root>> {
-    let mut roots = runc::usual_roots(host)?;
-    if let Some(exec_root) = docker::configured_exec_root(host)?
-        && exec_root != host.path("/run/docker")
-        && exec_root != host.path("/var/run/docker")
-    {
-        roots.extend(runc::docker_roots(&exec_root)?);
+/// The usual roots and the configured one. What can't be opened is added to `incomplete`, and hides nothing else.
+pub(super) fn all_roots(host: &Host, incomplete: &mut Vec<String>) -> Vec<Root> {
+    let mut roots = runc::usual_roots(host, incomplete);
+    match docker::configured_exec_root(host) {
+        Ok(Some(exec_root))
+            if exec_root != host.path("/run/docker") && exec_root != host.path("/var/run/docker") =>
+        {
+            roots.extend(runc::docker_roots(&exec_root, incomplete));
+        }
+        Ok(_) => {}
+        Err(error) => incomplete.push(error.to_string()),
     }
-    Ok(roots)
+    roots
 }
 
 /// The process that the others in a cgroup come from: the oldest of those whose parent is not in it.

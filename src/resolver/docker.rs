@@ -92,7 +92,7 @@ fn daemon_json(host: &Host) -> Result<DaemonJson> {
     let Some(etc) = StateDir::open(&host.path("/etc/docker"))? else {
         return Ok(DaemonJson::default());
     };
-    Ok(etc.json("daemon.json")?.unwrap_or_default())
+    Ok(etc.config("daemon.json")?.unwrap_or_default())
 }
 
 /// Where dockerd keeps runc's records if `daemon.json` says it.

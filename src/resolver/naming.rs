@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::target::{is_full_id, is_id};
+use crate::error::short_id;
 
 /// What the part of a name between a row's prefix and suffix is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,11 +85,7 @@ pub struct Named {
 
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let short = if is_full_id(self.id.as_bytes()) {
-            &self.id[..12]
-        } else {
-            &self.id
-        };
+        let short = short_id(&self.id);
         match self.runtime {
             Some(runtime) => write!(f, "{runtime} {short}"),
             None => f.write_str(short),

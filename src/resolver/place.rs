@@ -58,6 +58,19 @@ pub(super) fn complete(
     })
 }
 
+/// A container whose tasks are all in `cgroup` of the other hierarchy too, though it may not be named so there: it and
+/// what is the container's below are own.
+pub(super) fn both(mut container: Container, cgroup: &Cgroup) -> Result<Container> {
+    container
+        .own
+        .retain(|own| own.hierarchy() != cgroup.hierarchy() || !own.path().starts_with(cgroup.path()));
+    container.shared.retain(|shared| {
+        !shared.path().starts_with(cgroup.path()) || shared.hierarchy() != cgroup.hierarchy()
+    });
+    container.own.push(cgroup.try_clone()?);
+    Ok(container)
+}
+
 /// A cgroup, and the level below it in which its runtime keeps the tasks, where there is one.
 fn levels(host: &Host, cgroup: Cgroup) -> Result<Vec<Cgroup>> {
     let below = naming::last(cgroup.path())

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -117,6 +118,15 @@ impl State {
             .collect()
     }
 
+    /// Whether it is a pod's sandbox, as containerd's and CRI-O's annotations have it.
+    pub(super) fn is_sandbox(&self) -> bool {
+        let labels = self.labels();
+        let kind = labels
+            .get("io.kubernetes.cri.container-type")
+            .or_else(|| labels.get("io.kubernetes.cri-o.ContainerType"));
+        kind.is_some_and(|kind| kind == "sandbox")
+    }
+
     /// What is mounted into the container from outside.
     pub(super) fn sources(&self) -> impl Iterator<Item = &Path> {
         self.config
@@ -166,43 +176,63 @@ impl Root {
 
 /// The roots that are where they are by default. Few, however many containers there are: one per runtime and
 /// namespace.
-pub(super) fn usual_roots(host: &Host) -> Result<Vec<Root>> {
-    let mut roots = docker_roots(&host.path("/run/docker"))?;
-    roots.extend(namespaces(&host.path("/run/containerd/runc"), |name| {
-        if name == "moby" { "docker" } else { "containerd" }
-    })?);
-    roots.extend(Root::open(&host.path("/run/runc"), "runc")?);
-    Ok(roots)
+pub(super) fn usual_roots(host: &Host, incomplete: &mut Vec<String>) -> Vec<Root> {
+    let mut roots = docker_roots(&host.path("/run/docker"), incomplete);
+    roots.extend(namespaces(
+        &host.path("/run/containerd/runc"),
+        |name| if name == "moby" { "docker" } else { "containerd" },
+        incomplete,
+    ));
+    match Root::open(&host.path("/run/runc"), "runc") {
+        Ok(root) => roots.extend(root),
+        Err(error) => incomplete.push(error.to_string()),
+    }
+    roots
 }
 
 /// The roots of a docker with this exec-root: one per configured runtime, with one namespace each.
-pub(super) fn docker_roots(exec_root: &Path) -> Result<Vec<Root>> {
-    let mut roots = Vec::new();
-    let Some(dir) = StateDir::open(exec_root)? else {
-        return Ok(roots);
-    };
-    for name in dir.names()? {
-        if name.to_str().is_some_and(|name| name.starts_with("runtime-")) {
-            roots.extend(namespaces(&exec_root.join(name), |_| "docker")?);
+pub(super) fn docker_roots(exec_root: &Path, incomplete: &mut Vec<String>) -> Vec<Root> {
+    let names = StateDir::open(exec_root).and_then(|dir| dir.map_or(Ok(Vec::new()), |dir| dir.names()));
+    match names {
+        Ok(names) => {
+            let runtimes = names
+                .iter()
+                .filter(|name| name.as_bytes().starts_with(b"runtime-"));
+            runtimes
+                .flat_map(|name| namespaces(&exec_root.join(name), |_| "docker", incomplete))
+                .collect()
+        }
+        Err(error) => {
+            incomplete.push(error.to_string());
+            Vec::new()
         }
     }
-    Ok(roots)
 }
 
-fn namespaces(path: &Path, runtime: impl Fn(&str) -> &'static str) -> Result<Vec<Root>> {
-    let mut roots = Vec::new();
-    let Some(dir) = StateDir::open(path)? else {
-        return Ok(roots);
-    };
-    for name in dir.names()? {
-        if let Some(below) = dir.below(&name)? {
-            roots.push(Root {
-                dir: below,
-                runtime: runtime(&name.to_string_lossy()),
-            });
+fn namespaces(
+    path: &Path,
+    runtime: impl Fn(&str) -> &'static str,
+    incomplete: &mut Vec<String>,
+) -> Vec<Root> {
+    let open = || -> Result<Vec<Root>> {
+        let mut roots = Vec::new();
+        let Some(dir) = StateDir::open(path)? else {
+            return Ok(roots);
+        };
+        for name in dir.names()? {
+            if let Some(below) = dir.below(&name)? {
+                roots.push(Root {
+                    dir: below,
+                    runtime: runtime(&name.to_string_lossy()),
+                });
+            }
         }
-    }
-    Ok(roots)
+        Ok(roots)
+    };
+    open().unwrap_or_else(|error| {
+        incomplete.push(error.to_string());
+        Vec::new()
+    })
 }
 
 #[cfg(test)]

@@ -78,8 +78,21 @@ impl StateDir {
     ///
     /// It is no regular file, too large, or not the JSON that was expected.
     pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        self.understand(name, OFlag::O_NOFOLLOW)
+    }
+
+    /// The same of an administrator's own file, which may be a link to where it is kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`StateDir::json`].
+    pub(crate) fn config<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        self.understand(name, OFlag::empty())
+    }
+
+    fn understand<T: DeserializeOwned>(&self, name: &str, links: OFlag) -> Result<Option<T>> {
         let path = self.path.join(name);
-        let Some(text) = self.read(name)? else {
+        let Some(text) = self.read(name, links)? else {
             return Ok(None);
         };
         match serde_json::from_slice(&text) {
@@ -92,10 +105,9 @@ impl StateDir {
         }
     }
 
-    fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+    fn read(&self, name: &str, links: OFlag) -> Result<Option<Vec<u8>>> {
         let path = self.path.join(name);
-        let flags =
-            OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | links | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
         let odd = |what: &str| Error::Io {
             act: "read".to_owned(),
             path: path.clone(),

@@ -8,4 +8,4 @@ mod task;
 
 pub use place::{Place, place};
 pub use proof::{Held, Proof, judge_freeze, judge_thaw};
-pub use task::{Counters, Holdout, Sighting, Witness};
+pub use task::{Counters, Holdout, Sighting, Sightings, Witness};

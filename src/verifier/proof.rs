@@ -149,13 +149,7 @@ fn turns_in_vain(was: Place) -> u64 {
 
 /// Says whether two looks, taken while the kernel calls the cgroup frozen in the hierarchy `by`, show of the task.
 #[must_use]
-pub fn judge_freeze(
-    first: Option<&Sighting>,
-    second: Option<&Sighting>,
-    by: Hierarchy,
-    kernel: Kernel,
-) -> Held {
-    let Some(second) = second else { return Held::Exited };
+pub fn judge_freeze(first: Option<&Sighting>, second: &Sighting, by: Hierarchy, kernel: Kernel) -> Held {
     let here = place(second, kernel);
     if here == Place::Dead {
         return Held::Exited;
@@ -325,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_freeze_is_shown_by_place_and_still_counters() {
-        let held = |first: Sighting, second: Sighting, by| judge_freeze(Some(&first), Some(&second), by, NEW);
+        let held = |first: Sighting, second: Sighting, by| judge_freeze(Some(&first), &second, by, NEW);
         assert_eq!(
             held(
                 seen('S', "get_signal", 5),

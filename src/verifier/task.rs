@@ -1,7 +1,7 @@
 //! One look at one task: its letter, flags, wait channel and scheduling counters, all read through one descriptor of
 //! its /proc directory, so that they can't be two tasks' that had the same number one after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -71,6 +71,15 @@ impl Sighting {
     pub fn is_kernel_thread(&self) -> bool {
         self.flags & PF_KTHREAD != 0
     }
+}
+
+/// What one look at several tasks showed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sightings {
+    /// The tasks that were seen.
+    pub seen: BTreeMap<i32, Sighting>,
+    /// Those that are there and could not be looked at.
+    pub unseen: BTreeSet<i32>,
 }
 
 /// A task that does not do what was asked of its cgroup, and where it is instead.
@@ -165,12 +174,18 @@ impl<'h> Witness<'h> {
         }))
     }
 
-    /// Looks at each of `tids`; those that are gone are left out, and so is one that can't be read, which the caller
-    /// sees as missing.
-    pub fn look_at_all(self, tids: impl IntoIterator<Item = i32>) -> BTreeMap<i32, Sighting> {
-        tids.into_iter()
-            .filter_map(|tid| Some((tid, self.look(tid).ok()??)))
-            .collect()
+    /// Looks at each of `tids`; those that are gone are left out.
+    pub fn look_at_all(self, tids: impl IntoIterator<Item = i32>) -> Sightings {
+        let mut all = Sightings::default();
+        for tid in tids {
+            match self.look(tid) {
+                Ok(Some(sighting)) => drop(all.seen.insert(tid, sighting)),
+                Ok(None) => {}
+                // No descriptor, or hidden from the caller: nothing is known of it, and that is what is told.
+                Err(_) => drop(all.unseen.insert(tid)),
+            }
+        }
+        all
     }
 
     /// The parsed `stat` of a process, by its number or as `self`; `None` where there is none.

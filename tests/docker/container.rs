@@ -39,10 +39,16 @@ impl<'d> Container<'d> {
     #[track_caller]
     pub(crate) fn of(docker: &'d Docker, name: &str, id: String, volume: PathBuf) -> Self {
         let pid = docker.inspect(&id, "{{.State.Pid}}").parse().unwrap();
-        Self {
-            docker,
-            vessel: Vessel::new(name, id, pid, volume),
-        }
+        let vessel = Vessel::new(name, id, pid, volume);
+        let own = vessel
+            .cgroups
+            .iter()
+            .all(|cgroup| cgroup.path.ends_with(&vessel.id));
+        assert!(
+            own,
+            "its process is gone, and the number is another's: {vessel:?}"
+        );
+        Self { docker, vessel }
     }
 
     /// Its ID as `docker ps` prints it.

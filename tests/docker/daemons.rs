@@ -11,7 +11,7 @@ use std::process::Command;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::engines::{Layout, Places, Program, Room, Scratch, find};
+use crate::engines::{Layout, Places, Program, Room, Scratch, find, of_process};
 use crate::kit::{eventually, letter};
 
 /// The names of the sockets in the test's directory.
@@ -127,12 +127,26 @@ impl Daemons {
             .collect()
     }
 
-    /// The first processes of all containers that run or ran, whoever started them.
-    pub(crate) fn first_processes(&self) -> Vec<i32> {
-        let files = self.bundles().into_iter().map(|bundle| bundle.join("init.pid"));
-        files
-            .filter_map(|file| fs::read_to_string(file).ok()?.parse().ok())
-            .collect()
+    /// The paths of the cgroups of all containers that run, whoever started them.
+    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        for bundle in self.bundles() {
+            let pid = fs::read_to_string(bundle.join("init.pid"))
+                .ok()
+                .and_then(|text| text.parse().ok());
+            let id = bundle
+                .file_name()
+                .expect("a bundle is called by its ID")
+                .to_owned();
+            // The number may be another's by now, and that one's cgroup is nobody's business here.
+            let found = pid
+                .map(of_process)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|cgroup| cgroup.path);
+            paths.extend(found.filter(|path| path.file_name() == Some(&id)));
+        }
+        paths
     }
 
     /// A docker command at work.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::container::Container;
 use crate::daemons::Daemons;
-use crate::engines::{self, BEATING, Ended, Layout, Places, Program, busybox, of_process};
+use crate::engines::{self, BEATING, Ended, Layout, Places, Program, busybox};
 use crate::kit::{Cgroup, Hierarchy, PATIENCE, eventually, mount_of, parent_of};
 
 /// The image that all containers are made of.
@@ -284,11 +284,7 @@ impl Drop for Docker {
         self.kill_containerd();
         // Also of containers that were made and never handed out, as their test failed.
         let mut cgroups = self.cgroups.take();
-        let alive = self
-            .first_processes()
-            .into_iter()
-            .filter(|pid| parent_of(*pid).is_some());
-        cgroups.extend(alive.flat_map(of_process).map(|cgroup| cgroup.path));
+        cgroups.extend(self.daemons.cgroups());
         self.kill_shims();
         self.remove_sockets();
         engines::end_all(&cgroups);

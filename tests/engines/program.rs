@@ -1,5 +1,4 @@
-//! Foreign programs: asked for an answer within a limit, or kept running beside the test. Each is known by its process
-//! number and start time, and only such processes are ever sent a signal.
+//! Programs that a test starts: asked for an answer within a limit, or kept running beside it.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;

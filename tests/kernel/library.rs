@@ -121,7 +121,8 @@ fn a_successor_of_the_same_name_is_not_frozen(hierarchy: Hierarchy) {
     assert!(!second.asks());
     zoo.goes_on(0);
     second.freeze();
-    assert_eq!(container.thaw(patience()).unwrap().outcome, Outcome::Gone);
+    let error = container.thaw(patience()).unwrap_err();
+    assert_eq!((error.0.exit, error.0.outcome), (3, Outcome::Gone));
     eventually("the successor is as it was", || second.asks());
 }
 

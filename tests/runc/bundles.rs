@@ -112,6 +112,14 @@ impl Runc {
         .well();
         let pid = fs::read_to_string(pid_file).unwrap().parse().unwrap();
         let vessel = Vessel::new(id, id.to_owned(), pid, volume);
+        let own = vessel
+            .cgroups
+            .iter()
+            .all(|cgroup| cgroup.path == Path::new(cgroups_path));
+        assert!(
+            own,
+            "its process is gone, and the number is another's: {vessel:?}"
+        );
         vessel.goes_on();
         vessel
     }

@@ -1,0 +1,81 @@
+//! The container that a process is in.
+
+use std::path::Path;
+
+use super::ids::{by_named, exactly, recorded_at};
+use super::lines::{cgroup_lines, within_namespace};
+use super::{Found, Nesting, completed, found, naming, no_such};
+use crate::cgroup::Cgroup;
+use crate::error::{Candidate, Error, Result};
+use crate::host::{Hierarchy, Host};
+use crate::verifier::Witness;
+
+/// The container that a process is in.
+pub(super) fn by_pid(host: &Host, pid: i32, nesting: Nesting) -> Result<Found> {
+    let no_process = || Error::NotFound(format!("no process {pid}"));
+    let stat = Witness::new(host).stat(&pid.to_string()).ok_or_else(no_process)?;
+    if matches!(stat.state, 'Z' | 'X' | 'x') {
+        return Err(Error::NotRunning(format!("process {pid} is dead")));
+    }
+    let lines = cgroup_lines(host, pid).ok_or_else(no_process)?;
+    let mut places: Vec<(Hierarchy, &Path)> = Vec::new();
+    for mount in host.mounts() {
+        if let Some(path) = lines.path(mount.hierarchy) {
+            places.push((mount.hierarchy, within_namespace(path)?));
+        }
+    }
+    places.sort(); // v1 first, as the runtimes have it
+    let chains: Vec<(Hierarchy, Vec<naming::Named>)> = places
+        .iter()
+        .map(|&(hierarchy, path)| (hierarchy, naming::chain(path)))
+        .filter(|(_, chain)| !chain.is_empty())
+        .collect();
+    if let Some((hierarchy, chain)) = chains.into_iter().next() {
+        let named = match (chain.as_slice(), nesting) {
+            ([one], _) | ([one, ..], Nesting::Outer) | ([.., one], Nesting::Inner) => one,
+            _ => {
+                let candidates = chain
+                    .iter()
+                    .map(|named| Candidate {
+                        runtime: named.runtime.unwrap_or("container").to_owned(),
+                        name: None,
+                        id: named.id.clone(),
+                        unambiguous: format!("v{}:{}", hierarchy.version(), named.path.display()),
+                    })
+                    .collect();
+                let why = format!(
+                    "process {pid} is in {} containers, one in the other (--outer, --inner)",
+                    chain.len()
+                );
+                return Err(Error::Ambiguous { why, candidates });
+            }
+        };
+        return in_named(host, hierarchy, named);
+    }
+    for &(hierarchy, path) in &places {
+        if let Some(located) = recorded_at(host, hierarchy, path)? {
+            return completed(host, located).map(found);
+        }
+    }
+    let places: Vec<String> = places
+        .iter()
+        .map(|(hierarchy, path)| format!("v{}:{}", hierarchy.version(), path.display()))
+        .collect();
+    Err(Error::NotFound(format!(
+        "process {pid} is in no container that is known here, but in {}; written so, a target means that cgroup",
+        places.join(" and ")
+    )))
+}
+
+/// The container whose cgroup is named so: by its runtime's record where that fits the cgroup, else by the cgroup.
+fn in_named(host: &Host, hierarchy: Hierarchy, named: &naming::Named) -> Result<Found> {
+    let id = Cgroup::open(host, hierarchy, &named.path)?.id();
+    let (exact, _) = exactly(host, &named.id);
+    let mut dead = Vec::new();
+    let located = exact
+        .into_iter()
+        .find(|located| located.first.id() == id)
+        .or_else(|| by_named(host, hierarchy, &named.path, &mut dead))
+        .ok_or_else(|| dead.pop().unwrap_or_else(|| no_such(&named.id)))?;
+    completed(host, located).map(found)
+}
