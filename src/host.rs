@@ -239,7 +239,7 @@ impl Host {
     /// `path` (absolute, as the host's own programs say it) as it is reached from here.
     #[must_use]
     pub fn path(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+        self.inside(Path::new(path))
     }
 
     /// Where its /proc is.

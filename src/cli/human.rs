@@ -401,10 +401,10 @@ pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::report::Thawed;
+    use crate::engine::report::ThawedCounts;
 
     #[test]
-    fn the_verdict_is_the_contracts_line() {
+    fn the_verdict_is_one_line() {
         let mut report = Report::blank("thaw", "web");
         report.runtime = Some("docker".to_owned());
         report.id = Some("5978aaee22d5".to_owned() + &"0".repeat(52));
@@ -412,12 +412,12 @@ mod tests {
         report.settle_us = Some(310);
         report.verify_us = Some(520);
         report.unprovable_classes = [("stopped".to_owned(), 1)].into();
-        report.tasks = Some(Counts::Thaw(Thawed {
+        report.tasks = Some(Counts::Thaw(ThawedCounts {
             total: 12,
             ran: 8,
             restored: 3,
             unprovable: 1,
-            ..Thawed::default()
+            ..ThawedCounts::default()
         }));
         assert_eq!(
             verdict(&report).unwrap(),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use super::report::{Counts, Effective, Frozen, Outcome, Report, States};
+use super::report::{Counts, Effective, FrozenCounts, Outcome, Report, States};
 use super::scope::Scope;
 use super::{Mode, Run, Step, Watcher, look, safety, tids};
 use crate::cgroup::Cgroup;
@@ -260,7 +260,7 @@ impl Freezing<'_> {
         let first = witness.look_at_all(first_tids.iter().copied());
         let second_tids = tids(host, container)?;
         let second = witness.look_at_all(second_tids.iter().copied());
-        let mut counts = Frozen::default();
+        let mut counts = FrozenCounts::default();
         let mut still = first_tids == second_tids && self.by.requested()?;
         let before = &self.run.before;
         let all: BTreeSet<i32> = before
@@ -360,11 +360,11 @@ impl Freezing<'_> {
             .map(|task| format!("{} {} {}", task.tid, task.comm, task.letter))
             .collect();
         self.run.report.holdouts = holdouts.iter().map(|task| witness.describe(task)).collect();
-        let counted = Frozen {
+        let counted = FrozenCounts {
             total: count(self.last.len()),
             holdouts: count(holdouts.len()),
             frozen: count(self.last.len() - holdouts.len()),
-            ..Frozen::default()
+            ..FrozenCounts::default()
         };
         self.run.report.tasks = Some(Counts::Freeze(counted));
         let what = if names.is_empty() {

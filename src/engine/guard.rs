@@ -1,5 +1,5 @@
 //! One container in a few calls, for programs and tests: what is frozen through a [`Frozen`] comes back, also when
-//! the program panics.
+//! the program panics, as long as a panic unwinds (`panic = "abort"` runs no drop).
 
 use std::fmt;
 

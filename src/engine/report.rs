@@ -109,7 +109,7 @@ pub enum Outcome {
 
 /// Counts of tasks by what is proven of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Thawed {
+pub struct ThawedCounts {
     /// All of them; the others add up to it.
     pub total: u32,
     /// See [`Proof::Ran`].
@@ -118,7 +118,8 @@ pub struct Thawed {
     pub restored: u32,
     /// See [`Proof::Woken`].
     pub woken: u32,
-    /// Nothing asks them to freeze any more, and nothing was seen of them.
+    /// Nothing asks them to freeze any more, and nothing was seen of them. Always 0 so far: the looks at a task end in one
+    /// of the other words.
     pub released: u32,
     /// See [`Proof::Unprovable`].
     pub unprovable: u32,
@@ -132,7 +133,7 @@ pub struct Thawed {
     pub holdouts: u32,
 }
 
-impl Thawed {
+impl ThawedCounts {
     pub(crate) fn add(&mut self, proof: Proof) {
         self.total += 1;
         *match proof {
@@ -150,7 +151,7 @@ impl Thawed {
 
 /// Counts of tasks after a freeze; the others add up to `total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Frozen {
+pub struct FrozenCounts {
     /// All of them.
     pub total: u32,
     /// The freeze holds them, whatever their class.
@@ -172,9 +173,9 @@ pub struct Frozen {
 #[serde(untagged)]
 pub enum Counts {
     /// After a thaw.
-    Thaw(Thawed),
+    Thaw(ThawedCounts),
     /// After a freeze.
-    Freeze(Frozen),
+    Freeze(FrozenCounts),
 }
 
 /// What a thaw or a freeze did to one target.

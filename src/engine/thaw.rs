@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::report::{Counts, Outcome, Report, Requested, States, Thawed};
+use super::report::{Counts, Outcome, Report, Requested, States, ThawedCounts};
 use super::scope::{Scope, written};
 use super::{Mode, Run, Step, Watcher, look, tids};
 use crate::cgroup::Cgroup;
@@ -336,7 +336,7 @@ impl Thawing<'_> {
             change.frozen_by = status.frozen_by;
         }
         report.after = after;
-        let mut counts = Thawed::default();
+        let mut counts = ThawedCounts::default();
         self.proofs.values().for_each(|&proof| counts.add(proof));
         report.tasks = Some(Counts::Thaw(counts));
         let unprovable = self
@@ -405,7 +405,7 @@ impl Thawing<'_> {
                 .map(|after| judge_thaw(self.run.before.seen.get(tid), after.as_ref(), witness.kernel()));
             self.proofs.insert(*tid, proof.unwrap_or(Proof::Unknown)); // it is there and can't be read
         }
-        let mut counts = Thawed::default();
+        let mut counts = ThawedCounts::default();
         self.proofs.values().for_each(|&proof| counts.add(proof));
         let report = &mut self.run.report;
         report.end(Outcome::Gone, 0);

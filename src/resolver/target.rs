@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_of_the_contract_is_read() {
+    fn each_form_is_read() {
         let full = "8d9621220cb4d6f5d5706cf3bd23e19c4612719c2b2ca9c2beb608738789e11a";
         check("web", Target::Bare("web".to_owned()));
         check("12", Target::Bare("12".to_owned())); // digits alone are never a PID

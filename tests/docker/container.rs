@@ -16,7 +16,7 @@ pub(crate) struct Container<'d> {
 /// What is typed for a container: a word for the form, and the form.
 pub(crate) type Form = (&'static str, fn(&Container<'_>) -> String);
 
-/// Each form of the contract that means a docker container.
+/// Each form of a target that means a docker container.
 pub(crate) const FORMS: [Form; 7] = [
     ("name", |container| container.name.clone()),
     ("short-id", |container| container.short().to_owned()),

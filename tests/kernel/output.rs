@@ -8,7 +8,7 @@ mod any {
 
     const STATES: [&str; 2] = ["requested", "effective"];
 
-    /// Checks a report of a thaw or a freeze against the contract: every field is there, null where it can't be told.
+    /// Checks a report of a thaw or a freeze against what users rely on: every field is there, null where it can't be told.
     #[track_caller]
     fn has_all_fields(report: &Value) {
         let keys = [
