@@ -47,6 +47,7 @@ mod output;
 mod proof;
 mod rollback;
 mod safety;
+mod sets;
 mod signals;
 mod starved;
 mod targets;

@@ -291,6 +291,21 @@ mod any {
 
     #[test]
     #[serial]
+    fn a_task_called_over_two_lines_forges_no_line() {
+        let scene = Scene::new();
+        let cgroup = scene.cgroup(Hierarchy::available());
+        let _zoo = scene.zoo_with(&[&cgroup], &["--comm", "x\nhint: no"], &["dstate"]);
+        let run = iceaxe("freeze").arg(cgroup.target()).arg("--timeout=300ms").run();
+        assert_eq!(run.code, Some(6), "{run:?}");
+        assert!(
+            run.err.lines().all(|line| !line.starts_with("hint: no")),
+            "{run:?}"
+        );
+        assert!(run.err.contains("x\\u{a}hint: no"), "{run:?}");
+    }
+
+    #[test]
+    #[serial]
     fn a_closed_standard_output_changes_nothing_about_the_work() {
         let scene = Scene::new();
         let cgroup = scene.cgroup(Hierarchy::available());
