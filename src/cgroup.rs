@@ -20,8 +20,8 @@ use crate::host::{Hierarchy, Host, is_cgroup};
 /// The control files of a cgroup that hold one number or a few words fit into this.
 const SMALL: usize = 4096;
 
-/// The deepest tree that is walked. Each level costs a descriptor and some stack.
-const DEEPEST: usize = 200;
+/// The deepest tree that is walked. Each level costs two descriptors and less than a KiB of stack.
+const DEEPEST: usize = 1000;
 /// What to do where tasks are in another PID namespace.
 pub(crate) const ENTER_PID_NAMESPACE: &str =
     "run iceaxe in the host's, with nsenter --target 1 --pid --mount, or docker run --pid=host";

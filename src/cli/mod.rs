@@ -13,6 +13,7 @@ mod verb;
 use std::ffi::OsString;
 
 use clap::Parser;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::engine::report::{Outcome, Report};
 use crate::engine::{self, untouched_end};
@@ -59,6 +60,11 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
         Err(error) => return complain(streams, &error, 2),
     };
     let ended = child::supervise(streams, |say, cancel| {
+        // A container can nest its cgroups as deep as it likes, and each level is held open on the way down. Where the
+        // limit stays, a tree that is too deep is an error.
+        if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+        }
         let host = match Host::at(&cli.root) {
             Ok(host) => host,
             Err(error) => {

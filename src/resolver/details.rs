@@ -108,6 +108,9 @@ impl Pending {
     }
 }
 
+/// Enough for a walk of the deepest tree.
+const STACK: usize = 4 << 20;
+
 /// Runs `work` in a thread of its own with its own view of the host; `None` where no thread can be had.
 pub(super) fn beside<T: Send + 'static>(
     host: &Host,
@@ -120,7 +123,7 @@ pub(super) fn beside<T: Send + 'static>(
     };
     thread::Builder::new()
         .name("records".to_owned())
-        .stack_size(512 << 10)
+        .stack_size(STACK)
         .spawn(run)
         .ok()?; // none can be had
     Some(from)
