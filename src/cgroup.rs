@@ -377,22 +377,25 @@ impl Cgroup {
 
     /// Shows every cgroup below to `visit`, parents before children, which says whether to go on below that one. One
     /// directory is held open for each level, however many there are on it: a container can make as many as it likes.
+    /// A branch that is deeper than anybody works with is left there, and its cgroup returned: it keeps no other from
+    /// being seen.
     ///
     /// # Errors
     ///
-    /// [`Error::Gone`] for this cgroup; a branch that vanishes meanwhile is left out. [`Error::Unsupported`] for a tree
-    /// that is deeper than any that somebody works with.
-    pub fn walk(&self, visit: &mut dyn FnMut(Self) -> Result<Descent>) -> Result<()> {
+    /// [`Error::Gone`] for this cgroup; a branch that vanishes meanwhile is left out.
+    pub fn walk(&self, visit: &mut dyn FnMut(Self) -> Result<Descent>) -> Result<Option<PathBuf>> {
         self.walk_at(0, visit)
     }
 
-    fn walk_at(&self, depth: usize, visit: &mut dyn FnMut(Self) -> Result<Descent>) -> Result<()> {
+    fn walk_at(
+        &self,
+        depth: usize,
+        visit: &mut dyn FnMut(Self) -> Result<Descent>,
+    ) -> Result<Option<PathBuf>> {
         if depth > DEEPEST {
-            return Err(Error::Unsupported(format!(
-                "{} is {depth} cgroups deep",
-                self.dir.display()
-            )));
+            return Ok(Some(self.path.clone()));
         }
+        let mut cut = None;
         for name in self.children()? {
             let open = || {
                 let dir = self.dir.join(&name);
@@ -403,29 +406,37 @@ impl Cgroup {
                 let again = child.try_clone()?;
                 match visit(child)? {
                     Descent::Into => again.walk_at(depth + 1, visit),
-                    Descent::Past => Ok(()),
+                    Descent::Past => Ok(None),
                 }
             });
             match below {
-                Ok(()) | Err(Error::Gone(_)) => {}
+                Ok(below) => cut = cut.or(below),
+                Err(Error::Gone(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(cut)
     }
 
     /// The TIDs in this cgroup and all below.
     ///
     /// # Errors
     ///
-    /// As [`Cgroup::tids`] for this cgroup and [`Cgroup::walk`]; those below that vanish are left out.
+    /// As [`Cgroup::tids`] for this cgroup; those below that vanish are left out. [`Error::Unsupported`] where some are
+    /// too deep to be listed.
     pub fn tids_below(&self) -> Result<BTreeSet<i32>> {
         let mut tids: BTreeSet<i32> = self.tids()?.into_iter().collect();
-        self.walk(&mut |cgroup| {
+        let cut = self.walk(&mut |cgroup| {
             tids.extend(cgroup.tids()?);
             Ok(Descent::Into)
         })?;
-        Ok(tids)
+        match cut {
+            None => Ok(tids),
+            Some(_) => Err(Error::Unsupported(format!(
+                "the tasks of {} can't all be listed: it has cgroups more than {DEEPEST} deep",
+                self.dir.display()
+            ))),
+        }
     }
 
     /// Its ancestors without the root, topmost first. One that can't be opened is an error.

@@ -90,6 +90,20 @@ pub(crate) enum Verb {
     },
 }
 
+impl Verb {
+    /// Its name, as reports have it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Thaw(_) => "thaw",
+            Self::Freeze(_) => "freeze",
+            Self::Status(_) => "status",
+            Self::List => "list",
+            Self::Path(_) => "path",
+            Self::Demo | Self::DemoTask { .. } => "demo",
+        }
+    }
+}
+
 /// The container that a process is in, where containers are nested.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Nested {

@@ -34,8 +34,12 @@ pub(crate) enum Message {
     Err(Vec<u8>),
     /// To be printed for this target, with this exit code, if nothing more is heard.
     Will(u32, Will),
-    /// This target is done with: it has no will and nothing to be put back.
-    Settled(u32),
+    /// This target is done with: this is to be printed, it has no other will, and nothing is to be put back.
+    End(u32, Will),
+    /// All is done and only to be told: a signal undoes nothing any more.
+    Committed,
+    /// Asks whether all that was said is printed.
+    Printed,
     /// What is to be put back for this target if the child dies, in its own coding, and what is to be printed then.
     Undo(u32, Vec<u8>, Will),
     /// The next message comes within this many milliseconds, or never.
@@ -98,6 +102,33 @@ pub(crate) enum Ended {
 /// Says one message, wherever it goes.
 pub(crate) type Say<'s> = &'s dyn Fn(&Message);
 
+/// What ties a piece of work to the process that supervises it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tie<'t> {
+    /// Becomes readable, or is hung up, when the work is to undo what it began.
+    pub(crate) cancel: Option<BorrowedFd<'t>>,
+    /// Whether the work is in a child of that process.
+    is_child: bool,
+}
+
+impl Tie<'_> {
+    /// Waits until all that was said is printed; false where the process that prints it is gone before.
+    pub(crate) fn is_printed(self, say: Say<'_>) -> bool {
+        let (Some(line), true) = (self.cancel, self.is_child) else {
+            return true;
+        };
+        say(&Message::Printed);
+        let mut answer = [0];
+        loop {
+            match nix::unistd::read(line, &mut answer) {
+                Ok(count) => return count == 1,
+                Err(Errno::EINTR) => {}
+                Err(_) => return false, // not told is not printed
+            }
+        }
+    }
+}
+
 /// Where a command's output goes.
 pub struct Streams<'w> {
     /// Results.
@@ -133,7 +164,10 @@ impl<'w> Streams<'w> {
     pub(crate) fn verdict(&mut self, code: u8) -> u8 {
         match self.failed.take() {
             Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                self.err(format!("iceaxe: cannot write to standard output: {error}\n").as_bytes());
+                self.err(
+                    format!("iceaxe: cannot write to standard output: {error}: what was done stays done, iceaxe status shows it\n")
+                        .as_bytes(),
+                );
                 code.max(1)
             }
             _ => code,
@@ -146,13 +180,14 @@ impl<'w> Streams<'w> {
     }
 }
 
-/// Runs `work` in a child, relays what it says, and keeps its deadlines. The work gets a descriptor that becomes
+/// Runs `work` in a child, with these wills until it says others, relays what it says, and keeps its deadlines. The work gets a descriptor that becomes
 /// readable, or is hung up, when it is to undo what it began: a signal came, or this process is gone.
 ///
 /// No other thread may run in this process: the child has only this one.
 pub(crate) fn supervise(
     streams: &mut Streams<'_>,
-    work: impl FnOnce(Say<'_>, Option<BorrowedFd<'_>>) -> u8,
+    wills: BTreeMap<u32, Will>,
+    work: impl FnOnce(Say<'_>, Tie<'_>) -> u8,
 ) -> Ended {
     let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
     let mut set = SigSet::empty();
@@ -190,7 +225,11 @@ pub(crate) fn supervise(
             detach();
             // EPIPE: the parent is gone, and the lifeline says so to whoever waits.
             let say = |message: &Message| drop(send(to.as_fd(), message));
-            let code = work(&say, Some(life.as_fd()));
+            let tie = Tie {
+                cancel: Some(life.as_fd()),
+                is_child: true,
+            };
+            let code = work(&say, tie);
             say(&Message::Code(code));
             // A thread of it may hang in the kernel: no destructor may wait for one.
             // SAFETY: _exit ends the process without running anything of it.
@@ -201,8 +240,10 @@ pub(crate) fn supervise(
             let mut parent = Parent {
                 from,
                 lifeline: Some(line),
-                wills: BTreeMap::new(),
+                wills,
                 undo: BTreeMap::new(),
+                signals: set,
+                committed: false,
                 caught: None,
             };
             let ended = parent.listen(&signal_fd, streams);
@@ -230,18 +271,26 @@ fn here(
     why: &str,
     signals: Option<&SignalFd>,
     streams: &mut Streams<'_>,
-    work: impl FnOnce(Say<'_>, Option<BorrowedFd<'_>>) -> u8,
+    work: impl FnOnce(Say<'_>, Tie<'_>) -> u8,
 ) -> Ended {
     let streams = RefCell::new(streams);
     let say = |message: &Message| match message {
         Message::Out(bytes) => streams.borrow_mut().out(bytes),
         Message::Err(bytes) => streams.borrow_mut().err(bytes),
+        Message::End(_, will) => {
+            streams.borrow_mut().out(&will.out);
+            streams.borrow_mut().err(&will.err);
+        }
         _ => {}
     };
     say(&Message::Err(
         format!("iceaxe: {why}: a write that hangs will hang this command\n").into_bytes(),
     ));
-    let code = work(&say, signals.map(SignalFd::as_fd));
+    let tie = Tie {
+        cancel: signals.map(SignalFd::as_fd),
+        is_child: false,
+    };
+    let code = work(&say, tie);
     match signals.map(SignalFd::read_signal) {
         Some(Ok(Some(info))) => match i32::try_from(info.ssi_signo).map(Signal::try_from) {
             Ok(Ok(signal)) => Ended::Signal(signal, Vec::new()),
@@ -257,6 +306,10 @@ struct Parent {
     wills: BTreeMap<u32, Will>,
     undo: BTreeMap<u32, (Vec<u8>, Will)>,
     caught: Option<Signal>,
+    /// The signals that are blocked but while something is printed.
+    signals: SigSet,
+    /// Whether all is done and only to be told.
+    committed: bool,
 }
 
 impl Parent {
@@ -281,6 +334,9 @@ impl Parent {
                 && let Ok(Some(info)) = signals.read_signal()
                 && let Ok(Ok(signal)) = i32::try_from(info.ssi_signo).map(Signal::try_from)
             {
+                if self.committed {
+                    continue;
+                }
                 self.caught.get_or_insert(signal);
                 self.lifeline = None;
                 deadline = Instant::now() + UNDO;
@@ -319,19 +375,35 @@ impl Parent {
 
     fn take(&mut self, message: Message, streams: &mut Streams<'_>) -> Option<Duration> {
         match message {
-            Message::Out(bytes) => streams.out(&bytes),
-            Message::Err(bytes) => streams.err(&bytes),
+            Message::Out(bytes) => deliverable(&self.signals, || streams.out(&bytes)),
+            Message::Err(bytes) => deliverable(&self.signals, || streams.err(&bytes)),
             Message::Will(index, will) => drop(self.wills.insert(index, will)),
             Message::Undo(index, what, will) => drop(self.undo.insert(index, (what, will))),
-            Message::Settled(index) => {
+            Message::End(index, will) => {
                 self.wills.remove(&index);
                 self.undo.remove(&index);
+                deliverable(&self.signals, || {
+                    streams.out(&will.out);
+                    streams.err(&will.err);
+                });
             }
+            Message::Committed => self.committed = true,
+            // Messages are printed in their order. A child that is gone needs no answer.
+            Message::Printed => drop(self.lifeline.as_ref().map(|line| nix::unistd::write(line, b"y"))),
             Message::Within(milliseconds) => return Some(Duration::from_millis(milliseconds)),
             Message::Code(_) => {}
         }
         None
     }
+}
+
+/// Prints with signals let through: a reader that does not read must not keep this process from ending by one. The
+/// lifeline goes with it, so that the child undoes what it began.
+fn deliverable(signals: &SigSet, print: impl FnOnce()) {
+    // Changing the mask by signals that exist can't fail.
+    let _ = signals.thread_unblock();
+    print();
+    let _ = signals.thread_block();
 }
 
 /// Ends this process by `signal`, as the shell expects of a program that it interrupts.
@@ -360,7 +432,9 @@ fn send(fd: BorrowedFd<'_>, message: &Message) -> io::Result<()> {
         Message::Out(text) => put(0, 0, &[text]),
         Message::Err(text) => put(1, 0, &[text]),
         Message::Will(index, will) => put(2, *index, &[&will.encode()]),
-        Message::Settled(index) => put(3, *index, &[]),
+        Message::End(index, will) => put(3, *index, &[&will.encode()]),
+        Message::Committed => put(7, 0, &[]),
+        Message::Printed => put(8, 0, &[]),
         Message::Undo(index, what, will) => {
             let will = will.encode();
             put(4, *index, &[&length(&will), &will, what]);
@@ -399,7 +473,9 @@ fn receive(fd: BorrowedFd<'_>) -> io::Result<Option<Message>> {
         0 => Message::Out(body),
         1 => Message::Err(body),
         2 => Message::Will(index, Will::decode(&body).ok_or_else(odd)?),
-        3 => Message::Settled(index),
+        3 => Message::End(index, Will::decode(&body).ok_or_else(odd)?),
+        7 => Message::Committed,
+        8 => Message::Printed,
         4 => {
             let (will, what) = split(&body).ok_or_else(odd)?;
             Message::Undo(index, what.to_vec(), Will::decode(will).ok_or_else(odd)?)
@@ -435,7 +511,9 @@ mod tests {
             Message::Out(b"x".to_vec()),
             Message::Err(Vec::new()),
             Message::Will(3, will.clone()),
-            Message::Settled(9),
+            Message::End(9, will.clone()),
+            Message::Committed,
+            Message::Printed,
             Message::Undo(1, b"{}".to_vec(), will),
             Message::Within(u64::MAX),
             Message::Code(12),

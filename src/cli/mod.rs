@@ -10,6 +10,7 @@ mod status;
 mod targets;
 mod verb;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use clap::Parser;
@@ -22,7 +23,7 @@ use crate::freezer::Standing;
 use crate::host::Host;
 use crate::patience::Patience;
 use args::{Cli, Color, Verb};
-use child::{Ended, Message, Say, Will};
+use child::{Ended, Message, Say, Tie, Will};
 
 pub use child::Streams;
 
@@ -59,7 +60,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
         Ok(typed) => typed,
         Err(error) => return complain(streams, &error, 2),
     };
-    let ended = child::supervise(streams, |say, cancel| {
+    let ended = child::supervise(streams, unheard(&cli, &typed), |say, tie| {
         // A container can nest its cgroups as deep as it likes, and each level is held open on the way down. Where the
         // limit stays, a tree that is too deep is an error.
         if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -77,7 +78,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             colour,
             host: &host,
             say,
-            cancel,
+            tie,
         };
         match &cli.verb {
             Verb::Thaw(thaw) => verb::thaw(&context, thaw, &typed),
@@ -124,22 +125,10 @@ struct Context<'c> {
     colour: bool,
     host: &'c Host,
     say: Say<'c>,
-    cancel: Option<std::os::fd::BorrowedFd<'c>>,
+    tie: Tie<'c>,
 }
 
 impl Context<'_> {
-    /// The verb, as reports name it.
-    fn verb(&self) -> &'static str {
-        match &self.cli.verb {
-            Verb::Thaw(_) => "thaw",
-            Verb::Freeze(_) => "freeze",
-            Verb::Status(_) => "status",
-            Verb::List => "list",
-            Verb::Path(_) => "path",
-            Verb::Demo | Verb::DemoTask { .. } => "demo",
-        }
-    }
-
     /// The limit for each target.
     fn timeout(&self, default: std::time::Duration) -> std::time::Duration {
         self.cli.timeout.unwrap_or(default)
@@ -153,7 +142,7 @@ impl Context<'_> {
     /// Patience that ends early when somebody asks to give up.
     fn patience(&self, limit: std::time::Duration) -> Patience<'_> {
         let patience = Patience::of(limit);
-        self.cancel.map_or(patience, |cancel| patience.unless(cancel))
+        self.tie.cancel.map_or(patience, |cancel| patience.unless(cancel))
     }
 
     fn out(&self, text: impl Into<Vec<u8>>) {
@@ -174,43 +163,59 @@ impl Context<'_> {
         ));
     }
 
-    /// What is printed of one target: its line, or its object, and its trouble.
+    /// What is printed of one target.
     fn told(&self, report: &Report) -> Will {
-        let out = if self.cli.json {
-            json(report)
-        } else if self.cli.quiet {
-            if report.exit == 0 && report.outcome != Outcome::Planned {
-                report.target.clone() + "\n"
-            } else {
-                String::new()
-            }
-        } else {
-            let line = human::verdict(report);
-            let line = if self.colour {
-                line.map(|line| human::coloured(&line, report.exit))
-            } else {
-                line
-            };
-            let mut text = line.map(|line| line + "\n").unwrap_or_default();
-            if self.cli.verbose {
-                text += &human::details(report);
-            }
-            text
-        };
-        Will {
-            out: out.into_bytes(),
-            err: human::trouble(report).into_bytes(),
-            code: report.exit,
-        }
+        told(self.cli, self.colour, report)
     }
 
     /// Prints a target's end and takes back what was kept for the case that nothing is heard.
     fn end(&self, index: usize, report: &Report) {
-        let told = self.told(report);
-        self.out(told.out);
-        self.err(told.err);
-        (self.say)(&Message::Settled(number(index)));
+        (self.say)(&Message::End(number(index), self.told(report)));
     }
+}
+
+/// What is printed of one target: its line, or its object, and its trouble.
+fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
+    let out = if cli.json {
+        json(report)
+    } else if cli.quiet {
+        if report.exit == 0 && report.outcome != Outcome::Planned {
+            report.target.clone() + "\n"
+        } else {
+            String::new()
+        }
+    } else {
+        let line = human::verdict(report);
+        let line = if colour {
+            line.map(|line| human::coloured(&line, report.exit))
+        } else {
+            line
+        };
+        let mut text = line.map(|line| line + "\n").unwrap_or_default();
+        if cli.verbose {
+            text += &human::details(report);
+        }
+        text
+    };
+    Will {
+        out: out.into_bytes(),
+        err: human::trouble(report).into_bytes(),
+        code: report.exit,
+    }
+}
+
+/// What is printed of each target if nothing at all is heard of it.
+fn unheard(cli: &Cli, typed: &[OsString]) -> BTreeMap<u32, Will> {
+    let each = typed.iter().enumerate().map(|(index, target)| {
+        let mut report = Report::blank(cli.verb.name(), &target.to_string_lossy());
+        report.error = Some(
+            "nothing was heard in time: a read that comes before anything is written hangs, or the process that does \
+             the work was killed; nothing was written"
+                .to_owned(),
+        );
+        (number(index), told(cli, false, &report))
+    });
+    each.collect()
 }
 
 fn number(index: usize) -> u32 {
@@ -263,7 +268,7 @@ fn execute(streams: &mut Streams<'_>, wills: Vec<Will>) -> u8 {
 
 /// Puts back, in another child, what a dead one had changed.
 fn put_back(streams: &mut Streams<'_>, cli: &Cli, undo: &[Vec<u8>]) -> u8 {
-    let ended = child::supervise(streams, |say, _| {
+    let ended = child::supervise(streams, BTreeMap::new(), |say, _| {
         let back = || -> Result<()> {
             let host = Host::at(&cli.root)?;
             for text in undo {

@@ -8,30 +8,29 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use super::args::{Nested, Verb};
-use super::{Context, human, unresolved};
+use super::child::{Message, Will};
+use super::{Context, human, number, unresolved};
 use crate::engine::report::Report;
 use crate::error::{Error, Result};
 use crate::resolver::target::Target;
 use crate::resolver::{self, Container, Nesting};
 
-/// How long resolving may take: each source of names has 2 s, and there are few.
-const RESOLVING: Duration = Duration::from_secs(20);
+/// How long resolving one may take: each source of names has 2 s, and the candidates of an ambiguous one as much.
+const RESOLVING: Duration = Duration::from_secs(6);
 
 /// The most that is read of standard input: a hundred thousand IDs and more.
 const MOST_INPUT: u64 = 16 << 20;
 
-/// Resolved or not, one entry per target, in the order typed.
+/// Resolved or not, one entry per target, with its place in the order typed.
 pub(super) struct Targets {
-    pub(super) each: Vec<(String, std::result::Result<Container, Report>)>,
+    each: Vec<(usize, String, std::result::Result<Container, Report>)>,
 }
 
 impl Targets {
-    /// Those that were resolved, with their place in the order.
+    /// Those that were resolved.
     pub(super) fn found(&self) -> Vec<(usize, &str, &Container)> {
-        self.each
-            .iter()
-            .enumerate()
-            .filter_map(|(index, (typed, result))| Some((index, typed.as_str(), result.as_ref().ok()?)))
+        let each = self.each.iter();
+        each.filter_map(|(index, typed, result)| Some((*index, typed.as_str(), result.as_ref().ok()?)))
             .collect()
     }
 
@@ -39,8 +38,7 @@ impl Targets {
     pub(super) fn lost(&self) -> impl Iterator<Item = (usize, &Report)> {
         self.each
             .iter()
-            .enumerate()
-            .filter_map(|(index, (_, result))| Some((index, result.as_ref().err()?)))
+            .filter_map(|(index, _, result)| Some((*index, result.as_ref().err()?)))
     }
 }
 
@@ -91,20 +89,18 @@ pub(super) fn resolve(context: &Context<'_>, verb: &str, typed: &[OsString], nes
     };
     let mut seen = BTreeSet::new();
     let mut each = Vec::new();
-    for word in typed {
-        context.within(RESOLVING);
+    for (index, word) in typed.iter().enumerate() {
+        context.within(context.timeout(Duration::ZERO) + RESOLVING);
         let name = word.to_string_lossy().into_owned();
         match one(context, word, nesting) {
-            Ok(container) => {
-                if container
-                    .own
-                    .get(container.freeze_at)
-                    .is_none_or(|cgroup| seen.insert(cgroup.id()))
-                {
-                    each.push((name, Ok(container)));
-                }
+            Ok(container) if !seen.insert(container.freeze_point().id()) => {
+                // Named before in other words: that one is told of.
+                (context.say)(&Message::End(number(index), Will::default()));
             }
-            Err(error) => each.push((name.clone(), Err(unresolved(verb, &name, &error)))),
+            result => {
+                let result = result.map_err(|error| unresolved(verb, &name, &error));
+                each.push((index, name, result));
+            }
         }
     }
     Targets { each }

@@ -72,14 +72,9 @@ pub fn freeze(
         })
         .collect();
     for (index, freezing) in all.iter_mut().enumerate() {
-        // A signal between two writes: those that are not begun stay untouched.
-        if clock.is_cancelled() {
-            freezing.run.report.end(Outcome::RolledBack, 6);
-            freezing.run.report.error = Some("broken off by a signal before anything was written".to_owned());
-            freezing.run.done = true;
-        } else if let Err(error) =
-            freezing.request(host, options, &mut |report, step| watcher(index, report, step))
-        {
+        if let Err(error) = freezing.request(host, &clock, options, &mut |report, step| {
+            watcher(index, report, step)
+        }) {
             freezing.broken_off(host, &error);
         }
         if freezing.run.done {
@@ -146,6 +141,7 @@ impl Freezing<'_> {
     fn request(
         &mut self,
         host: &Host,
+        clock: &Clock<'_>,
         options: &FreezeOptions,
         told: &mut dyn FnMut(&Report, &Step),
     ) -> Result<()> {
@@ -180,6 +176,12 @@ impl Freezing<'_> {
             return Ok(());
         }
         self.watch = Some(Watch::on(self.by)?);
+        if clock.is_cancelled() {
+            self.run.report.end(Outcome::RolledBack, 6);
+            self.run.report.error = Some("broken off by a signal before anything was written".to_owned());
+            self.run.done = true;
+            return Ok(());
+        }
         if already.is_none() {
             self.standing
                 .iter()

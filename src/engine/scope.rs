@@ -267,7 +267,7 @@ fn around(
                 inner.push(below);
             }
             Ok(Descent::Into)
-        })?;
+        })?; // what is too deep for it has tasks that can't be listed, which is told of those
     }
     Ok(Around {
         requested,

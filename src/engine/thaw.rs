@@ -12,7 +12,7 @@ use crate::freezer::{self, Standing, Write};
 use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience, Woke};
 use crate::resolver::Container;
-use crate::verifier::{Proof, Sighting, Witness, judge_thaw};
+use crate::verifier::{Proof, Sighting, Sightings, Witness, judge_thaw};
 
 /// The first pause between two looks at the tasks; a woken task is on a CPU within some 50 µs on an idle host.
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
@@ -57,6 +57,8 @@ struct Thawing<'c> {
     wrote: bool,
     /// What is proven so far, by task.
     proofs: BTreeMap<i32, Proof>,
+    /// Why its tasks can't be listed.
+    blind: Option<String>,
     /// How often it was asked whether a task was left behind.
     kicks: usize,
     /// Tasks below cgroups inside that stay frozen by their own request.
@@ -78,12 +80,15 @@ pub fn thaw(
             run: Run::new("thaw", target, container),
             wrote: false,
             proofs: BTreeMap::new(),
+            blind: None,
             kicks: 0,
             held: BTreeSet::new(),
         })
         .collect();
     for (index, thawing) in all.iter_mut().enumerate() {
-        if let Err(error) = thawing.request(host, options, &mut |report, step| watcher(index, report, step)) {
+        if let Err(error) = thawing.request(host, &clock, options, &mut |report, step| {
+            watcher(index, report, step)
+        }) {
             thawing.broken_off(host, &error);
         }
         if thawing.run.done {
@@ -131,11 +136,19 @@ impl Thawing<'_> {
     fn request(
         &mut self,
         host: &Host,
+        clock: &Clock<'_>,
         options: ThawOptions,
         told: &mut dyn FnMut(&Report, &Step),
     ) -> Result<()> {
         let container = self.run.container;
-        self.run.before = look(host, container)?;
+        self.run.before = match look(host, container) {
+            // A request can be cleared without a list of the tasks; what is proven then is nothing.
+            Err(error @ (Error::Unsupported(_) | Error::Io { .. })) => {
+                self.blind = Some(error.to_string());
+                Sightings::default()
+            }
+            other => other?,
+        };
         let scope = Scope::read(host, container)?;
         if scope.is_gone() {
             return Err(Error::Gone(container.freeze_point().dir().to_owned()));
@@ -157,6 +170,12 @@ impl Thawing<'_> {
         frozen.sort_by_key(|cgroup| cgroup.hierarchy() == Hierarchy::V1); // stable: v2 first
         let mut seen = BTreeSet::new();
         frozen.retain(|cgroup| seen.insert(cgroup.id()));
+        if clock.is_cancelled() {
+            self.run.report.end(Outcome::Error, 1);
+            self.run.report.error = Some("broken off by a signal before anything was written".to_owned());
+            self.run.done = true;
+            return Ok(());
+        }
         self.run.began = Instant::now();
         for cgroup in frozen {
             let write = freezer::thaw_write(cgroup);
@@ -208,10 +227,11 @@ impl Thawing<'_> {
             }
         }
         self.look(host, told)?;
-        let done = self
-            .proofs
-            .iter()
-            .all(|(tid, proof)| proof.is_settled() || self.held.contains(tid));
+        let done = self.blind.is_some()
+            || self
+                .proofs
+                .iter()
+                .all(|(tid, proof)| proof.is_settled() || self.held.contains(tid));
         if done || self.run.began.elapsed() >= clock.limit() {
             self.verdict(host);
         } else if KICKS_AFTER
@@ -229,6 +249,7 @@ impl Thawing<'_> {
         let now = match tids(host, self.run.container) {
             Ok(now) => now,
             Err(Error::Gone(_)) => BTreeSet::new(), // all are gone, which each task's own look confirms
+            Err(_) if self.blind.is_some() => return Ok(()),
             Err(error) => return Err(error),
         };
         let before = &self.run.before;
@@ -376,6 +397,9 @@ impl Thawing<'_> {
                     .hints
                     .push("--recursive also clears the requests of cgroups inside".to_owned());
             }
+        } else if let Some(blind) = &self.blind {
+            report.end(Outcome::Released, 9);
+            report.error = Some(format!("thawed, but no task is proven to run again: {blind}"));
         } else if proven {
             report.end(
                 if self.wrote {

@@ -3,6 +3,7 @@
 //! could not be listed is said, since a prefix is only unique where everything was.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::naming::{self, Named};
 use super::runc::{self, Record, Root};
@@ -65,13 +66,22 @@ impl Census {
     }
 
     fn walk(&mut self, root: &Cgroup) -> Result<()> {
-        root.walk(&mut |cgroup| {
+        let cut = root.walk(&mut |cgroup| {
             if let Some(named) = naming::last(cgroup.path()) {
                 let entry = self.entries.entry(named.id.clone()).or_default();
                 entry.cgroups.push((cgroup.hierarchy(), named));
             }
             Ok(Descent::Into)
-        })
+        })?;
+        // What a container nests inside itself keeps no other from being certain.
+        if let Some(cut) = cut.filter(|cut| naming::chain(cut).is_empty()) {
+            let top: PathBuf = cut.iter().take(3).collect();
+            self.incomplete.push(format!(
+                "the cgroups below {} are too deep to be listed",
+                top.display()
+            ));
+        }
+        Ok(())
     }
 
     /// Every ID, and its runtime where its place says it.
