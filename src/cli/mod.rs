@@ -15,8 +15,9 @@ use std::ffi::OsString;
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::Serialize;
 
-use crate::engine::report::{Outcome, Report};
+use crate::engine::report::{Outcome, Report, Status};
 use crate::engine::{self, untouched_end};
 use crate::error::{Error, Result};
 use crate::freezer::Standing;
@@ -174,9 +175,30 @@ impl Context<'_> {
     }
 }
 
+/// A status that can't be told, with all fields of one that can.
+#[derive(Serialize)]
+struct Untold<'r> {
+    #[serde(flatten)]
+    status: Status,
+    target: &'r str,
+    outcome: Outcome,
+    exit: u8,
+    hints: &'r [String],
+    error: Option<&'r str>,
+}
+
 /// What is printed of one target: its line, or its object, and its trouble.
 fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
-    let out = if cli.json {
+    let out = if cli.json && report.verb == "status" {
+        json(&Untold {
+            status: Status::unknown(),
+            target: &report.target,
+            outcome: report.outcome,
+            exit: report.exit,
+            hints: &report.hints,
+            error: report.error.as_deref(),
+        })
+    } else if cli.json {
         json(report)
     } else if cli.quiet {
         if report.exit == 0 && report.outcome != Outcome::Planned {

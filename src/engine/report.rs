@@ -343,3 +343,28 @@ pub struct Status {
     /// Its memory.
     pub memory: Option<Memory>,
 }
+
+impl Status {
+    /// The status of a target of which nothing can be told.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self {
+            schema: SCHEMA,
+            id: None,
+            name: None,
+            runtime: None,
+            pid: None,
+            image: None,
+            labels: None,
+            requested: None,
+            effective: None,
+            believed: None,
+            agree: None,
+            frozen_by: Vec::new(),
+            frozen_for_us: None,
+            cgroups: Vec::new(),
+            tasks: None,
+            memory: None,
+        }
+    }
+}

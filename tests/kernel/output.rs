@@ -160,6 +160,11 @@ mod any {
             "memory",
         ];
         has_keys(&seen, &keys);
+        let run = iceaxe("status").arg("--json").arg("v2:/no-such-cgroup").run();
+        let untold = run.is(run.code.unwrap(), run.json()[0]["outcome"].as_str().unwrap());
+        assert_ne!(run.code, Some(0), "{run:?}");
+        keys.iter()
+            .for_each(|key| assert!(untold.get(key).is_some(), "{key}: {run:?}"));
         has_keys(
             &seen["tasks"],
             &["total", "frozen", "running", "unprovable", "unknown", "holdouts"],
