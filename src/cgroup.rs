@@ -15,17 +15,13 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
 
 use crate::error::{Error, Result};
-use crate::host::{Hierarchy, Host, is_cgroup};
+use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host, is_cgroup};
 
 /// The control files of a cgroup that hold one number or a few words fit into this.
 const SMALL: usize = 4096;
 
 /// The deepest tree that is walked. Each level costs two descriptors and less than a KiB of stack.
 const DEEPEST: usize = 1000;
-/// What to do where tasks are in another PID namespace.
-pub(crate) const ENTER_PID_NAMESPACE: &str =
-    "run iceaxe in the host's, with nsenter --target 1 --pid --mount, or docker run --pid=host";
-
 /// Whether a walk goes on below a cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Descent {

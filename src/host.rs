@@ -13,8 +13,11 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, fstatfs};
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::ENTER_PID_NAMESPACE;
 use crate::error::{Error, Result};
+
+/// What to do where tasks are in another PID namespace.
+pub(crate) const ENTER_PID_NAMESPACE: &str =
+    "run iceaxe in the host's, with nsenter --target 1 --pid --mount, or docker run --pid=host";
 
 /// One of the two kinds of cgroup tree that can freeze.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::cgroup::ENTER_PID_NAMESPACE;
 use crate::error::{Error, Result};
 use crate::freezer::{Standing, Write};
-use crate::host::{Hierarchy, Host};
+use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host};
 use crate::resolver::Container;
 use crate::verifier::{Proof, Sightings, Witness};
 

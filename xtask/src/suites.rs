@@ -146,7 +146,9 @@ impl Ready {
                 let mut command = limited(LIMIT, path);
                 command.arg("--test-threads=1");
                 if Layout::of_machine() != Some(Layout::Hybrid) {
-                    println!("not selected in {name}: the tests of both hierarchies, which this machine has not");
+                    println!(
+                        "not selected in {name}: the tests of both hierarchies, which this machine has not"
+                    );
                     command.args(["--skip", "hybrid::"]);
                 }
                 command
