@@ -501,4 +501,11 @@ mod tests {
             assert_eq!(events_field(text, "frozen"), frozen, "{text:?}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_events_panic(text in "((frozen|populated|[a-z]{0,5}) ?[0-9a-z]{0,3}\n?){0,6}", field in "[a-z]{0,9}") {
+            let _ = events_field(&text, &field); // only that it returns
+        }
+    }
 }

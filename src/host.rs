@@ -447,4 +447,22 @@ mod tests {
             ]
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_mountinfo_panics(text in "([0-9]{0,3} |0:2[0-9] |/[a-z\\\\0-9]{0,9} |- |cgroup2? |freezer,?|\n){0,40}") {
+            for line in mount_lines(text.as_bytes()) {
+                let _ = line.hierarchy(); // only that it returns
+            }
+        }
+
+        #[test]
+        fn an_escaped_path_comes_out_as_it_went_in(bytes in proptest::collection::vec(1_u8.., 0..40)) {
+            let escaped: Vec<u8> = bytes.iter().flat_map(|&byte| match byte {
+                b' ' | b'\t' | b'\n' | b'\\' => format!("\\{byte:03o}").into_bytes(),
+                _ => vec![byte],
+            }).collect();
+            proptest::prop_assert_eq!(unescape_octal(&escaped), PathBuf::from(OsString::from_vec(bytes)));
+        }
+    }
 }

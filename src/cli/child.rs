@@ -532,4 +532,14 @@ mod tests {
         nix::unistd::write(&to, &[2, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]).unwrap();
         assert!(receive(from.as_fd()).is_err());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_on_the_pipe_panic(kind in 0_u8..10, body in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..60)) {
+            let (from, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
+            nix::unistd::write(&to, &[&[kind, 0, 0, 0, 0], &length(&body)[..], &body].concat()).unwrap();
+            drop(to);
+            let _ = receive(from.as_fd()); // only that it returns
+        }
+    }
 }
