@@ -15,7 +15,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
 
 use crate::error::{Error, Result};
-use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host, is_cgroup};
+use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host, is_cgroup, open_beneath};
 
 /// The control files of a cgroup that hold one number or a few words fit into this.
 const SMALL: usize = 4096;
@@ -66,23 +66,15 @@ impl Cgroup {
                 hierarchy.version()
             ))
         })?;
-        let mut fd = open_below(mount.fd(), OsStr::new("."), &mount.dir)?;
-        let mut dir = mount.dir.clone();
-        for part in path.components() {
-            match part {
-                Component::RootDir | Component::CurDir => {}
-                Component::Normal(name) => {
-                    dir.push(name);
-                    fd = open_below(fd.as_fd(), name, &dir)?;
-                }
-                Component::ParentDir | Component::Prefix(_) => {
-                    return Err(Error::Usage(format!(
-                        "{}: a cgroup path has no \"..\"",
-                        path.display()
-                    )));
-                }
-            }
+        if path.components().any(|part| part == Component::ParentDir) {
+            return Err(Error::Usage(format!(
+                "{}: a cgroup path has no \"..\"",
+                path.display()
+            )));
         }
+        let below = path.strip_prefix("/").unwrap_or(path);
+        let dir = mount.dir.join(below);
+        let fd = open_below(mount.fd(), below, &dir)?;
         if host.is_genuine() && !is_cgroup(fd.as_fd(), hierarchy) {
             return Err(Error::Unsupported(format!(
                 "{} is not on a cgroup file system",
@@ -347,7 +339,7 @@ impl Cgroup {
     }
 
     /// The names of the cgroups right below.
-    fn children(&self) -> Result<Vec<OsString>> {
+    pub(crate) fn children(&self) -> Result<Vec<OsString>> {
         if self.is_leaf() {
             return Ok(Vec::new());
         }
@@ -414,6 +406,48 @@ impl Cgroup {
         Ok(cut)
     }
 
+    /// Shows the path of every cgroup below to `visit`, parents before children. What has nothing below it is not
+    /// opened, which makes a flat tree of ten thousand a matter of one listing and as many `stat`s. Deep branches are
+    /// cut as by [`Cgroup::walk`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] for this cgroup; a branch that vanishes meanwhile is left out.
+    pub fn paths_below(&self, visit: &mut dyn FnMut(&Path)) -> Result<Option<PathBuf>> {
+        self.paths_at(0, visit)
+    }
+
+    fn paths_at(&self, depth: usize, visit: &mut dyn FnMut(&Path)) -> Result<Option<PathBuf>> {
+        if depth > DEEPEST {
+            return Ok(Some(self.path.clone()));
+        }
+        let mut cut = None;
+        let mut path = self.path.clone();
+        for name in self.children()? {
+            path.push(&name);
+            visit(&path);
+            if !self.is_leaf_below(&name) {
+                let dir = self.dir.join(&name);
+                let below = open_below(self.fd.as_fd(), &name, &dir)
+                    .and_then(|fd| Self::from_fd(self.genuine, self.hierarchy, fd, dir, path.clone()))
+                    .and_then(|below| below.paths_at(depth + 1, visit));
+                match below {
+                    Ok(below) => cut = cut.or(below),
+                    Err(Error::Gone(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            path.pop();
+        }
+        Ok(cut)
+    }
+
+    /// Whether one right below has nothing below it, as in [`Cgroup::is_leaf`].
+    fn is_leaf_below(&self, name: &OsStr) -> bool {
+        let stat = nix::sys::stat::fstatat(&self.fd, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
+        self.genuine && stat.is_ok_and(|stat| stat.st_nlink == 2)
+    }
+
     /// The TIDs in this cgroup and all below.
     ///
     /// # Errors
@@ -432,6 +466,18 @@ impl Cgroup {
                 "the tasks of {} can't all be listed: it has cgroups more than {DEEPEST} deep",
                 self.dir.display()
             ))),
+        }
+    }
+
+    /// The user who owns it: root, but for what was delegated.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn owner(&self) -> Result<u32> {
+        match fstat(&self.fd) {
+            Ok(stat) => Ok(stat.st_uid),
+            Err(errno) => Err(Error::io("stat", &self.dir, errno.into())),
         }
     }
 
@@ -456,16 +502,11 @@ impl Cgroup {
 }
 
 /// Opens one directory below another, following nothing.
-fn open_below(parent: BorrowedFd<'_>, name: &OsStr, dir: &Path) -> Result<OwnedFd> {
-    openat(
-        parent,
-        name,
-        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(|errno| match errno {
+fn open_below(parent: BorrowedFd<'_>, path: impl AsRef<Path>, dir: &Path) -> Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open_beneath(parent, path.as_ref(), flags).map_err(|errno| match errno {
         Errno::ENOENT | Errno::ENODEV => Error::Gone(dir.to_owned()),
-        Errno::ENOTDIR | Errno::ELOOP => {
+        Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV => {
             Error::Unsupported(format!("{} is not a directory of a cgroup", dir.display()))
         }
         _ => Error::io("open", dir, errno.into()),

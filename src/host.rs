@@ -1,14 +1,13 @@
 //! Where things are on the host that is worked on: its /proc, its cgroup mounts, its /run, /var and /etc.
 //! A value that is passed along, never a global, so that a host mounted elsewhere and a made-up one in a test work alike.
 
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use nix::fcntl::{OFlag, open, openat};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, fstatfs};
 use serde::{Deserialize, Serialize};
@@ -264,9 +263,15 @@ impl Host {
     pub(crate) fn read_proc(&self, path: &str) -> Option<Vec<u8>> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let fd = openat(&self.proc_fd, path, flags, Mode::empty()).ok()?; // a process may end at any time
-        let mut text = Vec::new();
-        File::from(fd).read_to_end(&mut text).ok()?; // as above: ESRCH
-        Some(text)
+        read_whole(&fd, PROC_FILE, u64::MAX).ok() // as above: ESRCH
+    }
+
+    /// When this host booted, in seconds since 1970, as its clock has it now; `None` where it is not told.
+    pub(crate) fn booted(&self) -> Option<i64> {
+        let text = self.read_proc("stat")?;
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().find_map(|line| line.strip_prefix("btime "))?;
+        line.trim().parse().ok() // not told, then
     }
 
     /// Reads a link below /proc; `None` where it is gone or may not be read.
@@ -325,6 +330,32 @@ impl Host {
     }
 }
 
+/// What most files below /proc fit into.
+const PROC_FILE: usize = 1024;
+
+/// Reads a file to its end, or until it has more than `most` bytes. `expected` is what it is thought to have: one byte
+/// more is asked for, so that the end shows with the second read.
+pub(crate) fn read_whole(fd: &OwnedFd, expected: usize, most: u64) -> std::io::Result<Vec<u8>> {
+    let mut text = vec![0; expected + 1];
+    let mut length = 0;
+    loop {
+        match nix::unistd::read(fd, &mut text[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        }
+        if length as u64 > most {
+            break;
+        }
+        if length == text.len() {
+            text.resize(length * 2, 0);
+        }
+    }
+    text.truncate(length);
+    Ok(text)
+}
+
 /// Whether `dir` is on a cgroup file system of that kind.
 pub(crate) fn is_cgroup(dir: BorrowedFd<'_>, hierarchy: Hierarchy) -> bool {
     let magic: FsType = match hierarchy {
@@ -341,6 +372,43 @@ pub(crate) fn open_dir(dir: &Path) -> Result<OwnedFd> {
         Mode::empty(),
     )
     .map_err(|errno| Error::io("open", dir, errno.into()))
+}
+
+/// Opens what is below a directory by a relative path, following no link on the way and leading nowhere else. Where the
+/// kernel can do it in one call it does (`openat2`, since Linux 5.6); else, or where a container's system call filter
+/// does not know it, name by name.
+pub(crate) fn open_beneath(
+    dir: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlag,
+) -> std::result::Result<OwnedFd, Errno> {
+    // openat2 takes the empty path for no path at all.
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    match openat2(dir, path, OpenHow::new().flags(flags).resolve(resolve)) {
+        Err(Errno::ENOSYS | Errno::EPERM) => {}
+        result => return result,
+    }
+    let mut parts = path.components().peekable();
+    let mut at: Option<OwnedFd> = None;
+    while let Some(part) = parts.next() {
+        let name = match part {
+            Component::Normal(name) => name,
+            Component::CurDir => OsStr::new("."),
+            _ => return Err(Errno::EXDEV), // as openat2 says of what leads out
+        };
+        let flags = match parts.peek() {
+            Some(_) => OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+            None => flags,
+        };
+        let from = at.as_ref().map_or(dir, AsFd::as_fd);
+        at = Some(openat(from, name, flags | OFlag::O_NOFOLLOW, Mode::empty())?);
+    }
+    at.ok_or(Errno::ENOENT)
 }
 
 /// One line of a mountinfo text.

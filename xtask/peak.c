@@ -1,11 +1,12 @@
 /*
- * Runs a program and prints the largest resident set, in KiB, that it or a process it waited for ever had: wait4(2)
- * tells. Ends as the program did.
+ * Runs a program and prints the largest resident set, in KiB, that it or a process below it ever had: wait4(2) tells of
+ * each. Those that the program leaves behind come to this one, and are waited for too. Ends as the program did.
  *
  * usage: peak PROGRAM [WORD]...
  */
 #define _GNU_SOURCE
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,10 +14,11 @@
 int main(int count, char **words)
 {
 	struct rusage used;
-	int status;
-	pid_t child;
+	long most = 0;
+	int status, ended = 0;
+	pid_t child, one;
 
-	if (count < 2)
+	if (count < 2 || prctl(PR_SET_CHILD_SUBREAPER, 1))
 		return 2;
 	child = fork();
 	if (child == 0) {
@@ -25,8 +27,14 @@ int main(int count, char **words)
 		execv(words[1], words + 1);
 		_exit(127);
 	}
-	if (child < 0 || wait4(child, &status, 0, &used) < 0)
+	if (child < 0)
 		return 126;
-	printf("%ld\n", used.ru_maxrss);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 126;
+	while ((one = wait4(-1, &status, 0, &used)) > 0) {
+		if (used.ru_maxrss > most)
+			most = used.ru_maxrss;
+		if (one == child)
+			ended = status;
+	}
+	printf("%ld\n", most);
+	return WIFEXITED(ended) ? WEXITSTATUS(ended) : 126;
 }

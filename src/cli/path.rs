@@ -80,8 +80,7 @@ fn paths(context: &Context<'_>, args: &Path, container: &Container) -> Result<Ve
         return Ok(vec![PathBuf::from(pid.to_string())]);
     }
     if args.rootfs || args.bundle || args.log {
-        let details = Details::start(context.host, vec![container.identity.clone()])
-            .next(RECORD)
+        let details = Details::of(context.host, container.identity.clone(), RECORD)
             .ok_or_else(|| Error::Unsupported("its engine's record could not be read in time".to_owned()))?;
         let (path, what) = if args.rootfs {
             (details.rootfs, "root file system")

@@ -24,7 +24,7 @@ pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u
     }
     for (index, typed, container) in targets.found() {
         context.within(context.timeout(ANSWER) + RECORD);
-        let details = Details::start(context.host, vec![container.identity.clone()]).next(RECORD);
+        let details = Details::of(context.host, container.identity.clone(), RECORD);
         match engine::status(context.host, container, details.as_ref()) {
             Ok((status, _)) if context.cli.json => context.out(json(&status)),
             Ok(_) if context.cli.quiet => context.out(format!("{typed}\n")),

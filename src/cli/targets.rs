@@ -2,7 +2,7 @@
 //! have meant is said.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::{Context, human, number, unresolved};
 use crate::engine::report::Report;
 use crate::error::{Error, Result};
 use crate::resolver::target::Target;
-use crate::resolver::{self, Container, Nesting};
+use crate::resolver::{Container, Nesting, Resolver};
 
 /// How long resolving one may take: each source of names has 2 s, and the candidates of an ambiguous one as much.
 const RESOLVING: Duration = Duration::from_secs(6);
@@ -80,38 +80,68 @@ fn lines(text: &[u8]) -> impl Iterator<Item = OsString> {
         .map(|line| OsString::from_vec(line.to_vec()))
 }
 
-/// Resolves each target; one container that was named twice is kept once.
+/// Resolves each target; one container that was named twice is kept once. A pod's containers are a target each.
 pub(super) fn resolve(context: &Context<'_>, verb: &str, typed: &[OsString], nested: Nested) -> Targets {
     let nesting = match nested {
         Nested { outer: true, .. } => Nesting::Outer,
         Nested { inner: true, .. } => Nesting::Inner,
         _ => Nesting::Refuse,
     };
+    let read: Vec<Result<Target>> = typed.iter().map(|word| Target::parse(word)).collect();
+    let resolver = Resolver::new(context.host, read.iter().flatten());
     let mut seen = BTreeSet::new();
     let mut each = Vec::new();
-    for (index, word) in typed.iter().enumerate() {
+    let mut more = typed.len();
+    for (index, (word, target)) in typed.iter().zip(&read).enumerate() {
         context.within(context.timeout(Duration::ZERO) + RESOLVING);
         let name = word.to_string_lossy().into_owned();
-        match one(context, word, nesting) {
-            Ok(container) if !seen.insert(container.freeze_point().id()) => {
-                // Named before in other words: that one is told of.
-                (context.say)(&Message::End(number(index), Will::default()));
+        let found = match target {
+            Ok(target) => one(context, &resolver, target, nesting),
+            Err(error) => {
+                each.push((index, name.clone(), Err(unresolved(verb, &name, error))));
+                continue;
             }
-            result => {
-                let result = result.map_err(|error| unresolved(verb, &name, &error));
-                each.push((index, name, result));
+        };
+        match found {
+            Ok(mut containers) => {
+                containers.retain(|(_, container)| seen.insert(container.freeze_point().id()));
+                if containers.is_empty() {
+                    // Named before in other words: that one is told of.
+                    (context.say)(&Message::End(number(index), Will::default()));
+                }
+                let mut place = Some(index);
+                for (part, container) in containers {
+                    let index = place.take().unwrap_or_else(|| {
+                        more += 1;
+                        more - 1
+                    });
+                    let name = part.map_or_else(|| name.clone(), |part| format!("{name}/{part}"));
+                    each.push((index, name, Ok(container)));
+                }
             }
+            Err(error) => each.push((index, name.clone(), Err(unresolved(verb, &name, &error)))),
         }
     }
     Targets { each }
 }
 
-fn one(context: &Context<'_>, word: &OsStr, nesting: Nesting) -> Result<Container> {
-    let found = resolver::resolve(context.host, &Target::parse(word)?, nesting)?;
-    for note in &found.notes {
+/// The containers that a target means, each with its name in the pod where there are several.
+fn one(
+    context: &Context<'_>,
+    resolver: &Resolver<'_>,
+    target: &Target,
+    nesting: Nesting,
+) -> Result<Vec<(Option<String>, Container)>> {
+    let found = resolver.resolve(target, nesting)?;
+    for note in found.iter().flat_map(|found| &found.notes) {
         context.err(format!("iceaxe: note: {}\n", human::escaped(note)));
     }
-    Ok(found.container)
+    let are_several = found.len() > 1;
+    let each = found.into_iter().map(|found| {
+        let name = found.container.identity.name.clone().filter(|_| are_several);
+        (name, found.container)
+    });
+    Ok(each.collect())
 }
 
 #[cfg(test)]

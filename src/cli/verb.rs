@@ -12,7 +12,7 @@ use crate::engine::{self, Clear, FreezeOptions, Mode, Reach, Step, ThawOptions, 
 use crate::error::Force;
 use crate::freezer::Standing;
 use crate::patience::Patience;
-use crate::resolver::{Believed, Container, Details};
+use crate::resolver::{Believed, Container, Details, Pending};
 
 /// The limits where none is given.
 const THAW: Duration = Duration::from_secs(5);
@@ -86,7 +86,7 @@ fn act(
     }
     let found = targets.found();
     let identities = found.iter().map(|(_, _, container)| container.identity.clone());
-    let records = Details::start(context.host, identities.collect());
+    let mut records = Pending::start(context.host, identities);
     let containers: Vec<(&str, &Container)> = found
         .iter()
         .map(|(_, typed, container)| (*typed, *container))

@@ -323,6 +323,8 @@ pub struct Status {
     pub image: Option<String>,
     /// Its labels.
     pub labels: Option<BTreeMap<String, String>>,
+    /// The Kubernetes pod that it belongs to, `namespace/pod`.
+    pub pod: Option<String>,
     /// What its own cgroups ask for.
     pub requested: Option<Requested>,
     /// What is in force.
@@ -356,6 +358,7 @@ impl Status {
             pid: None,
             image: None,
             labels: None,
+            pod: None,
             requested: None,
             effective: None,
             believed: None,

@@ -1,8 +1,6 @@
 //! The rules on what is never frozen. They are checked right before the write, on the open cgroup, so that what is
 //! checked is what is written.
 
-use std::path::Path;
-
 use crate::cgroup::{Cgroup, Descent};
 use crate::error::{Error, Force, Result};
 use crate::host::Host;
@@ -26,17 +24,6 @@ const DAEMONS: [&str; 15] = [
     "systemd-udevd",
     "dbus-daemon",
     "init",
-];
-
-/// Cgroups right below the root that hold containers, and are none.
-const PARENTS: [&str; 7] = [
-    "docker",
-    "libpod_parent",
-    "lxc",
-    "kubepods",
-    "machine",
-    "user",
-    "system",
 ];
 
 /// Says whether `cgroup`, which is `identity`'s, may be frozen, with the rules in `lifted` left out.
@@ -122,19 +109,8 @@ fn why_no_container(cgroup: &Cgroup) -> Result<Option<String>> {
     if naming::innermost(cgroup.path()).is_some() {
         return Ok(None);
     }
-    let Some(name) = cgroup
-        .path()
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-    else {
-        return Ok(None);
-    };
-    if let Some(kind) = unit_kind(&name) {
-        return Ok(Some(format!("{name} is {kind}")));
-    }
-    let at_top = cgroup.path().parent() == Some(Path::new("/"));
-    if at_top && (PARENTS.contains(&name.as_str()) || name.starts_with("kubepods")) {
-        return Ok(Some(format!("{name} is a parent of containers")));
+    if let Some(kind) = naming::parent(cgroup.path()) {
+        return Ok(Some(format!("{} is {kind}", cgroup.path().display())));
     }
     let mut container = None;
     cgroup.walk(&mut |below| {
@@ -150,36 +126,8 @@ fn why_no_container(cgroup: &Cgroup) -> Result<Option<String>> {
     Ok(container.map(|container| format!("the container {container} is below it")))
 }
 
-/// What kind of systemd unit a name is that never is a container.
-fn unit_kind(name: &str) -> Option<&'static str> {
-    if name.ends_with(".slice") {
-        Some("a slice")
-    } else if name.ends_with(".service") {
-        Some("a service")
-    } else if name == "init.scope" || (name.starts_with("session-") && name.ends_with(".scope")) {
-        Some("a scope of the system's own")
-    } else {
-        None
-    }
-}
-
 /// Whether a task is a daemon of the host: in the PID namespace of that /proc. A container's own sshd is its own
 /// business. Where it can't be told, the careful answer.
 fn is_host_daemon(witness: Witness<'_>, task: &Sighting) -> bool {
     DAEMONS.contains(&task.comm.as_str()) && !witness.is_in_inner_namespace(task.tid)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::unit_kind;
-
-    #[test]
-    fn units_of_the_system_are_no_containers() {
-        for name in ["system.slice", "nginx.service", "init.scope", "session-4.scope"] {
-            assert!(unit_kind(name).is_some(), "{name}");
-        }
-        for name in ["docker-5978.scope", "web", "machine-x.scope", "lxc.payload.web"] {
-            assert!(unit_kind(name).is_none(), "{name}");
-        }
-    }
 }

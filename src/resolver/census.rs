@@ -3,12 +3,15 @@
 //! could not be listed is said, since a prefix is only unique where everything was.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::naming::{self, Named};
-use super::runc::{self, Record, Root};
-use super::{docker, shim};
-use crate::cgroup::{Cgroup, Descent};
+use super::beside::{Reading, Source, beside};
+use super::naming;
+use super::record::Record;
+use super::roots::{self, Root};
+use super::shim;
+use crate::cgroup::Cgroup;
 use crate::error::Result;
 use crate::host::{Hierarchy, Host};
 use crate::verifier::Witness;
@@ -17,6 +20,8 @@ use crate::verifier::Witness;
 #[derive(Debug)]
 pub(super) struct Census {
     roots: Vec<Root>,
+    /// The roots of users' engines. They can hang: a record of these is read beside the work.
+    users: Arc<Vec<Root>>,
     entries: BTreeMap<String, Entry>,
     /// What could not be listed, and why.
     pub(super) incomplete: Vec<String>,
@@ -27,72 +32,70 @@ pub(super) struct Census {
 pub(super) struct Entry {
     /// In these roots.
     roots: Vec<usize>,
+    /// In these of users'.
+    users: Vec<usize>,
     /// As these cgroups.
-    pub(super) cgroups: Vec<(Hierarchy, Named)>,
+    pub(super) cgroups: Vec<(Hierarchy, PathBuf)>,
 }
 
 impl Census {
     /// Lists everything.
     pub(super) fn take(host: &Host) -> Self {
-        let mut census = Self {
-            roots: Vec::new(),
-            entries: BTreeMap::new(),
-            incomplete: Vec::new(),
-        };
-        census.roots = all_roots(host, &mut census.incomplete);
-        for (index, root) in census.roots.iter().enumerate() {
-            match root.dir.names() {
-                Ok(names) => {
-                    for name in names.iter().filter_map(|name| name.to_str()) {
-                        census
-                            .entries
-                            .entry(name.to_owned())
-                            .or_default()
-                            .roots
-                            .push(index);
-                    }
-                }
-                Err(error) => census.incomplete.push(error.to_string()),
+        // They are listed while the rest is.
+        let users = UserRoots::start(host);
+        let mut incomplete = Vec::new();
+        let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+        let roots = roots::of_system(host, &mut incomplete);
+        for (index, root) in roots.iter().enumerate() {
+            for name in listed(root, &mut incomplete) {
+                entries.entry(name).or_default().roots.push(index);
             }
         }
         for mount in host.mounts() {
-            let walked =
-                Cgroup::open(host, mount.hierarchy, "/".as_ref()).and_then(|root| census.walk(&root));
-            if let Err(error) = walked {
-                census.incomplete.push(error.to_string());
+            let root = Cgroup::open(host, mount.hierarchy, "/".as_ref());
+            if let Err(error) = root.and_then(|root| walk(&root, &mut entries, &mut incomplete)) {
+                incomplete.push(error.to_string());
             }
         }
-        census
-    }
-
-    fn walk(&mut self, root: &Cgroup) -> Result<()> {
-        let cut = root.walk(&mut |cgroup| {
-            if let Some(named) = naming::last(cgroup.path()) {
-                let entry = self.entries.entry(named.id.clone()).or_default();
-                entry.cgroups.push((cgroup.hierarchy(), named));
+        let users = users.listed(&mut incomplete);
+        let mut user_roots = Vec::new();
+        for (index, (root, names)) in users.into_iter().enumerate() {
+            for name in names {
+                entries.entry(name).or_default().users.push(index);
             }
-            Ok(Descent::Into)
-        })?;
-        // What a container nests inside itself keeps no other from being certain.
-        if let Some(cut) = cut.filter(|cut| naming::chain(cut).is_empty()) {
-            let top: PathBuf = cut.iter().take(3).collect();
-            self.incomplete.push(format!(
-                "the cgroups below {} are too deep to be listed",
-                top.display()
-            ));
+            user_roots.push(root);
         }
-        Ok(())
+        Self {
+            roots,
+            users: Arc::new(user_roots),
+            entries,
+            incomplete,
+        }
     }
 
     /// Every ID, and its runtime where its place says it.
     pub(super) fn ids(&self) -> impl Iterator<Item = (&str, Option<&'static str>)> {
-        self.entries.iter().map(|(id, entry)| {
-            let by_root = entry.roots.first().map(|&index| self.roots[index].runtime);
-            (
-                id.as_str(),
-                by_root.or_else(|| entry.cgroups.iter().find_map(|(_, named)| named.runtime)),
-            )
-        })
+        self.entries
+            .iter()
+            .map(|(id, entry)| (id.as_str(), self.runtime(entry)))
+    }
+
+    fn runtime(&self, entry: &Entry) -> Option<&'static str> {
+        let by_root = entry.roots.first().map(|&index| self.roots[index].runtime);
+        by_root
+            .or_else(|| entry.users.first().map(|&index| self.users[index].runtime))
+            .or_else(|| {
+                let mut named = entry.cgroups.iter().filter_map(|(_, path)| naming::last(path));
+                named.find_map(|named| named.runtime)
+            })
+    }
+
+    /// The IDs that begin so.
+    pub(super) fn beginning<'c>(&'c self, prefix: &'c str) -> impl Iterator<Item = &'c str> {
+        self.entries
+            .range(prefix.to_owned()..)
+            .map(|(id, _)| id.as_str())
+            .take_while(move |id| id.starts_with(prefix))
     }
 
     /// Where one ID was seen.
@@ -100,22 +103,39 @@ impl Census {
         self.entries.get(id)
     }
 
-    /// The records of one ID.
-    pub(super) fn records(&self, id: &str) -> Vec<Result<Record>> {
-        let roots = self
-            .entries
-            .get(id)
-            .map(|entry| entry.roots.as_slice())
-            .unwrap_or_default();
-        roots
-            .iter()
-            .filter_map(|&index| self.roots[index].record(id).transpose())
-            .collect()
+    /// The cgroup above the one that bears an ID.
+    pub(super) fn parent(&self, id: &str) -> Option<&Path> {
+        self.entries.get(id)?.cgroups.first()?.1.parent()
+    }
+
+    /// The records of one ID, root's and then the users'.
+    pub(super) fn records(&self, host: &Host, id: &str) -> Vec<(Word, Result<Record>)> {
+        let Some(entry) = self.entries.get(id) else {
+            return Vec::new();
+        };
+        let roots = entry.roots.iter().map(|&index| &self.roots[index]);
+        let records = roots.filter_map(|root| root.record(id).transpose());
+        let mut records: Vec<_> = records.map(|record| (Word::Roots, record)).collect();
+        if !entry.users.is_empty() {
+            let (roots, indices, wanted) = (Arc::clone(&self.users), entry.users.clone(), id.to_owned());
+            let read = beside(host, move |_| {
+                let roots = indices.iter().map(|&index| &roots[index]);
+                roots
+                    .filter_map(|root| root.record(&wanted).transpose())
+                    .collect::<Vec<_>>()
+            });
+            match read.wait() {
+                Some(theirs) => records.extend(theirs.into_iter().map(|record| (Word::Users, record))),
+                None => records.push((Word::Users, Err(USERS.late()))),
+            }
+        }
+        records
     }
 
     /// A readable record of one ID.
-    pub(super) fn record(&self, id: &str) -> Option<Record> {
-        self.records(id).into_iter().find_map(Result::ok) // an unreadable one is reported where it is resolved
+    pub(super) fn record(&self, host: &Host, id: &str) -> Option<Record> {
+        let records = self.records(host, id).into_iter();
+        records.filter_map(|(_, record)| record.ok()).next() // an unreadable one is reported where it is resolved
     }
 
     /// The first process of a container that is known by its cgroup.
@@ -124,25 +144,92 @@ impl Census {
             .get(id)?
             .cgroups
             .iter()
-            .find_map(|(hierarchy, named)| {
-                first_process(host, &Cgroup::open(host, *hierarchy, &named.path).ok()?) // gone: no process
+            .find_map(|(hierarchy, path)| {
+                first_process(host, &Cgroup::open(host, *hierarchy, path).ok()?) // gone: no process
             })
     }
 }
 
-/// The usual roots and the configured one. What can't be opened is added to `incomplete`, and hides nothing else.
-pub(super) fn all_roots(host: &Host, incomplete: &mut Vec<String>) -> Vec<Root> {
-    let mut roots = runc::usual_roots(host, incomplete);
-    match docker::configured_exec_root(host) {
-        Ok(Some(exec_root))
-            if exec_root != host.path("/run/docker") && exec_root != host.path("/var/run/docker") =>
-        {
-            roots.extend(runc::docker_roots(&exec_root, incomplete));
+/// Whose word a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    Roots,
+    Users,
+}
+
+/// What is said where users' roots can't be read in time.
+pub(super) const USERS: Source = Source("the records of users' own engines, below /run/user,");
+
+/// Roots with the names in them, and what could not be listed.
+type Listed = (Vec<(Root, Vec<String>)>, Vec<String>);
+
+/// The roots of users' engines with the names in them, which are being listed.
+struct UserRoots(Option<Reading<Listed>>);
+
+impl UserRoots {
+    /// Begins to list them. Where nobody is logged in there is nothing to do.
+    fn start(host: &Host) -> Self {
+        if !roots::has_users(host) {
+            return Self(None);
         }
-        Ok(_) => {}
-        Err(error) => incomplete.push(error.to_string()),
+        Self(Some(beside(host, |host| {
+            let mut incomplete = Vec::new();
+            let roots = roots::of_users(host, &mut incomplete);
+            let each = roots.into_iter().map(|root| {
+                let names = listed(&root, &mut incomplete);
+                (root, names)
+            });
+            let each = each.collect();
+            (each, incomplete)
+        })))
     }
-    roots
+
+    /// Waits for them.
+    fn listed(self, incomplete: &mut Vec<String>) -> Vec<(Root, Vec<String>)> {
+        match self.0.map(|reading| reading.wait()) {
+            None => Vec::new(),
+            Some(Some((roots, unread))) => {
+                incomplete.extend(unread);
+                roots
+            }
+            Some(None) => {
+                incomplete.push(USERS.late().to_string());
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn listed(root: &Root, incomplete: &mut Vec<String>) -> Vec<String> {
+    match root.dir.names() {
+        Ok(names) => names
+            .into_iter()
+            .filter_map(|name| name.into_string().ok())
+            .collect(), // no ID
+        Err(error) => {
+            incomplete.push(error.to_string());
+            Vec::new()
+        }
+    }
+}
+
+fn walk(root: &Cgroup, entries: &mut BTreeMap<String, Entry>, incomplete: &mut Vec<String>) -> Result<()> {
+    let hierarchy = root.hierarchy();
+    let cut = root.paths_below(&mut |path| {
+        if let Some(named) = naming::last(path) {
+            let entry = entries.entry(named.id).or_default();
+            entry.cgroups.push((hierarchy, named.path));
+        }
+    })?;
+    // What a container nests inside itself keeps no other from being certain.
+    if let Some(cut) = cut.filter(|cut| naming::chain(cut).is_empty()) {
+        let top: PathBuf = cut.iter().take(3).collect();
+        incomplete.push(format!(
+            "the cgroups below {} are too deep to be listed",
+            top.display()
+        ));
+    }
+    Ok(())
 }
 
 /// The process that the others in a cgroup come from: the oldest of those whose parent is not in it.

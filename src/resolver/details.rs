@@ -1,16 +1,19 @@
 //! What an engine has on record of a container: name, image, labels, what it believes, where things lie. On a disk
 //! that may hang, so it is read beside the work and waited for only so long.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
+use super::beside::beside;
+use super::docker::DataRoot;
+use super::podman::Stored;
+use super::record::{About, Pod};
 use super::target::is_full_id;
-use super::{Identity, census, docker, runc, shim};
+use super::{Identity, census, docker, kube, lxc, machine, nerdctl, podman, shim};
 use crate::error::Result;
 use crate::host::Host;
 
@@ -47,6 +50,8 @@ pub struct Details {
     pub image: Option<String>,
     /// Its labels.
     pub labels: Option<BTreeMap<String, String>>,
+    /// The Kubernetes pod that it belongs to.
+    pub pod: Option<Pod>,
     /// What the engine believes of its state; `None` where it keeps nothing.
     pub believed: Option<Believed>,
     /// Its root file system.
@@ -59,47 +64,69 @@ pub struct Details {
     pub unreadable: Vec<String>,
 }
 
-/// Details that are being read.
-#[derive(Debug)]
-pub struct Pending {
-    from: Receiver<(usize, Details)>,
-    since: Instant,
-    /// Whose are asked for next.
-    at: Cell<usize>,
-}
-
 impl Details {
-    /// Begins to read those of several containers, one after the other, in a thread of its own. One that hangs stays
-    /// behind.
+    /// Those of one container, if they are read within `limit`.
     #[must_use]
-    pub fn start(host: &Host, identities: Vec<Identity>) -> Pending {
-        let (to, from) = mpsc::channel();
-        let read_all = move |host: &Host| {
-            let mut each = identities.iter().enumerate();
-            // A receiver that is gone wants no more of them.
-            each.all(|(at, identity)| to.send((at, read(host, identity))).is_ok())
-        };
-        // Without a thread the channel is closed, and there are no details.
-        drop(beside(host, read_all));
-        Pending {
-            from,
-            since: Instant::now(),
-            at: Cell::new(0),
-        }
+    pub fn of(host: &Host, identity: Identity, limit: Duration) -> Option<Self> {
+        Pending::start(host, [identity]).next(limit)
     }
 }
 
+/// Details that are being read, one container's after the other, in a thread of its own. One that hangs stays behind.
+#[derive(Debug)]
+pub struct Pending {
+    to: Sender<(usize, Identity)>,
+    from: Receiver<(usize, Details)>,
+    /// How many were asked for.
+    asked: usize,
+    /// Whose are taken next.
+    at: usize,
+    /// How long they were waited for, all together.
+    waited: Duration,
+}
+
 impl Pending {
-    /// The next container's, if they are read within `limit` of the start of all; `None` where they are not.
+    /// Begins with those of several containers; more can be asked for.
     #[must_use]
-    pub fn next(&self, limit: Duration) -> Option<Details> {
-        let wanted = self.at.replace(self.at.get() + 1);
+    pub fn start(host: &Host, identities: impl IntoIterator<Item = Identity>) -> Self {
+        let (to, wanted) = mpsc::channel::<(usize, Identity)>();
+        let (done, from) = mpsc::channel();
+        let read_all = move |host: &Host| {
+            let disk = Disk::new(host);
+            let mut wanted = wanted.iter();
+            // A receiver that is gone wants no more of them.
+            wanted.all(|(at, identity)| done.send((at, disk.read(&identity))).is_ok())
+        };
+        // Without a thread the channel is closed, and there are no details.
+        drop(beside(host, read_all));
+        let mut pending = Self {
+            to,
+            from,
+            asked: 0,
+            at: 0,
+            waited: Duration::ZERO,
+        };
+        identities.into_iter().for_each(|identity| pending.ask(identity));
+        pending
+    }
+
+    /// Asks for one more container's.
+    pub fn ask(&mut self, identity: Identity) {
+        let _ = self.to.send((self.asked, identity)); // without a thread there are none, which `next` says
+        self.asked += 1;
+    }
+
+    /// The next container's; `None` where it would take longer than what is left of `limit`, which is for all of them.
+    #[must_use]
+    pub fn next(&mut self, limit: Duration) -> Option<Details> {
+        let wanted = self.at;
+        self.at += 1;
         loop {
+            let began = Instant::now();
+            let answer = self.from.recv_timeout(limit.saturating_sub(self.waited));
+            self.waited += began.elapsed();
             // A sender that is gone without a word could not be started, which is no answer either.
-            let (at, details) = self
-                .from
-                .recv_timeout(limit.saturating_sub(self.since.elapsed()))
-                .ok()?;
+            let (at, details) = answer.ok()?;
             // Earlier ones may come after they were given up.
             if at == wanted {
                 return Some(details);
@@ -108,77 +135,149 @@ impl Pending {
     }
 }
 
-/// Enough for a walk of the deepest tree.
-const STACK: usize = 4 << 20;
-
-/// Runs `work` in a thread of its own with its own view of the host; `None` where no thread can be had.
-pub(super) fn beside<T: Send + 'static>(
-    host: &Host,
-    work: impl FnOnce(&Host) -> T + Send + 'static,
-) -> Option<Receiver<T>> {
-    let host = host.try_clone().ok()?; // no descriptor is free
-    let (to, from) = mpsc::channel();
-    let run = move || {
-        let _ = to.send(work(&host)); // nobody waits any more
-    };
-    thread::Builder::new()
-        .name("records".to_owned())
-        .stack_size(STACK)
-        .spawn(run)
-        .ok()?; // none can be had
-    Some(from)
+/// What is read of the disk, and kept for the next container.
+struct Disk<'h> {
+    host: &'h Host,
+    docker: OnceCell<(Vec<DataRoot>, Option<String>)>,
+    podman: OnceCell<(HashMap<String, Stored>, Option<String>)>,
 }
 
-fn read(host: &Host, identity: &Identity) -> Details {
-    let mut details = Details::default();
-    let Some(id) = identity.id.as_deref() else {
-        return details; // a cgroup that no runtime names has no record
-    };
-    let full = is_full_id(id.as_bytes());
-    let record = match identity.record.as_deref().and_then(|dir| dir.parent()) {
-        Some(root) => noted(
-            &mut details,
-            runc::Root::open(root, "").and_then(|root| root.map_or(Ok(None), |root| root.record(id))),
-        ),
-        None => identity
-            .pid
-            .filter(|_| full)
-            .and_then(|pid| census::record_by_shim(host, pid, id)),
-    };
-    if let Some(record) = &record {
-        details.rootfs = record.state.rootfs();
-        details.bundle = record.state.bundle();
-        let mut labels = record.state.labels();
-        labels.remove("bundle");
-        details.labels = Some(labels);
-    }
-    if !full || !matches!(identity.runtime.as_deref(), None | Some("docker")) {
-        return details;
-    }
-    let mut roots = noted(&mut details, docker::configured_data_roots(host).map(Some)).unwrap_or_default();
-    let sources = record.iter().flat_map(|record| record.state.sources());
-    roots.extend(sources.filter_map(docker::root_in).map(|root| host.inside(&root)));
-    let mut config = None;
-    for root in &roots {
-        config = config.or_else(|| noted(&mut details, docker::config(root, id)));
-    }
-    if config.is_none()
-        && let Some(pid) = identity.pid
-    {
-        let sources = shim::mount_sources(host, pid);
-        let roots = sources.iter().filter_map(|source| docker::root_in(source));
-        for root in roots {
-            config = config.or_else(|| noted(&mut details, docker::config(&host.inside(&root), id)));
+impl<'h> Disk<'h> {
+    fn new(host: &'h Host) -> Self {
+        Self {
+            host,
+            docker: OnceCell::new(),
+            podman: OnceCell::new(),
         }
     }
-    if let Some(config) = config {
-        details.name = Some(config.name().to_owned()).filter(|name| !name.is_empty());
-        details.image = config.image();
-        details.labels = Some(config.labels());
-        details.believed = Some(config.believed());
-        details.log = config.log();
+
+    fn read(&self, identity: &Identity) -> Details {
+        let host = self.host;
+        let mut details = Details::default();
+        let Some(id) = identity.id.as_deref() else {
+            return details; // a cgroup that no runtime names has no record
+        };
+        let full = is_full_id(id.as_bytes());
+        let by_shim = || {
+            let pid = identity.pid.filter(|_| full && identity.record.is_none())?;
+            Some(census::record_by_shim(host, pid, id)?.about)
+        };
+        let about = by_shim().unwrap_or_else(|| identity.about.clone());
+        details.pod = about.pod();
+        details.image = about.image();
+        details.name = details.pod.as_ref().and_then(|pod| pod.container.clone());
+        details.rootfs.clone_from(&about.rootfs);
+        details.bundle.clone_from(&about.bundle);
+        details.labels =
+            Some(about.annotations.clone()).filter(|labels| identity.record.is_some() || !labels.is_empty());
+        match identity.runtime.as_deref() {
+            None | Some("docker") if full => self.of_docker(id, identity.pid, &about, &mut details),
+            Some("podman") if full => self.of_podman(id, &about, &mut details),
+            Some("cri-o") if full => self.of_crio(id, &about, &mut details),
+            Some("containerd") if full => of_containerd(host, id, &about, &mut details),
+            Some("lxc") => of_lxc(host, id, &mut details),
+            Some("machine") => of_machine(host, id, &mut details),
+            _ => {}
+        }
+        details
     }
-    details
+
+    fn of_docker(&self, id: &str, pid: Option<i32>, about: &About, details: &mut Details) {
+        let (roots, unread) = self.docker.get_or_init(|| {
+            let read = docker::configured_data_roots(self.host);
+            let (paths, unread) = read.map_or_else(
+                |error| (BTreeSet::new(), Some(error.to_string())),
+                |roots| (roots, None),
+            );
+            (paths.into_iter().map(DataRoot::new).collect(), unread)
+        });
+        details.unreadable.extend(unread.clone());
+        let mut config = None;
+        for root in roots {
+            config = config.or_else(|| noted(details, root.config(id)));
+        }
+        let mut others: Vec<PathBuf> = about
+            .data_root
+            .iter()
+            .map(|root| self.host.inside(root))
+            .collect();
+        if config.is_none()
+            && others.is_empty()
+            && let Some(pid) = pid
+        {
+            let sources = shim::mount_sources(self.host, pid);
+            let found = sources.iter().filter_map(|source| docker::root_in(source));
+            others.extend(found.map(|root| self.host.inside(&root)));
+        }
+        for root in others {
+            config = config.or_else(|| noted(details, DataRoot::new(root).config(id)));
+        }
+        if let Some(config) = config {
+            details.name = Some(config.name().to_owned()).filter(|name| !name.is_empty());
+            details.pod = kube::of_docker_name(config.name());
+            details.image = config.image();
+            details.labels = Some(config.labels());
+            details.believed = Some(config.believed());
+            details.log = config.log();
+        }
+    }
+
+    /// podman keeps labels and what it believes in its database alone, which is not read.
+    fn of_podman(&self, id: &str, about: &About, details: &mut Details) {
+        self.in_store(id, details);
+        details.labels = None;
+        details.log = about.bundle.as_ref().map(|bundle| bundle.join("ctr.log"));
+    }
+
+    fn of_crio(&self, id: &str, about: &About, details: &mut Details) {
+        self.in_store(id, details);
+        let get = |key: &str| about.annotations.get(key);
+        details.log = get("io.kubernetes.cri-o.LogPath").map(PathBuf::from);
+        let labels = get("io.kubernetes.cri-o.Labels").and_then(|text| serde_json::from_str(text).ok()); // not its word
+        details.labels = labels.or_else(|| details.labels.take());
+    }
+
+    fn in_store(&self, id: &str, details: &mut Details) {
+        let (stored, unread) = self.podman.get_or_init(|| match podman::all_stored(self.host) {
+            Ok(all) => (all.into_iter().map(|one| (one.id.clone(), one)).collect(), None),
+            Err(error) => (HashMap::new(), Some(error.to_string())),
+        });
+        details.unreadable.extend(unread.clone());
+        if let Some(container) = stored.get(id) {
+            details.image = details.image.take().or_else(|| container.image());
+            let name = container.names.iter().flatten().next().cloned();
+            details.name = details.name.take().or(name);
+        }
+    }
+}
+
+/// containerd keeps a log where it was told to by whoever made the container.
+fn of_containerd(host: &Host, id: &str, about: &About, details: &mut Details) {
+    if let Some(pod) = &details.pod {
+        details.log = kube::log(host, pod, id);
+        return;
+    }
+    let label = |key: &str| about.annotations.get(key).cloned();
+    details.name = label("nerdctl/name").or_else(|| noted(details, nerdctl::name_of(host, id)));
+    details.log = label("nerdctl/log-uri").and_then(|uri| uri.strip_prefix("file://").map(PathBuf::from));
+}
+
+fn of_lxc(host: &Host, name: &str, details: &mut Details) {
+    details.name = Some(name.to_owned());
+    for root in noted(details, lxc::roots(host).map(Some)).unwrap_or_default() {
+        if let Some(config) = noted(details, lxc::config(host, &root, name)) {
+            details.rootfs = config.rootfs();
+            details.bundle = Some(root.path().join(name));
+        }
+    }
+}
+
+fn of_machine(host: &Host, name: &str, details: &mut Details) {
+    details.name = Some(name.to_owned());
+    if let Some(machine) = noted(details, machine::machine(host, name)) {
+        details.rootfs.clone_from(&machine.root);
+        details.bundle = machine.root;
+    }
 }
 
 /// What was read, or nothing and a note of why.

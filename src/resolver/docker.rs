@@ -1,11 +1,13 @@
 //! docker's records, `<data-root>/containers/<id>/config.v2.json`: names, images, labels, and what dockerd believes.
 //! They may lie on a disk that hangs, so nothing here is read on the way to a container that was named by its ID.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use memchr::memmem;
 use serde::Deserialize;
 
 use super::census::Census;
@@ -107,35 +109,10 @@ pub(super) fn configured_data_roots(host: &Host) -> Result<BTreeSet<PathBuf>> {
     Ok(roots)
 }
 
-/// Every data root that a container on this host shows: the configured ones, and for those of its containers that are
-/// in none of them the one that their own files are mounted from.
-pub(super) fn data_roots(host: &Host, census: &Census) -> Result<BTreeSet<PathBuf>> {
-    let mut roots = configured_data_roots(host)?;
-    let mut unknown: BTreeSet<&str> = BTreeSet::new();
-    for (id, runtime) in census.ids() {
-        if is_full_id(id.as_bytes()) && matches!(runtime, None | Some("docker")) {
-            unknown.insert(id);
-        }
-    }
-    while let Some(id) = unknown.pop_first() {
-        if roots.iter().any(|root| root.join("containers").join(id).is_dir()) {
-            continue;
-        }
-        if let Some(root) = data_root_of(host, census, id) {
-            roots.insert(root);
-        }
-    }
-    Ok(roots)
-}
-
 /// The data root that one container's files are mounted from.
-fn data_root_of(host: &Host, census: &Census, id: &str) -> Option<PathBuf> {
-    if let Some(record) = census.record(id) {
-        return record
-            .state
-            .sources()
-            .find_map(root_in)
-            .map(|root| host.inside(&root));
+pub(super) fn data_root_of(host: &Host, census: &Census, id: &str) -> Option<PathBuf> {
+    if let Some(record) = census.record(host, id) {
+        return record.about.data_root.map(|root| host.inside(&root));
     }
     let pid = census.a_process(host, id)?;
     shim::mount_sources(host, pid)
@@ -157,44 +134,141 @@ pub(super) fn root_in(source: &Path) -> Option<PathBuf> {
     fits.then(|| containers.parent().map(Path::to_owned)).flatten()
 }
 
-/// The record of one container in a data root; `None` where there is none.
+/// A data root, opened when it is needed.
+#[derive(Debug)]
+pub(super) struct DataRoot {
+    path: PathBuf,
+    containers: OnceCell<Option<StateDir>>,
+}
+
+impl DataRoot {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            containers: OnceCell::new(),
+        }
+    }
+
+    /// The record of one container; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read or understood.
+    pub(super) fn config(&self, id: &str) -> Result<Option<Config>> {
+        if self.containers.get().is_none() {
+            let _ = self.containers.set(containers_in(&self.path)?); // it was empty
+        }
+        let Some(Some(containers)) = self.containers.get() else {
+            return Ok(None);
+        };
+        let config: Option<Config> = containers.json(record_of(OsStr::new(id)))?;
+        Ok(config.filter(|config| config.id == id)) // dockerd itself refuses another ID there
+    }
+}
+
+fn containers_in(data_root: &Path) -> Result<Option<StateDir>> {
+    StateDir::open(&data_root.join("containers"))
+}
+
+fn record_of(id: &OsStr) -> PathBuf {
+    Path::new(id).join("config.v2.json")
+}
+
+/// What is found in a data root.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// Those of the wanted names that it has, each with its container's ID.
+    pub(super) called: Vec<(String, String)>,
+    /// The IDs of all its containers.
+    pub(super) ids: HashSet<OsString>,
+    /// How many records can't be read.
+    pub(super) unreadable: usize,
+}
+
+/// Looks through the records in a data root for containers with these names. A record that does not have one of them
+/// is not parsed: ten thousand are read in the time that the disk takes for them.
 ///
 /// # Errors
 ///
-/// It can't be read or understood.
-pub(super) fn config(data_root: &Path, id: &str) -> Result<Option<Config>> {
-    let Some(containers) = StateDir::open(&data_root.join("containers"))? else {
-        return Ok(None);
+/// The data root can't be listed.
+pub(super) fn scan(data_root: &Path, names: &BTreeSet<String>) -> Result<Scan> {
+    let mut scan = Scan::default();
+    let Some(containers) = containers_in(data_root)? else {
+        return Ok(scan);
     };
-    config_in(&containers, OsStr::new(id))
-}
-
-fn config_in(containers: &StateDir, id: &OsStr) -> Result<Option<Config>> {
-    let Some(dir) = containers.below(id)? else {
-        return Ok(None);
-    };
-    let config: Option<Config> = dir.json("config.v2.json")?;
-    Ok(config.filter(|config| OsStr::new(&config.id) == id)) // dockerd itself refuses another ID there
-}
-
-/// The IDs of the containers called `name` in a data root, and how many records can't be read.
-pub(super) fn ids_called(data_root: &Path, name: &str) -> Result<(Vec<String>, usize)> {
-    let mut ids = Vec::new();
-    let mut unreadable = 0;
-    let Some(containers) = StateDir::open(&data_root.join("containers"))? else {
-        return Ok((ids, 0));
-    };
-    for entry in containers.names()? {
-        if !is_full_id(entry.as_bytes()) {
+    for id in containers.names()? {
+        if !is_full_id(id.as_bytes()) {
             continue;
         }
-        match config_in(&containers, &entry) {
-            Ok(Some(config)) if config.name() == name => ids.push(config.id),
-            Ok(_) => {}
-            Err(_) => unreadable += 1, // counted: a name that is not found is then not certain
+        let name = record_of(&id);
+        let called = containers.read(&name).and_then(|file| match file {
+            Some(file) if may_be_called(&file.text, names) => {
+                containers.understood(&name, &file.text).map(Some)
+            }
+            _ => Ok(None),
+        });
+        match called {
+            // dockerd itself refuses another's; what it was called before nobody knows.
+            Ok(Some(Config { id: own, .. })) if OsStr::new(&own) != id => scan.unreadable += 1,
+            Ok(Some(Config { id: own, name, .. })) => {
+                let name = name.strip_prefix('/').unwrap_or(&name);
+                if names.contains(name) {
+                    scan.called.push((name.to_owned(), own));
+                }
+            }
+            Ok(None) => {}
+            Err(_) => scan.unreadable += 1, // counted: a name that is not found is then not certain
+        }
+        scan.ids.insert(id);
+    }
+    Ok(scan)
+}
+
+/// The containers whose names have `part` in them, each with its ID and its name. Records that can't be read have none.
+///
+/// # Errors
+///
+/// The data root can't be listed.
+pub(super) fn names_with(data_root: &Path, part: &str) -> Result<Vec<(String, String)>> {
+    let Some(containers) = containers_in(data_root)? else {
+        return Ok(Vec::new());
+    };
+    let mut all = Vec::new();
+    for id in containers
+        .names()?
+        .into_iter()
+        .filter(|id| is_full_id(id.as_bytes()))
+    {
+        let name = record_of(&id);
+        let Ok(Some(file)) = containers.read(&name) else {
+            continue; // as the doc says
+        };
+        if memmem::find(&file.text, part.as_bytes()).is_some()
+            && let Ok(config) = containers.understood::<Config>(&name, &file.text)
+            && config.name().contains(part)
+            && OsStr::new(&config.id) == id
+        {
+            all.push((config.id.clone(), config.name().to_owned()));
         }
     }
-    Ok((ids, unreadable))
+    Ok(all)
+}
+
+/// Whether a record has to be parsed to know what its container is called. dockerd writes `"Name":"/web"`, and in its
+/// alphabet of names there is nothing to be escaped; what does not look so is parsed, and shows whether it is torn.
+fn may_be_called(text: &[u8], names: &BTreeSet<String>) -> bool {
+    const KEY: &[u8] = b"\"Name\":\"/";
+    let whole = text.starts_with(b"{") && text.trim_ascii_end().ends_with(b"}");
+    let mut named = false;
+    for at in memmem::find_iter(text, KEY) {
+        let rest = &text[at + KEY.len()..];
+        let name = &rest[..memchr::memchr(b'"', rest).unwrap_or(rest.len())];
+        named = true;
+        if std::str::from_utf8(name).map_or(true, |name| name.contains('\\') || names.contains(name)) {
+            return true;
+        }
+    }
+    !whole || !named
 }
 
 #[cfg(test)]
@@ -264,12 +338,31 @@ mod tests {
             &ID.replace("8d", "7d"),
             &format!(r#"{{"ID":"{ID}","Name":"/web"}}"#),
         ); // another's ID
-        assert_eq!(ids_called(root.path(), "web").unwrap(), (vec![ID.to_owned()], 1));
-        assert_eq!(ids_called(root.path(), "/web").unwrap(), (Vec::new(), 1));
-        assert_eq!(
-            ids_called(&root.path().join("absent"), "web").unwrap(),
-            (Vec::new(), 0)
-        );
+        let names = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<BTreeSet<_>>();
+        let scanned = scan(root.path(), &names(&["web", "db"])).unwrap();
+        assert_eq!(scanned.called, [("web".to_owned(), ID.to_owned())]);
+        assert_eq!((scanned.unreadable, scanned.ids.len()), (2, 3));
+        let scanned = scan(root.path(), &names(&["/web"])).unwrap();
+        assert_eq!((scanned.called.len(), scanned.unreadable), (0, 1));
+        let scanned = scan(&root.path().join("absent"), &names(&["web"])).unwrap();
+        assert_eq!((scanned.called.len(), scanned.unreadable), (0, 0));
+    }
+
+    #[test]
+    fn only_a_record_that_can_have_the_name_is_parsed() {
+        let names = BTreeSet::from(["web".to_owned()]);
+        for (text, expected) in [
+            (r#"{"ID":"x","Name":"/web"}"#, true),
+            (r#"{"Config":{"Labels":{"Name":"/db"}},"Name":"/web"}"#, true),
+            (r#"{"Name": "/web"}"#, true), // not as dockerd writes it
+            (r#"{"Name":"/w\u0065b"}"#, true),
+            (r#"{"ID":"x","Name":"/webs"}"#, false),
+            (r#"{"ID":"x","Name":"/we"#, true),
+            (r#"{"ID":"x"}"#, true),
+            ("", true),
+        ] {
+            assert_eq!(may_be_called(text.as_bytes(), &names), expected, "{text}");
+        }
     }
 
     proptest! {

@@ -1,85 +1,151 @@
 //! Containers by their IDs: a runtime's record, checked against what runs, or a cgroup that is named by the ID.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::census::{self, Census};
-use super::lines::{cgroup_lines, within_namespace};
-use super::runc::{Record, Recorded};
-use super::{BUDGET, Found, Identity, Located, candidates, details, docker, naming, no_such, only, target};
+use super::beside::beside;
+use super::census::{self, Census, Word};
+use super::check::by_record;
+use super::docker::DataRoot;
+use super::place::Point;
+use super::record::Record;
+use super::{Identity, Located, Resolver, docker, naming, no_such, only, roots, shim, target};
 use crate::cgroup::Cgroup;
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host};
-use crate::verifier::Witness;
+
+/// The containers with one ID, and why its other traces are no match.
+#[derive(Debug, Default)]
+pub(super) struct Traces {
+    pub(super) live: Vec<Located>,
+    pub(super) dead: Vec<Error>,
+    /// What users claim and is not so, or can't be read: it spoils nothing.
+    lies: Vec<Error>,
+}
+
+impl Traces {
+    /// Those that run.
+    pub(super) fn of(live: Vec<Located>) -> Self {
+        Self {
+            live,
+            ..Self::default()
+        }
+    }
+
+    fn add(&mut self, host: &Host, word: Word, record: Result<Record>) {
+        let is_users = word == Word::Users || record.as_ref().is_ok_and(|record| record.user.is_some());
+        match record.and_then(|record| by_record(host, record)) {
+            Ok(located) => self.live.push(located),
+            Err(error) if is_users && !matches!(error, Error::NotRunning(_)) => self.lies.push(error),
+            Err(error) => self.dead.push(error),
+        }
+    }
+
+    /// Whether a record was read and is no match. Its cgroup's name says less than it does; where a record could not
+    /// be read, the name and the tasks in it are the best word there is.
+    fn is_rejected(&self) -> bool {
+        self.dead.iter().any(|error| {
+            matches!(
+                error,
+                Error::NotRunning(_) | Error::Ambiguous { .. } | Error::Unsupported(_)
+            )
+        })
+    }
+
+    /// Why a record under that ID can't be followed: a container with it may run all the same.
+    pub(super) fn unread(&self) -> Vec<String> {
+        let is_over = |error: &&Error| matches!(error, Error::NotRunning(_) | Error::Gone(_));
+        let unread = self.dead.iter().filter(|error| !is_over(error));
+        unread.map(ToString::to_string).collect()
+    }
+
+    /// Adds another's.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.live.extend(other.live);
+        self.dead.extend(other.dead);
+        self.lies.extend(other.lies);
+    }
+
+    /// Why there is none.
+    pub(super) fn reason(self) -> Option<Error> {
+        self.dead.into_iter().chain(self.lies).next()
+    }
+}
 
 /// An ID, whole or its beginning.
-pub(super) fn by_id(host: &Host, id: &str) -> Result<Found> {
-    let (exact, mut dead) = exactly(host, id);
-    if !exact.is_empty() {
-        return only(host, id, exact);
+pub(super) fn by_id(resolver: &Resolver<'_>, id: &str) -> Result<super::Found> {
+    let host = resolver.host;
+    let mut exact = exactly(host, id);
+    if !exact.live.is_empty() {
+        return only(resolver, id, exact.live);
     }
-    let census = Census::take(host);
-    let (live, more) = locate(host, &census, id);
-    dead.extend(more);
-    if !live.is_empty() {
-        return only(host, id, live);
+    let census = resolver.census();
+    let traces = locate(host, census, id);
+    if !traces.live.is_empty() {
+        return only(resolver, id, traces.live);
     }
-    if full_ids(&census, id).any(|full| full != id) {
-        return by_prefix(host, id, &census);
+    exact.extend(traces);
+    if full_ids(census, id).any(|full| full != id) {
+        let unread = exact.unread();
+        if !unread.is_empty() {
+            let ids: Vec<&str> = full_ids(census, id).collect();
+            return Err(unsure(id, &unread, resolver.candidates(&ids)));
+        }
+        return by_prefix(resolver, id);
     }
-    if dead.is_empty() && !census.incomplete.is_empty() {
+    if exact.dead.is_empty() && !census.incomplete.is_empty() {
         return Err(unsure(id, &census.incomplete, Vec::new()));
     }
-    Err(dead
-        .into_iter()
-        .next()
+    Err(exact
+        .reason()
         .or_else(|| stopped(host, id))
         .unwrap_or_else(|| no_such(id)))
 }
 
-/// Why a whole ID is no running container, where docker has it on record.
+/// Why a whole ID is no running container, where docker has it on record or containerd runs it in another way.
 fn stopped(host: &Host, id: &str) -> Option<Error> {
     if !target::is_full_id(id.as_bytes()) {
         return None;
     }
+    if shim::is_of_kata(host, id) {
+        return naming::refusal(Some("kata")).map(|why| Error::Unsupported(format!("{id}: {why}")));
+    }
     let wanted = id.to_owned();
-    let known = details::beside(host, move |host| {
+    let known = beside(host, move |host| {
         let roots = docker::configured_data_roots(host).unwrap_or_default(); // unreadable: nothing is known
         roots
-            .iter()
-            .any(|root| matches!(docker::config(root, &wanted), Ok(Some(_))))
+            .into_iter()
+            .any(|root| matches!(DataRoot::new(root).config(&wanted), Ok(Some(_))))
     });
     // Too late is not known.
-    known?
-        .recv_timeout(BUDGET)
-        .ok()?
+    known
+        .wait()?
         .then(|| Error::NotRunning(format!("docker's {id}, of which no process runs")))
 }
 
 /// The whole IDs that begin so.
 pub(super) fn full_ids<'c>(census: &'c Census, prefix: &'c str) -> impl Iterator<Item = &'c str> {
-    let ids = census.ids().map(|(id, _)| id);
-    ids.filter(move |id| target::is_full_id(id.as_bytes()) && id.starts_with(prefix))
+    let ids = census.beginning(prefix);
+    ids.filter(|id| target::is_full_id(id.as_bytes()))
 }
 
-pub(super) fn by_prefix(host: &Host, prefix: &str, census: &Census) -> Result<Found> {
-    let mut live = Vec::new();
-    let mut dead = Vec::new();
+pub(super) fn by_prefix(resolver: &Resolver<'_>, prefix: &str) -> Result<super::Found> {
+    let census = resolver.census();
+    let mut all = Traces::default();
     for id in full_ids(census, prefix) {
-        let (some, none) = locate(host, census, id);
-        live.extend(some);
-        dead.extend(none);
+        all.extend(locate(resolver.host, census, id));
     }
     if !census.incomplete.is_empty() {
-        let ids: Vec<&str> = live
+        let ids: Vec<&str> = all
+            .live
             .iter()
             .filter_map(|located| located.identity.id.as_deref())
             .collect();
-        return Err(unsure(prefix, &census.incomplete, candidates(host, census, &ids)));
+        return Err(unsure(prefix, &census.incomplete, resolver.candidates(&ids)));
     }
-    if live.is_empty() {
-        return Err(dead.into_iter().next().unwrap_or_else(|| no_such(prefix)));
+    if all.live.is_empty() {
+        return Err(all.reason().unwrap_or_else(|| no_such(prefix)));
     }
-    only(host, prefix, live)
+    only(resolver, prefix, all.live)
 }
 
 /// A word whose meaning can't be certain, as a source could not be read.
@@ -92,237 +158,91 @@ pub(super) fn unsure(word: &str, sources: &[String], candidates: Vec<Candidate>)
 }
 
 /// The containers whose ID is `id`, looked for where a bounded number of files tells: each runtime's own record, and
-/// for a whole ID the usual cgroups. With them why the records of others are no match.
-pub(super) fn exactly(host: &Host, id: &str) -> (Vec<Located>, Vec<Error>) {
+/// for a whole ID the usual cgroups. The records of users' engines are asked where root's have none.
+pub(super) fn exactly(host: &Host, id: &str) -> Traces {
+    let mut traces = Traces::default();
     if !target::is_id(id.as_bytes()) {
-        return (Vec::new(), Vec::new());
+        return traces;
     }
-    let mut live = Vec::new();
-    let mut dead = Vec::new();
     // What can't be opened hides nothing else, and an ID that is found is certain.
-    for root in census::all_roots(host, &mut Vec::new()) {
-        match root.record(id).transpose() {
-            None => {}
-            Some(record) => match record.and_then(|record| by_record(host, record)) {
-                Ok(located) => live.push(located),
-                Err(error) => dead.push(error),
-            },
+    for root in roots::of_system(host, &mut Vec::new()) {
+        if let Some(record) = root.record(id).transpose() {
+            traces.add(host, Word::Roots, record);
         }
     }
-    if live.is_empty() && !is_rejected(&dead) && target::is_full_id(id.as_bytes()) {
+    if traces.live.is_empty() && !traces.is_rejected() && target::is_full_id(id.as_bytes()) {
         for path in naming::usual_paths(id) {
             for mount in host.mounts() {
-                live.extend(by_named(host, mount.hierarchy, &path, &mut dead));
+                by_named(host, mount.hierarchy, &path, &mut traces);
             }
         }
     }
-    (live, dead)
+    if traces.live.is_empty() && !traces.is_rejected() && roots::has_users(host) {
+        let wanted = id.to_owned();
+        let read = beside(host, move |host| {
+            let roots = roots::of_users(host, &mut Vec::new());
+            let records = roots.iter().filter_map(|root| root.record(&wanted).transpose());
+            records.collect::<Vec<_>>()
+        });
+        match read.wait() {
+            Some(records) => records
+                .into_iter()
+                .for_each(|record| traces.add(host, Word::Users, record)),
+            None => traces.dead.push(census::USERS.late()),
+        }
+    }
+    traces
 }
 
 /// The containers that a census has under an ID, and why its other traces are no match.
-pub(super) fn locate(host: &Host, census: &Census, id: &str) -> (Vec<Located>, Vec<Error>) {
-    let mut live = Vec::new();
-    let mut dead = Vec::new();
-    for record in census.records(id) {
-        match record.and_then(|record| by_record(host, record)) {
-            Ok(located) => live.push(located),
-            Err(error) => dead.push(error),
+pub(super) fn locate(host: &Host, census: &Census, id: &str) -> Traces {
+    let mut traces = Traces::default();
+    for (word, record) in census.records(host, id) {
+        traces.add(host, word, record);
+    }
+    if traces.live.is_empty() && !traces.is_rejected() {
+        for (hierarchy, path) in census.entry(id).iter().flat_map(|entry| &entry.cgroups) {
+            by_named(host, *hierarchy, path, &mut traces);
         }
     }
-    if live.is_empty() && !is_rejected(&dead) {
-        for (hierarchy, named) in census.entry(id).iter().flat_map(|entry| &entry.cgroups) {
-            live.extend(by_named(host, *hierarchy, &named.path, &mut dead));
-        }
-    }
-    (live, dead)
-}
-
-/// Whether a record was read and is no match. Its cgroup's name says less than it does; where a record could not be
-/// read, the name and the tasks in it are the best word there is.
-fn is_rejected(dead: &[Error]) -> bool {
-    dead.iter().any(|error| {
-        matches!(
-            error,
-            Error::NotRunning(_) | Error::Ambiguous { .. } | Error::Unsupported(_)
-        )
-    })
-}
-
-/// Checks a record against what runs: the process lives, started when the record says, and is where it says.
-pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
-    let Record {
-        runtime,
-        id,
-        dir,
-        state,
-    } = record;
-    let pid = state.init_process_pid;
-    let gone = |why: String| Error::NotRunning(format!("{id} ({}): {why}", dir.display()));
-    match Witness::new(host).stat(&pid.to_string()) {
-        None => return Err(gone(format!("its process {pid} is gone"))),
-        Some(stat) if stat.starttime != state.init_process_start => {
-            return Err(gone(format!(
-                "process {pid} is another one now: it started at tick {} and the container's at {}",
-                stat.starttime, state.init_process_start
-            )));
-        }
-        Some(stat) if matches!(stat.state, 'Z' | 'X' | 'x') => {
-            return Err(gone(format!("its process {pid} is dead")));
-        }
-        Some(_) => {}
-    }
-    let lines = cgroup_lines(host, pid).ok_or_else(|| gone(format!("its process {pid} is gone")))?;
-    let mut recorded: Vec<(Hierarchy, PathBuf)> = Vec::new();
-    for hierarchy in by_version(host) {
-        let Some(line) = lines.path(hierarchy) else {
-            continue;
-        };
-        let line = within_namespace(line)?;
-        match state.cgroup(host, hierarchy, line) {
-            Recorded::At(path) => recorded.push((hierarchy, path)),
-            // Of the second hierarchy the tasks' own word is taken.
-            Recorded::Elsewhere(path)
-                if recorded.is_empty() && naming::chain(line).iter().all(|named| named.id != id) =>
-            {
-                return Err(Error::Ambiguous {
-                    why: format!(
-                        "the record in {} says {}, but its process {pid} is in {}",
-                        dir.display(),
-                        path.display(),
-                        line.display()
-                    ),
-                    candidates: Vec::new(),
-                });
-            }
-            Recorded::Elsewhere(_) | Recorded::Nothing => {}
-        }
-    }
-    // A record of another mount namespace names nothing here; the kernel's own line does, if it is named by the ID.
-    if recorded.is_empty() {
-        recorded = by_version(host)
-            .filter_map(|hierarchy| Some((hierarchy, lines.path(hierarchy)?)))
-            .filter_map(|(hierarchy, path)| {
-                let named = naming::chain(path).into_iter().find(|named| named.id == id)?;
-                Some((hierarchy, named.path))
-            })
-            .collect();
-    }
-    let mut recorded = recorded.into_iter();
-    let Some((hierarchy, path)) = recorded.next() else {
-        return Err(Error::Unsupported(format!(
-            "{id} has no cgroup of its own: its process {pid} can't be frozen alone"
-        )));
-    };
-    let first = Cgroup::open(host, hierarchy, &path)?;
-    if !path.to_string_lossy().contains(&id) {
-        refuse_shared(host, hierarchy, &path, &id)?;
-    }
-    // podman and others run runc in its default root; the cgroup is named by whom.
-    let runtime = naming::innermost(&path)
-        .and_then(|named| named.runtime)
-        .unwrap_or(runtime);
-    let identity = Identity {
-        id: Some(id),
-        name: None,
-        runtime: Some(runtime.to_owned()),
-        pid: Some(pid),
-        record: Some(dir),
-        is_sandbox: state.is_sandbox(),
-    };
-    Ok(Located {
-        identity,
-        first,
-        other: recorded.next().map(|(_, path)| path),
-    })
+    traces
 }
 
 /// A cgroup that is named after a container, where no record tells more: its name and the tasks in it are the
 /// kernel's word.
-pub(super) fn by_named(
-    host: &Host,
-    hierarchy: Hierarchy,
-    path: &Path,
-    dead: &mut Vec<Error>,
-) -> Option<Located> {
-    let named = naming::last(path)?;
+pub(super) fn by_named(host: &Host, hierarchy: Hierarchy, path: &Path, traces: &mut Traces) {
+    let Some(named) = naming::last(path) else {
+        return;
+    };
     let first = match Cgroup::open(host, hierarchy, path) {
         Ok(first) => first,
-        Err(Error::Gone(_)) => return None,
-        Err(error) => {
-            dead.push(error);
-            return None;
-        }
+        Err(Error::Gone(_)) => return,
+        Err(error) => return traces.dead.push(error),
     };
+    if named.runtime.is_none() {
+        let below = first.children().unwrap_or_default(); // gone: nothing is below
+        if below.iter().any(|name| naming::is_in_podmans_pod(name)) {
+            return; // a pod, not a container
+        }
+    }
     let Some(pid) = census::first_process(host, &first) else {
-        dead.push(Error::NotRunning(format!(
+        return traces.dead.push(Error::NotRunning(format!(
             "{}: {} has no process",
             named.id,
             first.dir().display()
         )));
-        return None;
     };
     let identity = Identity {
         name: named.is_name.then(|| named.id.clone()),
         id: Some(named.id),
         runtime: named.runtime.map(str::to_owned),
         pid: Some(pid),
-        record: None,
-        is_sandbox: false,
+        ..Identity::default()
     };
-    Some(Located {
+    traces.live.push(Located {
         identity,
         first,
+        point: Point::Named,
         other: None,
-    })
-}
-
-/// The hierarchies that the host has, v1 first, as the runtimes use them.
-pub(super) fn by_version(host: &Host) -> impl Iterator<Item = Hierarchy> {
-    [Hierarchy::V1, Hierarchy::V2]
-        .into_iter()
-        .filter(|&hierarchy| host.mount(hierarchy).is_some())
-}
-
-/// The records of all containers whose cgroup, as recorded, is `path` or holds it.
-fn records_above(host: &Host, hierarchy: Hierarchy, path: &Path) -> Vec<(PathBuf, Record)> {
-    let census = Census::take(host);
-    let records = census.ids().flat_map(|(id, _)| census.records(id)).flatten(); // an unreadable one names no cgroup
-    let above = records.filter_map(|record| match record.state.cgroup(host, hierarchy, path) {
-        Recorded::At(own) => Some((own, record)),
-        _ => None,
     });
-    above.collect()
-}
-
-/// Refuses a cgroup that a second running container has on record as its own: what freezes one freezes both.
-fn refuse_shared(host: &Host, hierarchy: Hierarchy, path: &Path, id: &str) -> Result<()> {
-    let witness = Witness::new(host);
-    let is_running = |record: &Record| {
-        let stat = witness.stat(&record.state.init_process_pid.to_string());
-        stat.is_some_and(|stat| stat.starttime == record.state.init_process_start)
-    };
-    let other = records_above(host, hierarchy, path)
-        .into_iter()
-        .find(|(own, record)| own == path && record.id != id && is_running(record));
-    match other {
-        None => Ok(()),
-        Some((_, other)) => Err(Error::Ambiguous {
-            why: format!(
-                "{} is the cgroup of {id} and of {}: written as v{}:{}, a target means both",
-                path.display(),
-                other.id,
-                hierarchy.version(),
-                path.display()
-            ),
-            candidates: Vec::new(),
-        }),
-    }
-}
-
-/// The container on record whose cgroup holds `path`, where the cgroup's own name says nothing.
-pub(super) fn recorded_at(host: &Host, hierarchy: Hierarchy, path: &Path) -> Result<Option<Located>> {
-    let nearest = records_above(host, hierarchy, path)
-        .into_iter()
-        .max_by_key(|(own, _)| own.components().count());
-    nearest.map(|(_, record)| by_record(host, record)).transpose()
 }

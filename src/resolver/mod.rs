@@ -1,37 +1,51 @@
 //! From what an operator types to the one container that it means, with every daemon dead. An answer is certain, or
 //! it is an error that names the candidates. Reads only; no daemon is asked and no lock is waited for.
 
+mod beside;
 mod census;
+mod check;
+mod crun;
 mod details;
 mod docker;
 mod ids;
+mod kube;
 mod lines;
+mod lxc;
+mod machine;
+mod names;
 pub mod naming;
+mod nerdctl;
 mod paths;
 mod pids;
 mod place;
+mod podman;
+mod pods;
+mod record;
+mod roots;
 mod runc;
 mod shim;
 mod state;
 pub mod target;
 mod words;
+mod youki;
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
 
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::{Candidate, Error, Result};
 use crate::host::Host;
+use beside::BUDGET;
 use census::Census;
-use place::WriteAt;
+use names::{Asked, Names};
+use place::{Point, WriteAt};
 use target::Target;
 
 pub use details::{Believed, Details, Pending};
 pub(crate) use lines::cgroup_lines;
-
-/// How long one source of names may take before a name counts as uncertain.
-const BUDGET: Duration = Duration::from_secs(2);
+pub use record::{About, Pod};
 
 /// Who a container is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +62,8 @@ pub struct Identity {
     pub record: Option<PathBuf>,
     /// Whether it is a Kubernetes pod's sandbox, which holds the pod's namespaces and runs nothing of its own.
     pub is_sandbox: bool,
+    /// What else its runtime has on record.
+    pub about: About,
 }
 
 /// A container: its cgroups, held open, so that what was verified is what is written.
@@ -92,76 +108,174 @@ pub enum Nesting {
     Inner,
 }
 
-/// Every container on a host.
-#[derive(Debug)]
-pub struct Listing {
-    /// Each, or who it is and why it can't be told.
-    pub containers: Vec<std::result::Result<Found, (Identity, Error)>>,
-    /// The sources that could not be read.
-    pub incomplete: Vec<String>,
-}
-
 /// One reading of a target: a container whose process lives, and the cgroup that it is in.
 #[derive(Debug)]
 struct Located {
     identity: Identity,
     first: Cgroup,
+    /// Which level its runtime freezes.
+    point: Point,
     /// The other hierarchy's path on record.
     other: Option<PathBuf>,
 }
 
-/// Finds the container that `target` means.
-///
-/// # Errors
-///
-/// [`Error::NotFound`], [`Error::NotRunning`]; [`Error::Ambiguous`] where it means more than one or may do so;
-/// [`Error::Unsupported`] where the hierarchy is missing or the caller may not look.
-pub fn resolve(host: &Host, target: &Target, nesting: Nesting) -> Result<Found> {
-    match target {
-        Target::Bare(word) => words::bare(host, word),
-        Target::Id(id) => ids::by_id(host, id),
-        Target::Name(name) => words::by_name(host, name),
-        Target::Pid(pid) => pids::by_pid(host, *pid, nesting),
-        Target::In(hierarchy, path) => paths::by_cgroup(host, *hierarchy, target::trimmed(path)).map(found),
-        Target::Cgroup(path) => paths::by_path_in_either(host, target::trimmed(path)).map(found),
-        Target::Path(path) => paths::by_directory(host, target::trimmed(path)),
-        Target::Pod(pod) => Err(Error::Unsupported(format!(
-            "{pod}: Kubernetes pods are not resolved yet: name the container by its ID"
-        ))),
-    }
+/// Finds containers. What it has read once it does not read again, so that a disk that hangs costs its budget once,
+/// however many targets there are; what it knows is of the time when it was first asked.
+#[derive(Debug)]
+pub struct Resolver<'h> {
+    host: &'h Host,
+    /// Every name among the targets.
+    wanted: BTreeSet<String>,
+    /// The sources of names, once they are being read.
+    asked: OnceCell<Asked>,
+    census: OnceCell<Arc<Census>>,
+    names: OnceCell<Names>,
 }
 
-/// Lists every container, each once.
-#[must_use]
-pub fn all(host: &Host) -> Listing {
-    let census = Census::take(host);
-    let mut seen = BTreeSet::new();
-    let mut containers = Vec::new();
-    for (id, runtime) in census.ids() {
-        let (live, dead) = ids::locate(host, &census, id);
-        let is_live = !live.is_empty();
-        for located in live {
-            let identity = located.identity.clone();
-            match completed(host, located) {
-                Ok(container) if seen.insert(container.freeze_point().id()) => {
-                    containers.push(Ok(found(container)))
-                }
-                Ok(_) => {}
-                Err(error) => containers.push(Err((identity, error))),
-            }
+impl<'h> Resolver<'h> {
+    /// Prepares to find these targets, and reads nothing yet.
+    pub fn new<'t>(host: &'h Host, targets: impl IntoIterator<Item = &'t Target>) -> Self {
+        Self {
+            host,
+            wanted: targets.into_iter().filter_map(Target::name).collect(),
+            asked: OnceCell::new(),
+            census: OnceCell::new(),
+            names: OnceCell::new(),
         }
-        if let Some(error) = dead.into_iter().next().filter(|_| !is_live) {
-            let identity = Identity {
+    }
+
+    /// Finds the container that `target`, one of those that were prepared for, means; of a pod all its containers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::NotRunning`]; [`Error::Ambiguous`] where it means more than one or may do so;
+    /// [`Error::Unsupported`] where the hierarchy is missing or the caller may not look.
+    pub fn resolve(&self, target: &Target, nesting: Nesting) -> Result<Vec<Found>> {
+        let host = self.host;
+        let one = match target {
+            Target::Pod(pod) => return pods::by_pod(self, pod),
+            Target::Bare(word) => words::bare(self, word),
+            Target::Id(id) => ids::by_id(self, id),
+            Target::Name(name) => words::by_name(self, name),
+            Target::Pid(pid) => pids::by_pid(host, *pid, nesting),
+            Target::In(hierarchy, path) => {
+                paths::by_cgroup(host, *hierarchy, target::trimmed(path)).map(found)
+            }
+            Target::Cgroup(path) => paths::by_path_in_either(host, target::trimmed(path)).map(found),
+            Target::Path(path) => paths::by_directory(self, target::trimmed(path)),
+        }?;
+        match naming::refusal(one.container.identity.runtime.as_deref()) {
+            Some(why) if !matches!(target, Target::In(..) | Target::Cgroup(_)) => Err(Error::Unsupported(
+                format!("{}: {why}", one.container.freeze_point().dir().display()),
+            )),
+            _ => Ok(vec![one]),
+        }
+    }
+
+    /// Every container on the host, each once and one after the other, so that ten thousand do not have to be held
+    /// open. Returns the sources that could not be read.
+    pub fn each(
+        &self,
+        visit: &mut dyn FnMut(std::result::Result<Container, (Identity, Error)>),
+    ) -> Vec<String> {
+        let census = self.census();
+        let mut seen = BTreeSet::new();
+        for (id, runtime) in census.ids() {
+            let traces = ids::locate(self.host, census, id);
+            let unnamed = || Identity {
                 id: Some(id.to_owned()),
                 runtime: runtime.map(str::to_owned),
                 ..Identity::default()
             };
-            containers.push(Err((identity, error)));
+            if traces.live.is_empty() {
+                traces
+                    .reason()
+                    .into_iter()
+                    .for_each(|error| visit(Err((unnamed(), error))));
+                continue;
+            }
+            for located in traces.live {
+                match completed(self.host, located) {
+                    Ok(container) if seen.insert(container.freeze_point().id()) => visit(Ok(container)),
+                    Ok(_) => {}
+                    Err(error) => visit(Err((unnamed(), error))),
+                }
+            }
         }
+        census.incomplete.clone()
     }
-    Listing {
-        containers,
-        incomplete: census.incomplete,
+
+    fn census(&self) -> &Arc<Census> {
+        self.census.get_or_init(|| Arc::new(Census::take(self.host)))
+    }
+
+    /// Begins to read the sources of names, which takes its time beside everything else.
+    fn ask_names(&self) {
+        self.asked.get_or_init(|| Asked::start(self.host, &self.wanted));
+    }
+
+    fn names(&self) -> &Names {
+        self.ask_names();
+        self.names.get_or_init(|| match self.asked.get() {
+            Some(asked) => asked.answered(self.census()),
+            None => Names::default(), // it was asked a line above
+        })
+    }
+
+    /// The containers with these IDs, as candidates.
+    fn candidates(&self, ids: &[&str]) -> Vec<Candidate> {
+        let each = ids.iter().map(|id| {
+            let mut live = ids::locate(self.host, self.census(), id).live.into_iter();
+            let identity = live.next().map(|located| located.identity).unwrap_or_default();
+            let candidate = Candidate {
+                runtime: runtime_of(&identity),
+                name: identity.name.clone(),
+                id: (*id).to_owned(),
+                unambiguous: format!("id:{id}"),
+            };
+            (identity, candidate)
+        });
+        self.introduced(each.collect())
+    }
+
+    /// Candidates with the names and runtimes that their engines have on record, as far as those can be read in time.
+    fn introduced(&self, candidates: Vec<(Identity, Candidate)>) -> Vec<Candidate> {
+        let (identities, mut candidates): (Vec<_>, Vec<_>) = candidates.into_iter().unzip();
+        // What hung before would hang again.
+        if self.names.get().is_some_and(|names| names.late) {
+            return candidates;
+        }
+        let mut records = Pending::start(self.host, identities);
+        for candidate in &mut candidates {
+            let Some(details) = records.next(BUDGET) else {
+                break;
+            };
+            if details.believed.is_some() {
+                candidate.runtime = "docker".to_owned(); // it alone keeps a belief on disk
+            }
+            candidate.name = candidate.name.take().or(details.name);
+        }
+        candidates
+    }
+}
+
+/// Finds the one container that `target` means.
+///
+/// # Errors
+///
+/// As [`Resolver::resolve`]; [`Error::Ambiguous`] for a pod of several containers.
+pub fn resolve(host: &Host, target: &Target, nesting: Nesting) -> Result<Found> {
+    let mut all = Resolver::new(host, [target]).resolve(target, nesting)?;
+    match (all.pop(), all.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (Some(one), false) => {
+            all.push(one);
+            Err(Error::Ambiguous {
+                why: format!("it means {} containers", all.len()),
+                candidates: all.iter().map(|one| described(&one.container, true).1).collect(),
+            })
+        }
+        (None, _) => Err(Error::NotFound("it means none".to_owned())),
     }
 }
 
@@ -173,13 +287,7 @@ fn found(container: Container) -> Found {
 }
 
 fn completed(host: &Host, located: Located) -> Result<Container> {
-    place::complete(
-        host,
-        located.identity,
-        located.first,
-        located.other.as_deref(),
-        WriteAt::Runtime,
-    )
+    place::complete(host, located, WriteAt::Runtime)
 }
 
 fn no_such(word: &str) -> Error {
@@ -187,7 +295,7 @@ fn no_such(word: &str) -> Error {
 }
 
 /// One container out of what was found: a cgroup found twice, also once in each hierarchy, is one.
-fn only(host: &Host, word: &str, mut live: Vec<Located>) -> Result<Found> {
+fn only(resolver: &Resolver<'_>, word: &str, mut live: Vec<Located>) -> Result<Found> {
     live.sort_by_key(|located| located.first.hierarchy());
     let mut containers: Vec<Container> = Vec::new();
     for located in live {
@@ -197,7 +305,7 @@ fn only(host: &Host, word: &str, mut live: Vec<Located>) -> Result<Found> {
             .map(Cgroup::id)
             .collect();
         if !known.contains(&located.first.id()) {
-            containers.push(completed(host, located)?);
+            containers.push(completed(resolver.host, located)?);
         }
     }
     match (containers.pop(), containers.is_empty()) {
@@ -206,10 +314,8 @@ fn only(host: &Host, word: &str, mut live: Vec<Located>) -> Result<Found> {
             containers.push(last);
             let ids: BTreeSet<_> = containers.iter().map(|one| &one.identity.id).collect();
             let distinct = ids.len() == containers.len();
-            let candidates = introduced(
-                host,
-                containers.iter().map(|one| described(one, distinct)).collect(),
-            );
+            let candidates =
+                resolver.introduced(containers.iter().map(|one| described(one, distinct)).collect());
             Err(Error::Ambiguous {
                 why: format!(
                     "\"{}\" means {} containers",
@@ -241,40 +347,4 @@ fn described(container: &Container, id_is_enough: bool) -> (Identity, Candidate)
 
 fn runtime_of(identity: &Identity) -> String {
     identity.runtime.clone().unwrap_or_else(|| "container".to_owned())
-}
-
-/// The containers with these IDs, as candidates.
-fn candidates(host: &Host, census: &Census, ids: &[&str]) -> Vec<Candidate> {
-    let each = ids.iter().map(|id| {
-        let (live, _) = ids::locate(host, census, id);
-        let identity = live
-            .into_iter()
-            .next()
-            .map(|located| located.identity)
-            .unwrap_or_default();
-        let candidate = Candidate {
-            runtime: runtime_of(&identity),
-            name: identity.name.clone(),
-            id: (*id).to_owned(),
-            unambiguous: format!("id:{id}"),
-        };
-        (identity, candidate)
-    });
-    introduced(host, each.collect())
-}
-
-/// Candidates with the names and runtimes that their engines have on record, as far as those can be read in time.
-fn introduced(host: &Host, candidates: Vec<(Identity, Candidate)>) -> Vec<Candidate> {
-    let (identities, mut candidates): (Vec<_>, Vec<_>) = candidates.into_iter().unzip();
-    let records = Details::start(host, identities);
-    for candidate in &mut candidates {
-        let Some(details) = records.next(BUDGET) else {
-            break;
-        };
-        if details.believed.is_some() {
-            candidate.runtime = "docker".to_owned(); // it alone keeps a belief on disk
-        }
-        candidate.name = candidate.name.take().or(details.name);
-    }
-    candidates
 }

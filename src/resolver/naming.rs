@@ -40,7 +40,7 @@ const fn row(runtime: &'static str, prefix: &'static str, kind: Kind, suffix: &'
     }
 }
 
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 16] = [
     row("docker", "docker-", Kind::Full, ".scope"),
     Row {
         below: Some("container"),
@@ -60,13 +60,30 @@ const ROWS: [Row; 13] = [
         below: Some("payload"),
         ..row("machine", "machine-", Kind::Name, ".scope")
     },
+    Row {
+        below: Some("payload"),
+        ..row("machine", "systemd-nspawn@", Kind::Name, ".service")
+    },
     row("runc", "runc-", Kind::Id, ".scope"),
     Row {
         below: Some("container"),
         ..row("crun", "crun-", Kind::Id, ".scope")
     },
     row("youki", "youki-", Kind::Id, ".scope"),
+    row("youki", ":youki:", Kind::Id, ""),
+    row(KATA, "kata_", Kind::Full, ""),
 ];
+
+/// Its containers are in a virtual machine.
+const KATA: &str = "kata";
+
+/// Why the containers of a runtime can't be frozen by their cgroups.
+pub(super) fn refusal(runtime: Option<&str>) -> Option<&'static str> {
+    (runtime == Some(KATA)).then_some(
+        "it is a container of Kata: its processes are in a virtual machine that it shares with its whole pod, and the \
+         cgroup holds that machine and the shim that would have to thaw it",
+    )
+}
 
 /// A container as its cgroup's path names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +98,13 @@ pub struct Named {
     pub path: PathBuf,
     /// The level below that its runtime freezes.
     pub below: Option<&'static str>,
+}
+
+impl Named {
+    /// The level below in which its runtime keeps the tasks.
+    pub(super) fn level(&self) -> Option<PathBuf> {
+        self.below.map(|below| self.path.join(below))
+    }
 }
 
 impl fmt::Display for Named {
@@ -98,9 +122,13 @@ pub(crate) fn chain(path: &Path) -> Vec<Named> {
     let mut named = Vec::new();
     let mut at = PathBuf::from("/");
     let mut parent: Option<&OsStr> = None;
-    for component in path.iter().skip(1) {
+    let mut components = path.iter().skip(1).peekable();
+    while let Some(component) = components.next() {
         at.push(component);
-        if let Some((runtime, id, is_name, below)) = read(parent, component) {
+        let is_pod = components.peek().is_some_and(|below| is_in_podmans_pod(below));
+        if let Some((runtime, id, is_name, below)) =
+            read(parent, component).filter(|(runtime, ..)| runtime.is_some() || !is_pod)
+        {
             named.push(Named {
                 runtime,
                 id,
@@ -114,9 +142,23 @@ pub(crate) fn chain(path: &Path) -> Vec<Named> {
     named
 }
 
+/// Whether a cgroup of this name is in one of podman's pods, which bear a bare ID too.
+pub(super) fn is_in_podmans_pod(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    name == b"conmon" || name.starts_with(b"libpod-")
+}
+
 /// The container that a path's last component names.
 pub(crate) fn last(path: &Path) -> Option<Named> {
-    chain(path).pop().filter(|named| named.path == path)
+    let parent = path.parent().and_then(Path::file_name);
+    let (runtime, id, is_name, below) = read(parent, path.file_name()?)?;
+    Some(Named {
+        runtime,
+        id,
+        is_name,
+        path: path.to_owned(),
+        below,
+    })
 }
 
 /// The container nearest to the leaf.
@@ -129,6 +171,10 @@ type Parts = (Option<&'static str>, String, bool, Option<&'static str>);
 fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<Parts> {
     let name = component.to_str()?;
     if is_full_id(name.as_bytes()) {
+        // A pod of podman's.
+        if parent == Some(OsStr::new("libpod_parent")) {
+            return None;
+        }
         return Some((bare(parent), name.to_owned(), false, None));
     }
     ROWS.iter().find_map(|row| {
@@ -138,7 +184,7 @@ fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<Parts> {
             Kind::Id => is_id(middle.as_bytes()),
             Kind::Name => !middle.is_empty(),
         };
-        let id = if row.kind == Kind::Name && row.suffix == ".scope" {
+        let id = if row.kind == Kind::Name && !row.suffix.is_empty() {
             unescape(middle)
         } else {
             middle.to_owned()
@@ -152,6 +198,7 @@ fn bare(parent: Option<&OsStr>) -> Option<&'static str> {
     match parent?.as_bytes() {
         b"docker" => Some("docker"),
         b"default" | b"k8s.io" => Some("containerd"),
+        b"kata_overhead" => Some(KATA),
         pod if pod.starts_with(b"pod") => Some("containerd"),
         _ => None,
     }
@@ -192,9 +239,46 @@ pub(super) fn usual_paths(id: &str) -> Vec<PathBuf> {
         format!("/moby/{id}"),
         format!("/system.slice/nerdctl-{id}.scope"),
         format!("/system.slice/cri-containerd-{id}.scope"),
+        format!("/system.slice/runc-{id}.scope"),
+        format!("/system.slice/crun-{id}.scope"),
     ]
     .map(PathBuf::from)
     .to_vec()
+}
+
+/// Cgroups right below the root that hold containers, and are none.
+const PARENTS: [&str; 7] = [
+    "docker",
+    "libpod_parent",
+    "lxc",
+    "kubepods",
+    "machine",
+    "user",
+    "system",
+];
+
+/// What kind of cgroup a path is that holds others and is no container.
+pub(crate) fn parent(path: &Path) -> Option<&'static str> {
+    let name = path.file_name()?.to_string_lossy();
+    if let Some(kind) = unit_kind(&name) {
+        return Some(kind);
+    }
+    let at_top = path.parent() == Some(Path::new("/"));
+    let is_one = at_top && (PARENTS.contains(&name.as_ref()) || name.starts_with("kubepods"));
+    is_one.then_some("a parent of containers")
+}
+
+/// What kind of systemd unit a name is that never is a container.
+fn unit_kind(name: &str) -> Option<&'static str> {
+    if name.ends_with(".slice") {
+        Some("a slice")
+    } else if name.ends_with(".service") {
+        Some("a service")
+    } else if name == "init.scope" || (name.starts_with("session-") && name.ends_with(".scope")) {
+        Some("a scope of the system's own")
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -246,8 +330,39 @@ mod tests {
             "/machine.slice/machine-labr\\x2dm1.scope/payload",
             &[(Some("machine"), "labr-m1")],
         );
+        check(
+            "/machine.slice/systemd-nspawn@labr\\x2dm1.service/payload",
+            &[(Some("machine"), "labr-m1")],
+        );
+        check("/:youki:web", &[(Some("youki"), "web")]);
+        check("/system.slice/youki-web.scope", &[(Some("youki"), "web")]);
+        check("/kubepods/podx/kata_ID", &[(Some("kata"), ID)]);
+        check("/kata_overhead/ID", &[(Some("kata"), ID)]);
+        check("/system.slice/nerdctl-ID.scope", &[(Some("containerd"), ID)]);
         check("/system.slice/runc-web.scope", &[(Some("runc"), "web")]);
         check("/system.slice/crun-web.scope/container", &[(Some("crun"), "web")]);
+    }
+
+    #[test]
+    fn units_of_the_system_are_no_containers() {
+        for name in ["system.slice", "nginx.service", "init.scope", "session-4.scope"] {
+            assert!(unit_kind(name).is_some(), "{name}");
+        }
+        for name in ["docker-5978.scope", "web", "machine-x.scope", "lxc.payload.web"] {
+            assert!(unit_kind(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_pod_of_podmans_is_no_container() {
+        check("/libpod_parent/ID", &[]);
+        check("/libpod_parent/ID/conmon", &[]);
+        check("/libpod_parent/ID/libpod-ID2", &[(Some("podman"), OTHER)]);
+        check("/x/ID/libpod-ID2", &[(Some("podman"), OTHER)]);
+        check(
+            "/docker/ID/libpod-ID2",
+            &[(Some("docker"), ID), (Some("podman"), OTHER)],
+        );
     }
 
     #[test]

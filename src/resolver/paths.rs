@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::place::{self, WriteAt};
-use super::{Container, Found, Identity, census, found, naming, words};
+use super::place::{self, Point, WriteAt};
+use super::{Container, Found, Identity, Located, Resolver, census, found, naming, words};
 use crate::cgroup::Cgroup;
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host};
@@ -17,8 +17,7 @@ pub(super) fn by_cgroup(host: &Host, hierarchy: Hierarchy, path: &Path) -> Resul
             id: Some(named.id),
             runtime: named.runtime.map(str::to_owned),
             pid: census::first_process(host, &first),
-            record: None,
-            is_sandbox: false,
+            ..Identity::default()
         },
         None => Identity::default(),
     };
@@ -31,7 +30,13 @@ pub(super) fn by_cgroup(host: &Host, hierarchy: Hierarchy, path: &Path) -> Resul
             shared: Vec::new(),
         });
     }
-    place::complete(host, identity, first, None, WriteAt::Here)
+    let located = Located {
+        identity,
+        first,
+        point: Point::Named,
+        other: None,
+    };
+    place::complete(host, located, WriteAt::Here)
 }
 
 fn absent(error: Error) -> Error {
@@ -85,7 +90,8 @@ pub(super) fn by_path_in_either(host: &Host, path: &Path) -> Result<Container> {
 }
 
 /// A directory below a cgroup mount, or docker's way to write a name.
-pub(super) fn by_directory(host: &Host, path: &Path) -> Result<Found> {
+pub(super) fn by_directory(resolver: &Resolver<'_>, path: &Path) -> Result<Found> {
+    let host = resolver.host;
     // A v1 freezer can be mounted below a v2 mount's directory: the longest fits best.
     let mount = host
         .mounts()
@@ -97,7 +103,7 @@ pub(super) fn by_directory(host: &Host, path: &Path) -> Result<Found> {
         return by_cgroup(host, mount.hierarchy, &Path::new("/").join(below)).map(found);
     }
     match (path.file_name().and_then(|name| name.to_str()), path.parent()) {
-        (Some(name), Some(parent)) if parent.parent().is_none() => words::by_name(host, name),
+        (Some(name), Some(parent)) if parent.parent().is_none() => words::by_name(resolver, name),
         _ => Err(Error::Usage(format!(
             "{} is not below a mounted cgroup freezer",
             path.display()

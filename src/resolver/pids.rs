@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::ids::{by_named, exactly, recorded_at};
+use super::check::recorded_at;
+use super::ids::{Traces, by_named, exactly};
 use super::lines::{cgroup_lines, within_namespace};
 use super::{Found, Nesting, completed, found, naming, no_such};
 use crate::cgroup::Cgroup;
@@ -54,6 +55,11 @@ pub(super) fn by_pid(host: &Host, pid: i32, nesting: Nesting) -> Result<Found> {
     }
     for &(hierarchy, path) in &places {
         if let Some(located) = recorded_at(host, hierarchy, path)? {
+            // A record that says one cgroup and means another means nothing of this process.
+            let at = lines.path(located.first.hierarchy());
+            if !at.is_some_and(|at| at.starts_with(located.first.path())) {
+                continue;
+            }
             return completed(host, located).map(found);
         }
     }
@@ -70,12 +76,17 @@ pub(super) fn by_pid(host: &Host, pid: i32, nesting: Nesting) -> Result<Found> {
 /// The container whose cgroup is named so: by its runtime's record where that fits the cgroup, else by the cgroup.
 fn in_named(host: &Host, hierarchy: Hierarchy, named: &naming::Named) -> Result<Found> {
     let id = Cgroup::open(host, hierarchy, &named.path)?.id();
-    let (exact, _) = exactly(host, &named.id);
-    let mut dead = Vec::new();
-    let located = exact
-        .into_iter()
-        .find(|located| located.first.id() == id)
-        .or_else(|| by_named(host, hierarchy, &named.path, &mut dead))
-        .ok_or_else(|| dead.pop().unwrap_or_else(|| no_such(&named.id)))?;
+    let exact = exactly(host, &named.id).live;
+    let located = match exact.into_iter().find(|located| located.first.id() == id) {
+        Some(located) => located,
+        None => {
+            let mut traces = Traces::default();
+            by_named(host, hierarchy, &named.path, &mut traces);
+            match traces.live.pop() {
+                Some(located) => located,
+                None => return Err(traces.reason().unwrap_or_else(|| no_such(&named.id))),
+            }
+        }
+    };
     completed(host, located).map(found)
 }

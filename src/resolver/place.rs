@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::lines::{task_lines, within_namespace};
-use super::{Container, Identity, naming};
+use super::{Container, Identity, Located, naming};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
@@ -19,41 +19,49 @@ pub(super) enum WriteAt {
     Here,
 }
 
-/// Finds the cgroups of the container whose own `first` is. `recorded` is the other hierarchy's path as its runtime
-/// has it, which its tasks must confirm.
-pub(super) fn complete(
-    host: &Host,
-    identity: Identity,
-    first: Cgroup,
-    recorded: Option<&Path>,
-    write_at: WriteAt,
-) -> Result<Container> {
+/// Which of a container's levels its runtime freezes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) enum Point {
+    /// The one that its name implies.
+    #[default]
+    Named,
+    /// The one at this path, which is on record.
+    At(PathBuf),
+    /// The top one, though the tasks are at this path.
+    Above(PathBuf),
+}
+
+/// Finds the cgroups of a container from one of them, which has been found.
+pub(super) fn complete(host: &Host, located: Located, write_at: WriteAt) -> Result<Container> {
+    let Located {
+        identity,
+        first,
+        point,
+        other,
+    } = located;
     let hierarchy = first.hierarchy();
     let (theirs, shared) = match host.mount(hierarchy.other()) {
-        Some(_) => other_side(host, &identity, &first, recorded)?,
+        Some(_) => other_side(host, &identity, &first, other.as_deref())?,
         None => (Vec::new(), Vec::new()),
     };
-    let mut here = levels(host, first)?;
-    let mut there = Vec::new();
+    let here = levels(host, first, &point)?;
+    let mut there = Levels::default();
     for cgroup in theirs {
-        there.extend(levels(host, cgroup)?);
+        let more = levels(host, cgroup, &point)?;
+        there.freeze_at = there.own.len() + more.freeze_at;
+        there.own.extend(more.own);
     }
-    // The last level is the one that the runtime freezes.
-    let mut own = Vec::new();
-    let freeze_at;
-    if write_at == WriteAt::Runtime && hierarchy == Hierarchy::V2 && !there.is_empty() {
-        freeze_at = there.len() - 1;
-        own.append(&mut there);
-        own.append(&mut here);
-    } else {
-        freeze_at = here.len() - 1;
-        own.append(&mut here);
-        own.append(&mut there);
-    }
+    let (mut first, second) =
+        if write_at == WriteAt::Runtime && hierarchy == Hierarchy::V2 && !there.own.is_empty() {
+            (there, here)
+        } else {
+            (here, there)
+        };
+    first.own.extend(second.own);
     Ok(Container {
         identity,
-        own,
-        freeze_at,
+        own: first.own,
+        freeze_at: first.freeze_at,
         shared,
     })
 }
@@ -71,21 +79,35 @@ pub(super) fn both(mut container: Container, cgroup: &Cgroup) -> Result<Containe
     Ok(container)
 }
 
-/// A cgroup, and the level below it in which its runtime keeps the tasks, where there is one.
-fn levels(host: &Host, cgroup: Cgroup) -> Result<Vec<Cgroup>> {
-    let below = naming::last(cgroup.path())
-        .and_then(|named| named.below)
-        .map(|name| cgroup.path().join(name));
-    let hierarchy = cgroup.hierarchy();
-    let mut levels = vec![cgroup];
+/// The levels of a container in one hierarchy, the top one first.
+#[derive(Debug, Default)]
+struct Levels {
+    own: Vec<Cgroup>,
+    freeze_at: usize,
+}
+
+/// A cgroup, and the level below it that its runtime made too, where there is one.
+fn levels(host: &Host, top: Cgroup, point: &Point) -> Result<Levels> {
+    let below = match point {
+        Point::At(path) | Point::Above(path) if path.starts_with(top.path()) => {
+            (path != top.path()).then(|| path.clone())
+        }
+        _ => naming::last(top.path()).and_then(|named| named.level()),
+    };
+    let hierarchy = top.hierarchy();
+    let mut own = vec![top];
     if let Some(path) = below {
         match Cgroup::open(host, hierarchy, &path) {
-            Ok(inner) => levels.push(inner),
+            Ok(inner) => own.push(inner),
             Err(Error::Gone(_)) => {} // its runtime has none here
             Err(error) => return Err(error),
         }
     }
-    Ok(levels)
+    let freeze_at = match point {
+        Point::Above(_) => 0,
+        Point::Named | Point::At(_) => own.len() - 1,
+    };
+    Ok(Levels { own, freeze_at })
 }
 
 fn other_side(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::runc::Root;
+use super::roots::Root;
 use super::state::StateDir;
 use crate::host::{Host, mount_lines};
 use crate::verifier::Witness;
@@ -59,4 +59,26 @@ pub(super) fn mount_sources(host: &Host, pid: i32) -> Vec<PathBuf> {
                 })
         })
         .collect()
+}
+
+/// Where containerd keeps the bundles of its shims, by namespace.
+const BUNDLES: [&str; 2] = [
+    "/run/containerd/io.containerd.runtime.v2.task",
+    "/run/docker/containerd/daemon/io.containerd.runtime.v2.task",
+];
+
+/// Whether containerd runs a container by Kata, which keeps none of the records that others do.
+pub(super) fn is_of_kata(host: &Host, id: &str) -> bool {
+    let bundles = BUNDLES
+        .iter()
+        .filter_map(|dir| StateDir::open(&host.path(dir)).ok()?); // told of elsewhere
+    bundles
+        .flat_map(|dir| {
+            let names = dir.names().unwrap_or_default(); // as above
+            names.into_iter().filter_map(move |namespace| {
+                let file = Path::new(&namespace).join(id).join("shim-binary-path");
+                dir.read(file).ok()? // as above
+            })
+        })
+        .any(|file| file.text.windows(4).any(|word| word == b"kata"))
 }

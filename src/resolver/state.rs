@@ -2,8 +2,7 @@
 //! whoever: each is opened without waiting and without following, and must be a regular file of a sane size.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +13,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
-use crate::host::open_dir;
+use crate::host::{open_beneath, open_dir, read_whole};
 
 /// The largest file that is read: runc's are 40 KB, and a podman store of 10,000 containers is 5 MB.
 const LARGEST: u64 = 16 << 20;
@@ -24,6 +23,17 @@ const LARGEST: u64 = 16 << 20;
 pub(crate) struct StateDir {
     fd: OwnedFd,
     path: PathBuf,
+}
+
+/// What is read of a state file.
+#[derive(Debug)]
+pub(crate) struct StateFile {
+    /// All of it.
+    pub(crate) text: Vec<u8>,
+    /// Whose it is.
+    pub(crate) owner: u32,
+    /// When it was written, in seconds since 1970.
+    pub(crate) written: i64,
 }
 
 impl StateDir {
@@ -40,11 +50,10 @@ impl StateDir {
     }
 
     /// Opens a directory in it, following nothing; `None` where there is none.
-    pub(crate) fn below(&self, name: &OsStr) -> Result<Option<Self>> {
-        let path = self.path.join(name);
-        let flags =
-            OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        match openat(&self.fd, name, flags, Mode::empty()) {
+    pub(crate) fn below(&self, name: impl AsRef<Path>) -> Result<Option<Self>> {
+        let path = self.path.join(&name);
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        match open_beneath(self.fd.as_fd(), name.as_ref(), flags) {
             Ok(fd) => Ok(Some(Self { fd, path })),
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
             Err(errno) => Err(Error::io("open", &path, errno.into())),
@@ -77,8 +86,9 @@ impl StateDir {
     /// # Errors
     ///
     /// It is no regular file, too large, or not the JSON that was expected.
-    pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
-        self.understand(name, OFlag::O_NOFOLLOW)
+    pub(crate) fn json<T: DeserializeOwned>(&self, name: impl AsRef<Path>) -> Result<Option<T>> {
+        let read = self.read(&name)?;
+        read.map(|file| self.understood(name, &file.text)).transpose()
     }
 
     /// The same of an administrator's own file, which may be a link to where it is kept.
@@ -87,54 +97,92 @@ impl StateDir {
     ///
     /// As [`StateDir::json`].
     pub(crate) fn config<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
-        self.understand(name, OFlag::empty())
+        let read = self.read_file(name.as_ref(), Links::Follow)?;
+        read.map(|file| self.understood(name, &file.text)).transpose()
     }
 
-    fn understand<T: DeserializeOwned>(&self, name: &str, links: OFlag) -> Result<Option<T>> {
-        let path = self.path.join(name);
-        let Some(text) = self.read(name, links)? else {
-            return Ok(None);
-        };
-        match serde_json::from_slice(&text) {
-            Ok(value) => Ok(Some(value)),
-            Err(error) => Err(Error::Io {
-                act: "understand".to_owned(),
-                path,
-                cause: error.into(),
-            }),
+    /// A text that was read of a file in it, as JSON.
+    pub(crate) fn understood<T: DeserializeOwned>(&self, name: impl AsRef<Path>, text: &[u8]) -> Result<T> {
+        serde_json::from_slice(text).map_err(|error| self.odd("understand", name.as_ref(), error.to_string()))
+    }
+
+    /// An error about what is in a file in it.
+    pub(crate) fn odd(&self, act: &str, name: &Path, what: impl Into<String>) -> Error {
+        Error::Io {
+            act: act.to_owned(),
+            path: self.path.join(name),
+            cause: std::io::Error::new(std::io::ErrorKind::InvalidData, what.into()),
         }
     }
 
-    fn read(&self, name: &str, links: OFlag) -> Result<Option<Vec<u8>>> {
+    /// Reads a file in it, or below it by a path without any link; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// It is no regular file, or too large.
+    pub(crate) fn read(&self, name: impl AsRef<Path>) -> Result<Option<StateFile>> {
+        self.read_file(name.as_ref(), Links::Never)
+    }
+
+    /// The same of an administrator's own file, which may be a link to where it is kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`StateDir::read`].
+    pub(crate) fn read_config(&self, name: &str) -> Result<Option<StateFile>> {
+        self.read_file(name.as_ref(), Links::Follow)
+    }
+
+    fn read_file(&self, name: &Path, links: Links) -> Result<Option<StateFile>> {
         let path = self.path.join(name);
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | links | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-        let odd = |what: &str| Error::Io {
-            act: "read".to_owned(),
-            path: path.clone(),
-            cause: std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_owned()),
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let opened = match links {
+            Links::Never => open_beneath(self.fd.as_fd(), name, flags),
+            Links::Follow => openat(&self.fd, name, flags, Mode::empty()),
         };
-        let fd = match openat(&self.fd, name, flags, Mode::empty()) {
+        let fd = match opened {
             Ok(fd) => fd,
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(Errno::ELOOP) => return Err(odd("it is a symbolic link")),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+            Err(Errno::ELOOP) => return Err(self.odd("read", name, "it is a symbolic link")),
             Err(errno) => return Err(Error::io("read", &path, errno.into())),
         };
         let stat = fstat(&fd).map_err(|errno| Error::io("stat", &path, errno.into()))?;
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
-            return Err(odd("it is no regular file"));
+            return Err(self.odd("read", name, "it is no regular file"));
         }
-        if u64::try_from(stat.st_size).unwrap_or(u64::MAX) > LARGEST {
-            return Err(odd("it is larger than 16 MiB"));
+        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+        if size > LARGEST {
+            return Err(self.odd("read", name, "it is larger than 16 MiB"));
         }
-        let mut text = Vec::new();
-        // It may grow while it is read.
-        let read = std::fs::File::from(fd).take(LARGEST + 1).read_to_end(&mut text);
-        read.map_err(|cause| Error::io("read", &path, cause))?;
+        let text = read_whole(&fd, usize::try_from(size).unwrap_or_default(), LARGEST)
+            .map_err(|cause| Error::io("read", &path, cause))?;
         if text.len() as u64 > LARGEST {
-            return Err(odd("it is larger than 16 MiB"));
+            return Err(self.odd("read", name, "it is larger than 16 MiB"));
         }
-        Ok(Some(text))
+        Ok(Some(StateFile {
+            text,
+            owner: stat.st_uid,
+            written: stat.st_mtime,
+        }))
     }
+}
+
+/// Whether symbolic links lead on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Follow,
+    Never,
+}
+
+/// An administrator's own file of settings, which was read from `dir`.
+///
+/// # Errors
+///
+/// It is not the TOML that was expected.
+pub(crate) fn toml<T: DeserializeOwned>(dir: &StateDir, name: &str, text: &[u8]) -> Result<T> {
+    let odd = |what: String| dir.odd("understand", name.as_ref(), what);
+    let text = std::str::from_utf8(text).map_err(|error| odd(error.to_string()))?;
+    ::toml::from_str(text).map_err(|error| odd(error.message().to_owned()))
 }
 
 fn is_absent(cause: &std::io::Error) -> bool {

@@ -39,6 +39,18 @@ pub enum Target {
 }
 
 impl Target {
+    /// The name that it may be of.
+    pub(super) fn name(&self) -> Option<String> {
+        match self {
+            Self::Bare(name) | Self::Name(name) => Some(name.clone()),
+            // As docker prints it.
+            Self::Path(path) if path.parent().is_some_and(|parent| parent.parent().is_none()) => {
+                Some(path.file_name()?.to_str()?.to_owned())
+            }
+            _ => None,
+        }
+    }
+
     /// Reads what was typed.
     ///
     /// # Errors

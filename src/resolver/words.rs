@@ -1,171 +1,277 @@
 //! What a bare word means: an ID, a name or the beginning of an ID, in this order.
 
-use super::census::Census;
-use super::ids::{by_prefix, exactly, full_ids, locate, unsure};
-use super::{BUDGET, Found, Located, candidates, details, docker, no_such, only, target};
+use super::check;
+use super::ids::{Traces, by_prefix, full_ids, locate, unsure};
+use super::names::Holder;
+use super::place::Point;
+use super::{Found, Located, Resolver, census, lxc, no_such, only, target};
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
-use crate::host::Host;
+use crate::verifier::Witness;
 
 /// An ID, a name or the beginning of an ID.
-pub(super) fn bare(host: &Host, word: &str) -> Result<Found> {
-    let census = Census::take(host);
-    let (mut exact, mut dead) = exactly(host, word);
-    if exact.is_empty() {
-        let (live, more) = locate(host, &census, word);
-        exact.extend(live.into_iter().filter(|located| located.identity.name.is_none()));
-        dead.extend(more);
-    }
+pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
+    resolver.ask_names();
+    let census = resolver.census();
+    let mut exact = locate(resolver.host, census, word);
+    exact.live.retain(|located| located.identity.name.is_none());
     let prefixed: Vec<&str> = match target::is_hex(word.as_bytes()) {
-        true => full_ids(&census, word).filter(|&id| id != word).collect(),
+        true => full_ids(census, word).filter(|&id| id != word).collect(),
         false => Vec::new(),
     };
-    let mut named = names(host, &census, word);
-    let mut notes = std::mem::take(&mut named.notes);
-    let mut note_prefixes = |what: &str| {
-        let each = prefixed
-            .iter()
-            .map(|id| format!("{word} is taken for {what}; it also begins the ID {id} (id:{id})"));
-        notes.extend(each);
+    let named = Named::find(resolver, word);
+    let also_begins = |what: &str| -> Vec<String> {
+        let note = |id: &&str| format!("{word} is taken for {what}; it also begins the ID {id} (id:{id})");
+        prefixed.iter().map(note).collect()
     };
-    let mut found = if !exact.is_empty() {
-        note_prefixes("an ID");
+    if !exact.live.is_empty() {
+        let mut notes = also_begins("an ID");
         let others = named
-            .ids
-            .iter()
-            .filter(|&id| exact.iter().all(|one| one.identity.id.as_ref() != Some(id)));
+            .ids()
+            .filter(|id| exact.live.iter().all(|one| one.identity.id.as_ref() != Some(id)));
         notes.extend(
             others.map(|id| format!("{word} is taken for an ID; it is also the name of {id} (name:{word})")),
         );
-        only(host, word, exact)?
-    } else if !named.is_empty() {
+        return noted(only(resolver, word, exact.live)?, notes);
+    }
+    let unread = exact.unread();
+    let is_something_else = !named.is_empty() || !prefixed.is_empty();
+    if !unread.is_empty() && is_something_else {
+        let ids: Vec<&str> = named.ids().map(String::as_str).chain(prefixed).collect();
+        return Err(unsure(word, &unread, resolver.candidates(&ids)));
+    }
+    if !named.is_empty() {
         if word.len() >= target::SHORT_ID && !prefixed.is_empty() {
-            let ids: Vec<&str> = named.ids.iter().map(String::as_str).chain(prefixed).collect();
+            let ids: Vec<&str> = named.ids().map(String::as_str).chain(prefixed).collect();
             return Err(Error::Ambiguous {
                 why: format!("\"{word}\" is a name and the beginning of an ID"),
-                candidates: candidates(host, &census, &ids),
+                candidates: resolver.candidates(&ids),
             });
         }
-        note_prefixes("a name");
-        named_container(host, &census, word, named)?
-    } else if !named.unsure.is_empty() {
-        return Err(unsure(word, &named.unsure, candidates(host, &census, &prefixed)));
-    } else if !prefixed.is_empty() {
-        by_prefix(host, word, &census)?
-    } else if !census.incomplete.is_empty() {
+        let notes = also_begins("a name");
+        return noted(named.container(resolver, word)?, notes);
+    }
+    if let Some(uncertain) = named.uncertain(resolver, word, &prefixed) {
+        return Err(uncertain);
+    }
+    if !prefixed.is_empty() {
+        return by_prefix(resolver, word);
+    }
+    if !census.incomplete.is_empty() {
         return Err(unsure(word, &census.incomplete, Vec::new()));
-    } else {
-        return Err(dead.into_iter().next().unwrap_or_else(|| no_such(word)));
-    };
-    found.notes.extend(notes);
-    Ok(found)
+    }
+    Err(exact.reason().unwrap_or_else(|| no_such(word)))
 }
 
 /// A name.
-pub(super) fn by_name(host: &Host, name: &str) -> Result<Found> {
-    let census = Census::take(host);
-    let mut named = names(host, &census, name);
-    let notes = std::mem::take(&mut named.notes);
-    if named.is_empty() {
-        return Err(match named.unsure.is_empty() {
-            true => no_such(name),
-            false => unsure(name, &named.unsure, Vec::new()),
-        });
+pub(super) fn by_name(resolver: &Resolver<'_>, name: &str) -> Result<Found> {
+    resolver.ask_names();
+    let named = Named::find(resolver, name);
+    if !named.is_empty() {
+        return named.container(resolver, name);
     }
-    let mut found = named_container(host, &census, name, named)?;
+    Err(named
+        .uncertain(resolver, name, &[])
+        .unwrap_or_else(|| no_such(name)))
+}
+
+fn noted(mut found: Found, notes: Vec<String>) -> Result<Found> {
     found.notes.extend(notes);
     Ok(found)
 }
 
-/// What the sources of names say.
-#[derive(Debug, Default)]
-struct Names {
-    /// The IDs of the containers with that name.
-    ids: Vec<String>,
+/// The containers that are called by one name.
+struct Named<'r> {
+    /// As a source of names has them.
+    holders: &'r [Holder],
     /// Those that are named by their cgroup.
     live: Vec<Located>,
-    /// Why a name that is not found may be there all the same.
-    unsure: Vec<String>,
-    /// What an operator should know of a name that is found.
-    notes: Vec<String>,
+    /// Two containers of LXC's that the cgroup can be either's of.
+    doubt: Option<(String, String)>,
 }
 
-impl Names {
-    fn is_empty(&self) -> bool {
-        self.ids.is_empty() && self.live.is_empty()
-    }
+fn is_lxc(located: &Located) -> bool {
+    located.identity.runtime.as_deref() == Some("lxc")
 }
 
-/// Asks every source of names: the cgroups that are named by a name, and docker's records within their budget.
-fn names(host: &Host, census: &Census, name: &str) -> Names {
-    let mut names = Names::default();
-    let (live, _) = locate(host, census, name);
-    names.live = live
-        .into_iter()
-        .filter(|located| located.identity.name.is_some())
-        .collect();
-    let wanted = name.to_owned();
-    let from = details::beside(host, move |host| docker_names(host, &wanted));
-    // Too late is no answer.
-    match from.and_then(|from| from.recv_timeout(BUDGET).ok()) {
-        Some(Ok((ids, unreadable))) => {
-            names.ids = ids;
-            // dockerd gives a name once: one that is found in a data root is certain there.
-            match names.is_empty() {
-                true => names.unsure = unreadable,
-                false => names.notes = unreadable,
+impl<'r> Named<'r> {
+    fn find(resolver: &'r Resolver<'_>, name: &str) -> Self {
+        let mut live = locate(resolver.host, resolver.census(), name).live;
+        live.retain(|located| located.identity.name.is_some());
+        let names = resolver.names();
+        let mut doubt = None;
+        // What is called `web-1` can be the second cgroup of LXC's `web`, whose first one is empty then.
+        if let Some(without) = lxc::without_number(name)
+            && names.is_lxc(without)
+            && live.iter().any(is_lxc)
+            && locate(resolver.host, resolver.census(), without).live.is_empty()
+        {
+            match names.is_lxc(name) {
+                true => doubt = Some((name.to_owned(), without.to_owned())),
+                false => live.retain(|located| !is_lxc(located)),
             }
         }
-        Some(Err(error)) => names.unsure.push(error.to_string()),
-        None => names.unsure.push(format!(
-            "docker's records could not be read within {} s",
-            BUDGET.as_secs()
-        )),
+        if live.is_empty() && names.is_lxc(name) {
+            live = numbered(resolver, name);
+            let others = live
+                .iter()
+                .filter_map(|located| located.first.path().to_str()?.strip_prefix("/lxc.payload."));
+            doubt = others
+                .into_iter()
+                .find(|other| names.is_lxc(other))
+                .map(|other| (name.to_owned(), other.to_owned()));
+        }
+        Self {
+            holders: names.of(name),
+            live,
+            doubt,
+        }
     }
-    if !names.is_empty() {
-        names.notes.append(&mut names.unsure);
+
+    fn is_empty(&self) -> bool {
+        self.holders.is_empty() && self.live.is_empty()
     }
-    names
+
+    fn ids(&self) -> impl Iterator<Item = &String> {
+        self.holders.iter().filter_map(|holder| match holder {
+            Holder::Id { id, .. } => Some(id),
+            Holder::Lxc(_) => None,
+        })
+    }
+
+    /// Why nobody can say what a name means that was not found.
+    fn uncertain(&self, resolver: &Resolver<'_>, word: &str, prefixed: &[&str]) -> Option<Error> {
+        let names = resolver.names();
+        let reasons: Vec<String> = names.unsure.iter().chain(&names.torn).cloned().collect();
+        (!reasons.is_empty()).then(|| unsure(word, &reasons, resolver.candidates(prefixed)))
+    }
+
+    /// The one that runs.
+    fn container(self, resolver: &Resolver<'_>, name: &str) -> Result<Found> {
+        let host = resolver.host;
+        let census = resolver.census();
+        let mut all = Traces::of(self.live);
+        for holder in self.holders {
+            match holder {
+                Holder::Id { id, runtime, user } => {
+                    let mut traces = locate(host, census, id);
+                    if let Some(user) = user {
+                        let theirs =
+                            |located: &Located| check::is_users(*user, &located.first).unwrap_or(false); // gone
+                        traces.live.retain(theirs);
+                    }
+                    if traces.live.is_empty() && traces.dead.is_empty() {
+                        traces.dead.push(Error::NotRunning(format!(
+                            "\"{name}\" is {runtime}'s {id}, of which no process runs"
+                        )));
+                    }
+                    for located in &mut traces.live {
+                        located.identity.name = Some(name.to_owned());
+                        let runtime = || (*runtime).to_owned();
+                        located.identity.runtime.get_or_insert_with(runtime);
+                    }
+                    all.extend(traces);
+                }
+                Holder::Lxc(place) => lxc_container(resolver, name, place, &mut all),
+            }
+        }
+        let names = resolver.names();
+        if all.live.is_empty() {
+            return Err(all.reason().unwrap_or_else(|| no_such(name)));
+        }
+        let mut found = only(resolver, name, all.live)?;
+        if let Some((one, other)) = self.doubt {
+            return Err(Error::Ambiguous {
+                why: format!(
+                    "{} can be the cgroup of LXC's {one} and of its {other}",
+                    found.container.freeze_point().path().display()
+                ),
+                candidates: vec![super::described(&found.container, false).1],
+            });
+        }
+        if !names.unsure.is_empty() {
+            // Another container can have the same name where nobody could look.
+            let id = found.container.identity.id.clone();
+            let candidates = match id.as_deref() {
+                Some(id)
+                    if self
+                        .holders
+                        .iter()
+                        .any(|holder| matches!(holder, Holder::Id { .. })) =>
+                {
+                    resolver.candidates(&[id])
+                }
+                _ => vec![super::described(&found.container, false).1],
+            };
+            return Err(unsure(name, &names.unsure, candidates));
+        }
+        // An engine gives a name once: one that is found in its records is certain there.
+        found.notes.extend(names.torn.iter().cloned());
+        Ok(found)
+    }
 }
 
-/// The IDs of docker's containers with a name, and what could not be read.
-fn docker_names(host: &Host, name: &str) -> Result<(Vec<String>, Vec<String>)> {
-    let (mut ids, mut unsure) = (Vec::new(), Vec::new());
-    for root in docker::data_roots(host, &Census::take(host))? {
-        let (called, unreadable) = docker::ids_called(&root, name)?;
-        ids.extend(called);
-        if unreadable > 0 {
-            unsure.push(format!(
-                "{unreadable} records in {} can't be read",
-                root.join("containers").display()
-            ));
+/// LXC's container whose configuration says where its cgroup is.
+fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &lxc::Place, all: &mut Traces) {
+    let host = resolver.host;
+    for hierarchy in check::by_version(host) {
+        let Ok(first) = Cgroup::open(host, hierarchy, &place.path) else {
+            continue; // it has none in this one, or does not run
+        };
+        let Some(pid) = census::first_process(host, &first) else {
+            continue;
+        };
+        if !Witness::new(host).is_in_inner_namespace(pid) {
+            all.dead.push(Error::Ambiguous {
+                why: format!(
+                    "{} is the cgroup of LXC's {name} by its configuration, and process {pid} in it is of the host's",
+                    first.dir().display()
+                ),
+                candidates: Vec::new(),
+            });
+            continue;
         }
+        let identity = super::Identity {
+            id: Some(name.to_owned()),
+            name: Some(name.to_owned()),
+            runtime: Some("lxc".to_owned()),
+            pid: Some(pid),
+            ..super::Identity::default()
+        };
+        all.live.push(Located {
+            identity,
+            first,
+            point: place.inner.clone().map_or(Point::Named, Point::Above),
+            other: Some(place.path.clone()),
+        });
     }
-    Ok((ids, unsure))
+    if all.live.is_empty() && all.dead.is_empty() {
+        all.dead.push(Error::NotRunning(format!(
+            "\"{name}\" is LXC's, and no process runs in {}",
+            place.path.display()
+        )));
+    }
 }
 
-/// The one running container among those that have a name.
-fn named_container(host: &Host, census: &Census, name: &str, named: Names) -> Result<Found> {
-    let mut live = named.live;
-    let mut dead = Vec::new();
-    for id in named.ids {
-        let (mut some, none) = locate(host, census, &id);
-        if some.is_empty() && none.is_empty() {
-            dead.push(Error::NotRunning(format!(
-                "\"{name}\" is docker's {id}, of which no process runs"
-            )));
-        }
-        dead.extend(none);
-        for located in &mut some {
-            located.identity.name = Some(name.to_owned());
-            located
-                .identity
-                .runtime
-                .get_or_insert_with(|| "docker".to_owned());
-        }
-        live.extend(some);
+/// The cgroups of LXC's container `name` that have a number behind their names, as an empty one was in the way.
+fn numbered(resolver: &Resolver<'_>, name: &str) -> Vec<Located> {
+    let host = resolver.host;
+    let census = resolver.census();
+    let begin = format!("{name}-");
+    let mut all = Vec::new();
+    for id in census
+        .beginning(&begin)
+        .filter(|id| lxc::without_number(id) == Some(name))
+    {
+        let live = locate(host, census, id).live.into_iter();
+        all.extend(
+            live.filter(|located| located.identity.runtime.as_deref() == Some("lxc"))
+                .map(|mut located| {
+                    located.identity.name = Some(name.to_owned());
+                    located.identity.id = Some(name.to_owned());
+                    located
+                }),
+        );
     }
-    if live.is_empty() {
-        return Err(dead.into_iter().next().unwrap_or_else(|| no_such(name)));
-    }
-    only(host, name, live)
+    all
 }

@@ -190,10 +190,15 @@ impl<'h> Witness<'h> {
 
     /// The parsed `stat` of a process, by its number or as `self`; `None` where there is none.
     pub(crate) fn stat(self, pid: &str) -> Option<Stat> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        // Of one thread: the file of the whole process adds up all of them at each read.
+        let path = match pid {
+            "self" => "self/stat".to_owned(),
+            pid => format!("{pid}/task/{pid}/stat"),
+        };
         // Absent and unreadable are one here: the callers ask about processes that need not exist.
-        let dir = openat(self.proc_fd, pid, flags, Mode::empty()).ok()?;
-        parse_stat(&read(&dir, "stat").ok()??).ok()
+        let file = openat(self.proc_fd, path.as_str(), flags, Mode::empty()).ok()?;
+        stat_of(&file).ok()?
     }
 
     /// Where a task is.

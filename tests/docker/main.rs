@@ -17,6 +17,7 @@ mod belief;
 mod container;
 mod daemons;
 mod docker;
+mod hung;
 mod hybrid;
 mod looking;
 mod names;

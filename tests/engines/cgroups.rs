@@ -27,7 +27,11 @@ fn hierarchies() -> Vec<PathBuf> {
 
 /// The cgroups that can freeze a process, each as the process's own line has it; a root is none.
 pub(crate) fn of_process(pid: i32) -> Vec<Cgroup> {
-    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default(); // it is gone
+    cgroups_in(&fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default()) // it is gone
+}
+
+/// The cgroups that can freeze, in the lines of a process's `cgroup` file; a root is none.
+pub(crate) fn cgroups_in(lines: &str) -> Vec<Cgroup> {
     let path = |hierarchy: Hierarchy| {
         lines.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':');

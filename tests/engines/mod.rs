@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub(crate) use cgroups::{above, below, end_all, is_in_v1_and_v2, of_process, thaw_all};
+pub(crate) use cgroups::{above, below, cgroups_in, end_all, is_in_v1_and_v2, of_process, thaw_all};
 pub(crate) use program::{Asked, Ended, Program, starttime};
 pub(crate) use room::{Layout, Places, Room};
 pub(crate) use rootfs::{busybox, fill};

@@ -93,8 +93,19 @@ impl Runc {
     /// A container with this ID and this `cgroupsPath`.
     #[track_caller]
     pub(crate) fn container_at(&self, id: &str, cgroups_path: &str) -> Vessel {
+        self.container_with(id, cgroups_path, &[])
+    }
+
+    /// The same with annotations.
+    #[track_caller]
+    pub(crate) fn container_with(
+        &self,
+        id: &str,
+        cgroups_path: &str,
+        annotations: &[(&str, &str)],
+    ) -> Vessel {
         let volume = self.scratch.dir(Path::new("volumes").join(id));
-        let bundle = self.bundle(id, cgroups_path, &volume);
+        let bundle = self.bundle(id, cgroups_path, annotations, &volume);
         // Before it is there: what is half made must go, too.
         self.records.borrow_mut().insert(self.record(id));
         self.cgroups.borrow_mut().insert(top(Path::new(cgroups_path)));
@@ -130,7 +141,7 @@ impl Runc {
     }
 
     #[track_caller]
-    fn bundle(&self, id: &str, cgroups_path: &str, volume: &Path) -> PathBuf {
+    fn bundle(&self, id: &str, cgroups_path: &str, annotations: &[(&str, &str)], volume: &Path) -> PathBuf {
         let bundle = self.scratch.dir(Path::new("bundles").join(id));
         self.ended(["spec", "--bundle", &bundle.display().to_string()])
             .well();
@@ -140,6 +151,9 @@ impl Runc {
         spec["process"]["terminal"] = json!(false);
         spec["process"]["args"] = json!(["sh", "-c", BEATING]);
         spec["linux"]["cgroupsPath"] = json!(cgroups_path);
+        for (key, value) in annotations {
+            spec["annotations"][*key] = json!(value);
+        }
         let mounts = spec["mounts"].as_array_mut().unwrap();
         mounts.push(
             json!({"destination": "/vol", "type": "bind", "source": volume, "options": ["rbind", "rw"]}),

@@ -14,8 +14,10 @@ mod kit;
 
 mod bundles;
 mod ids;
+mod pods;
 mod records;
 mod stuck;
+mod users;
 
 /// Makes each function a test in both layouts: that of this machine, and v2 alone.
 macro_rules! in_each_layout {

@@ -80,21 +80,22 @@ struct Programs {
 
 impl Programs {
     fn build() -> Result<Self> {
-        let iceaxe = dist::build()?;
-        let dir = target_dir().join("bench");
-        fs::create_dir_all(&dir).map_err(|error| format!("cannot create {}: {error}", dir.display()))?;
-        let compile = |name: &str| {
-            let mut cc = Command::new("cc");
-            let source = workspace().join("xtask").join(format!("{name}.c"));
-            cc.args(["-O2", "-static", "-o"]).arg(dir.join(name)).arg(source);
-            output(&mut cc).map(|_| dir.join(name))
-        };
         Ok(Self {
-            iceaxe,
+            iceaxe: dist::build()?,
             floor: compile("floor")?,
             peak: compile("peak")?,
         })
     }
+}
+
+/// Builds one of the C programs next to this one, and returns its path.
+pub(crate) fn compile(name: &str) -> Result<PathBuf> {
+    let dir = target_dir().join("bench");
+    fs::create_dir_all(&dir).map_err(|error| format!("cannot create {}: {error}", dir.display()))?;
+    let mut cc = Command::new("cc");
+    let source = workspace().join("xtask").join(format!("{name}.c"));
+    cc.args(["-O2", "-static", "-o"]).arg(dir.join(name)).arg(source);
+    output(&mut cc).map(|_| dir.join(name))
 }
 
 /// One of those compared: how it freezes and how it thaws.
@@ -270,14 +271,14 @@ fn opens(programs: &Programs, container: &Container) -> Result<Option<usize>> {
     Ok(Some(text.lines().filter(|line| line.contains("open")).count()))
 }
 
-fn command(program: &Path, words: &[impl AsRef<OsStr>]) -> Command {
+pub(crate) fn command(program: &Path, words: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(program);
     command.args(words);
     command
 }
 
 /// The time from before the start of a program until after its end; it must end well.
-fn timed(command: &mut Command) -> Result<Duration> {
+pub(crate) fn timed(command: &mut Command) -> Result<Duration> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let start = Instant::now();
     let status = command.status();
@@ -299,28 +300,28 @@ fn in_ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-fn in_mib(bytes: u64) -> f64 {
+pub(crate) fn in_mib(bytes: u64) -> f64 {
     let hundredths = u32::try_from((bytes * 100) >> 20).unwrap_or(u32::MAX);
     f64::from(hundredths) / 100.0
 }
 
 /// A bar and what was measured.
-struct Bar {
+pub(crate) struct Bar {
     name: &'static str,
     measured: f64,
     most: f64,
 }
 
 impl Bar {
-    fn most(name: &'static str, measured: f64, most: f64) -> Self {
+    pub(crate) fn most(name: &'static str, measured: f64, most: f64) -> Self {
         Self { name, measured, most }
     }
 
-    fn is_met(&self) -> bool {
+    pub(crate) fn is_met(&self) -> bool {
         self.measured <= self.most
     }
 
-    fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let verdict = if self.is_met() { "met" } else { "MISSED" };
         format!(
             "{:<26} {:>8.2} {:>8.2} {verdict}",

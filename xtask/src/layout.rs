@@ -30,6 +30,12 @@ impl Layout {
         Self::of_mounts(&std::fs::read_to_string("/proc/self/mounts").ok()?)
     }
 
+    /// Those that a machine with this one can't make inside of cgroups of its own.
+    pub(crate) fn lacks(self) -> Vec<Self> {
+        let makes = |layout: &Self| self == Self::Hybrid || self == *layout;
+        Self::ALL.into_iter().filter(|layout| !makes(layout)).collect()
+    }
+
     fn of_mounts(mounts: &str) -> Option<Self> {
         let is = |dir: &str, kind: &str, option: &str| {
             mounts.lines().any(|line| {
@@ -154,6 +160,13 @@ mod tests {
         ] {
             assert_eq!(Layout::of_mounts(&mounts), layout, "{mounts}");
         }
+    }
+
+    #[test]
+    fn a_hybrid_machine_makes_every_layout_and_another_its_own() {
+        assert_eq!(Layout::Hybrid.lacks(), []);
+        assert_eq!(Layout::V1.lacks(), [Layout::Hybrid, Layout::V2]);
+        assert_eq!(Layout::V2.lacks(), [Layout::V1, Layout::Hybrid]);
     }
 
     #[test]

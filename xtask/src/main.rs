@@ -18,6 +18,7 @@ mod lab;
 mod layout;
 mod libtest;
 mod packages;
+mod records;
 mod soak;
 mod stats;
 mod suites;
@@ -43,6 +44,8 @@ enum Task {
     Dist,
     /// Measures the release binary beside runc and beside the least that any program would have to do.
     Bench(bench::Options),
+    /// Measures it on a host with very many containers.
+    Records(records::Options),
     /// Freezes and thaws mixed tasks for a long time.
     Soak(soak::Options),
     /// Checks what the compiler does not: who imports whom, lengths, links, the top level.
@@ -65,11 +68,13 @@ usage: cargo xtask TASK
   dist      build the static release binary; its path is the last line of standard output
   bench [--rounds N]
             measure the release binary beside runc and the floor; needs root
+  bench --records [N]
+            measure it beside N docker containers (10,000 if not said) and C loops that read their records; needs root
   soak [--minutes N]
             freeze and thaw mixed tasks for a long time; needs root
   tidy      check who imports whom, lengths, links, the top level
 
-suites: lib, host-v1, host-v2, host-hybrid, docker, runc, vm";
+suites: lib, hosts, host-v1, host-v2, host-hybrid, docker, runc, systemd, vm";
 
 impl Task {
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Self> {
@@ -87,6 +92,9 @@ impl Task {
             "ci" => ci::Options::parse(&rest).map(Self::Ci),
             "vm" => vm::Row::parse_all(&rest).map(Self::Vm),
             "dist" => none(Self::Dist),
+            "bench" if rest.first().is_some_and(|first| first == "--records") => {
+                records::Options::parse(&rest[1..]).map(Self::Records)
+            }
             "bench" => bench::Options::parse(&rest).map(Self::Bench),
             "soak" => soak::Options::parse(&rest).map(Self::Soak),
             "tidy" => none(Self::Tidy),
@@ -102,6 +110,7 @@ impl Task {
             Self::Vm(rows) => vm::run(rows),
             Self::Dist => dist::run(),
             Self::Bench(options) => bench::run(options),
+            Self::Records(options) => records::run(options),
             Self::Soak(options) => soak::run(options),
             Self::Tidy => tidy::run(),
             Self::Help => {
@@ -178,6 +187,7 @@ mod tests {
             "ci lib",
             "soak 5",
             "bench --rounds",
+            "bench --records 9",
             "vm 6.1",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -27,6 +27,23 @@ pub(crate) const DOCKER: &[Need] = &[
     ("busybox", "busybox-static"),
     ("iptables", "iptables"),
 ];
+/// To boot systemd in namespaces, and to run containers of every engine under it.
+pub(crate) const SYSTEMD: &[Need] = &[
+    ("unshare", "util-linux"),
+    ("/lib/systemd/systemd", "systemd"),
+    ("systemd-nspawn", "systemd-container"),
+    ("dbus-daemon", "dbus"),
+    ("dockerd", "docker.io"),
+    ("docker", "docker.io"),
+    ("containerd", "containerd"),
+    ("podman", "podman"),
+    ("conmon", "conmon"),
+    ("crun", "crun"),
+    ("runc", "runc"),
+    ("lxc-start", "lxc"),
+    ("busybox", "busybox-static"),
+    ("iptables", "iptables"),
+];
 /// To boot other kernels.
 pub(crate) const VM: &[Need] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),

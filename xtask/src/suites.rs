@@ -22,10 +22,14 @@ pub(crate) enum Suite {
     Lib,
     /// The kernel tests on this machine's kernel, as root, in a view of this layout.
     Host(Layout),
+    /// The resolver on made-up hosts.
+    Hosts,
     /// Real docker containers.
     Docker,
     /// Real runc containers.
     Runc,
+    /// Real containers of every engine under a systemd that boots in namespaces.
+    Systemd,
     /// The kernel tests on another kernel.
     Vm(vm::Row),
 }
@@ -34,8 +38,10 @@ pub(crate) enum Suite {
 #[derive(Debug)]
 pub(crate) enum Ready {
     Lib,
+    Hosts,
     Host(Layout, View),
     Runtime(&'static str),
+    Systemd(Layout),
     Vm(vm::Row, PathBuf),
 }
 
@@ -54,9 +60,9 @@ impl Suite {
     /// All of them, in the order in which they run: the quick ones first.
     pub(crate) fn all() -> Vec<Self> {
         let host = [Layout::V1, Layout::V2, Layout::Hybrid].map(Self::Host);
-        let mut all = vec![Self::Lib];
+        let mut all = vec![Self::Lib, Self::Hosts];
         all.extend(host);
-        all.extend([Self::Runc, Self::Docker]);
+        all.extend([Self::Runc, Self::Docker, Self::Systemd]);
         all.extend(vm::Row::usual().into_iter().map(Self::Vm));
         all
     }
@@ -71,8 +77,10 @@ impl Suite {
             Self::Host(Layout::V1) => "host-v1",
             Self::Host(Layout::V2) => "host-v2",
             Self::Host(Layout::Hybrid) => "host-hybrid",
+            Self::Hosts => "hosts",
             Self::Docker => "docker",
             Self::Runc => "runc",
+            Self::Systemd => "systemd",
             Self::Vm(_) => "vm",
         }
     }
@@ -80,10 +88,11 @@ impl Suite {
     /// What must be installed for it.
     pub(crate) fn needs(self) -> &'static [Need] {
         match self {
-            Self::Lib => &[],
+            Self::Lib | Self::Hosts => &[],
             Self::Host(_) => packages::HOST,
             Self::Docker => packages::DOCKER,
             Self::Runc => packages::RUNC,
+            Self::Systemd => packages::SYSTEMD,
             Self::Vm(_) => packages::VM,
         }
     }
@@ -92,8 +101,10 @@ impl Suite {
     pub(crate) fn target(self) -> Option<&'static str> {
         match self {
             Self::Host(_) => Some("kernel"),
+            Self::Hosts => Some("hosts"),
             Self::Docker => Some("docker"),
             Self::Runc => Some("runc"),
+            Self::Systemd => Some("systemd"),
             Self::Lib | Self::Vm(_) => None,
         }
     }
@@ -101,14 +112,19 @@ impl Suite {
     /// Finds out whether it can run here; the error says why it can't.
     pub(crate) fn select(self) -> Result<Ready> {
         packages::met(self.needs())?;
-        if !is_root() && matches!(self, Self::Host(_) | Self::Docker | Self::Runc) {
+        if !is_root() && !matches!(self, Self::Lib | Self::Vm(_)) {
             return Err("only root can run it".to_owned());
         }
         match self {
             Self::Lib => Ok(Ready::Lib),
             Self::Host(layout) => Ok(Ready::Host(layout, View::of(layout)?)),
+            Self::Hosts => Ok(Ready::Hosts),
             Self::Docker => Ok(Ready::Runtime("docker")),
             Self::Runc => Ok(Ready::Runtime("runc")),
+            Self::Systemd => match Layout::of_machine() {
+                Some(layout) => Ok(Ready::Systemd(layout)),
+                None => Err("/sys/fs/cgroup has neither of the freezers at its usual place".to_owned()),
+            },
             Self::Vm(row) => Ok(Ready::Vm(row, row.image()?)),
         }
     }
@@ -137,6 +153,7 @@ impl Ready {
     pub(crate) fn run(&self, built: &Built) -> (Tally, Result<()>) {
         match self {
             Self::Lib => self.run_lib(built),
+            Self::Hosts => run_one(built, "hosts", |path| limited(LIMIT, path)),
             Self::Host(layout, view) => run_one(built, "kernel", |path| {
                 let mut command = view.run(LIMIT, path);
                 command.args(filters(*layout));
@@ -150,6 +167,15 @@ impl Ready {
                         "not selected in {name}: the tests of both hierarchies, which this machine has not"
                     );
                     command.args(["--skip", "hybrid::"]);
+                }
+                command
+            }),
+            Self::Systemd(machine) => run_one(built, "systemd", |path| {
+                let mut command = limited(LIMIT, path);
+                command.arg("--test-threads=1");
+                for layout in machine.lacks() {
+                    println!("not selected in systemd: {layout}, as the machine has only {machine}");
+                    command.arg(format!("--skip={layout}::"));
                 }
                 command
             }),
@@ -277,7 +303,17 @@ mod tests {
         names.dedup();
         assert_eq!(
             names,
-            ["lib", "host-v1", "host-v2", "host-hybrid", "runc", "docker", "vm"]
+            [
+                "lib",
+                "hosts",
+                "host-v1",
+                "host-v2",
+                "host-hybrid",
+                "runc",
+                "docker",
+                "systemd",
+                "vm"
+            ]
         );
     }
 }

@@ -1,0 +1,69 @@
+//! Reading beside the work: what may lie on a disk that hangs, or where a user can have mounted anything, is read in a
+//! thread of its own and waited for only so long. A thread that hangs stays behind.
+
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::host::Host;
+
+/// How long one source may take before what it knows counts as uncertain.
+pub(super) const BUDGET: Duration = Duration::from_secs(2);
+
+/// Enough for a walk of the deepest tree.
+const STACK: usize = 4 << 20;
+
+/// Something that is being read.
+#[derive(Debug)]
+pub(super) struct Reading<T> {
+    from: Option<Receiver<T>>,
+    since: Instant,
+}
+
+impl<T> Reading<T> {
+    /// Waits for it until its budget is spent; `None` where that was not enough, or no thread could be had.
+    pub(super) fn wait(&self) -> Option<T> {
+        let left = BUDGET.saturating_sub(self.since.elapsed());
+        self.from.as_ref()?.recv_timeout(left).ok() // a thread that is gone without a word is no answer either
+    }
+}
+
+/// Runs `work` in a thread of its own with its own view of the host.
+pub(super) fn beside<T: Send + 'static>(
+    host: &Host,
+    work: impl FnOnce(&Host) -> T + Send + 'static,
+) -> Reading<T> {
+    let since = Instant::now();
+    let start = || {
+        let host = host.try_clone().ok()?; // no descriptor is free
+        let (to, from) = mpsc::channel();
+        let run = move || {
+            let _ = to.send(work(&host)); // nobody waits any more
+        };
+        let thread = thread::Builder::new()
+            .name("records".to_owned())
+            .stack_size(STACK);
+        thread.spawn(run).ok()?; // none can be had
+        Some(from)
+    };
+    Reading { from: start(), since }
+}
+
+/// A source of records by the words that errors have for it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source(pub(super) &'static str);
+
+impl Source {
+    /// That it could not be read in time.
+    pub(super) fn late(self) -> Error {
+        Error::Io {
+            act: "read".to_owned(),
+            path: self.0.into(),
+            cause: std::io::Error::new(
+                std::io::ErrorKind::TimedOut,
+                format!("no answer within {} s", BUDGET.as_secs()),
+            ),
+        }
+    }
+}

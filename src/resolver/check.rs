@@ -1,0 +1,248 @@
+//! A runtime's record, checked against what runs: the process lives, is the one that the record means, and is in the
+//! cgroup that the record says; the cgroup is that container's alone, and its user's if the record is a user's word.
+
+use std::path::{Path, PathBuf};
+
+use super::census::Census;
+use super::lines::{cgroup_lines, within_namespace};
+use super::place::Point;
+use super::record::{Place, Record, Recorded};
+use super::{Identity, Located, naming};
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Result};
+use crate::host::{Hierarchy, Host};
+use crate::verifier::Witness;
+
+/// Checks a record against what runs: the process lives, started when the record says, and is where it says.
+pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
+    let (pid, id) = (record.pid, record.id.as_str());
+    let gone = |why: String| Error::NotRunning(format!("{id} ({}): {why}", record.dir.display()));
+    match (Witness::new(host).stat(&pid.to_string()), record.start) {
+        (None, _) => return Err(gone(format!("its process {pid} is gone"))),
+        (Some(stat), Some(start)) if stat.starttime != start => {
+            return Err(gone(format!(
+                "process {pid} is another one now: it started at tick {} and the container's at {start}",
+                stat.starttime
+            )));
+        }
+        (Some(stat), _) if matches!(stat.state, 'Z' | 'X' | 'x') => {
+            return Err(gone(format!("its process {pid} is dead")));
+        }
+        (Some(_), _) => {}
+    }
+    let lines = cgroup_lines(host, pid).ok_or_else(|| gone(format!("its process {pid} is gone")))?;
+    let mut recorded: Vec<(Hierarchy, PathBuf)> = Vec::new();
+    let mut unnamed = record.start.is_none();
+    for hierarchy in by_version(host) {
+        let Some(line) = lines.path(hierarchy) else {
+            continue;
+        };
+        let line = within_namespace(line)?;
+        let own = naming::chain(line).into_iter().find(|named| named.id == id);
+        let is_named = own.is_some();
+        unnamed &= !is_named && !line.to_string_lossy().contains(id);
+        match record.place.cgroup(host, hierarchy, line) {
+            // What is above the cgroup that bears the ID is not the container's alone, whatever a record says.
+            Recorded::At(path) if own.is_none_or(|own| path.starts_with(own.path)) => {
+                if !is_named {
+                    check_unnamed(host, hierarchy, &path, &record)?;
+                }
+                recorded.push((hierarchy, path));
+            }
+            Recorded::At(_) => {}
+            // Of the second hierarchy the tasks' own word is taken; and so it is where crun runs in another one than
+            // v1's, as it keeps one path for all.
+            Recorded::Elsewhere(path)
+                if recorded.is_empty()
+                    && !is_named
+                    && !(matches!(record.place, Place::Path(_)) && line.parent().is_none()) =>
+            {
+                if host.booted().is_some_and(|booted| record.written < booted) {
+                    return Err(gone(format!(
+                        "the record is older than this boot, and process {pid} is another one now"
+                    )));
+                }
+                return Err(Error::Ambiguous {
+                    why: format!(
+                        "the record in {} says {}, but its process {pid} is in {}",
+                        record.dir.display(),
+                        path.display(),
+                        line.display()
+                    ),
+                    candidates: Vec::new(),
+                });
+            }
+            Recorded::Elsewhere(_) | Recorded::Nothing => {}
+        }
+    }
+    // Without a start time another process can have the number by now.
+    if unnamed {
+        return Err(gone(format!(
+            "process {pid} may be another one now: its cgroup does not bear the ID, and the record has no start time"
+        )));
+    }
+    // A record of another mount namespace names nothing here; the kernel's own line does, if it is named by the ID.
+    let by_name = recorded.is_empty();
+    if by_name {
+        recorded = by_version(host)
+            .filter_map(|hierarchy| Some((hierarchy, lines.path(hierarchy)?)))
+            .filter_map(|(hierarchy, path)| {
+                let named = naming::chain(path).into_iter().find(|named| named.id == id)?;
+                Some((hierarchy, named.path))
+            })
+            .collect();
+    }
+    let mut recorded = recorded.into_iter();
+    let Some((hierarchy, path)) = recorded.next() else {
+        return Err(Error::Unsupported(format!(
+            "{id} has no cgroup of its own: its process {pid} can't be frozen alone"
+        )));
+    };
+    // The level that a runtime adds below its scope is the one on record; the scope is the container's too.
+    let top = top_of(&path, id).unwrap_or_else(|| path.clone());
+    let first = Cgroup::open(host, hierarchy, &top)?;
+    if let Some(user) = record.user {
+        check_owner(&record, user, &first)?;
+    }
+    if !path.to_string_lossy().contains(id) {
+        refuse_shared(host, hierarchy, &path, id)?;
+    }
+    let other = recorded.next().map(|(_, path)| top_of(&path, id).unwrap_or(path));
+    // podman and others run runc in its default root; the cgroup is named by whom.
+    let named = naming::innermost(&path).and_then(|named| named.runtime);
+    let runtime = named.unwrap_or(record.runtime);
+    let identity = Identity {
+        id: Some(record.id),
+        name: None,
+        runtime: Some(runtime.to_owned()),
+        pid: Some(pid),
+        record: Some(record.dir),
+        is_sandbox: record.about.is_sandbox(),
+        about: record.about,
+    };
+    Ok(Located {
+        identity,
+        first,
+        point: if by_name { Point::Named } else { Point::At(path) },
+        other,
+    })
+}
+
+/// Refuses a cgroup on record that bears another container's name, or that others live below: it does not say itself
+/// whose it is, and a record can be spoilt.
+fn check_unnamed(host: &Host, hierarchy: Hierarchy, path: &Path, record: &Record) -> Result<()> {
+    let refuse = |why: String| {
+        Err(Error::Ambiguous {
+            why: format!(
+                "the record of {} in {} says {}, and {why}",
+                record.id,
+                record.dir.display(),
+                path.display()
+            ),
+            candidates: Vec::new(),
+        })
+    };
+    let nearest = naming::innermost(path);
+    if let Some(other) = nearest.filter(|named| named.path == path || named.level().as_deref() == Some(path))
+    {
+        return refuse(format!("that is {other}'s"));
+    }
+    if let Some(kind) = naming::parent(path) {
+        return refuse(format!("that is {kind}"));
+    }
+    let mut inner = None;
+    let top = Cgroup::open(host, hierarchy, path)?;
+    top.paths_below(&mut |below| {
+        if inner.is_none() {
+            inner = naming::last(below).filter(|named| named.runtime.is_some());
+        }
+    })?;
+    // A container's own containers are below its own processes, which are in it or beside them.
+    match inner {
+        Some(inner) if top.tids()?.is_empty() => refuse(format!("below that is {inner}")),
+        _ => Ok(()),
+    }
+}
+
+/// The scope that a runtime's own level on record lies in.
+fn top_of(path: &Path, id: &str) -> Option<PathBuf> {
+    let mut chain = naming::chain(path).into_iter();
+    let named = chain.find(|named| named.id == id && named.level().as_deref() == Some(path));
+    named.map(|named| named.path)
+}
+
+/// Refuses a cgroup that is not the user's whose word it is: a record below /run/user could otherwise aim root's hand
+/// at any cgroup.
+fn check_owner(record: &Record, user: u32, cgroup: &Cgroup) -> Result<()> {
+    if is_users(user, cgroup)? {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!(
+        "the record of {} in {} is the word of user {user}, and {} is not theirs",
+        record.id,
+        record.dir.display(),
+        cgroup.dir().display()
+    )))
+}
+
+/// Whether a cgroup is one of a user's: below the service that systemd delegates to them, or owned.
+pub(super) fn is_users(user: u32, cgroup: &Cgroup) -> Result<bool> {
+    let theirs = format!("/user.slice/user-{user}.slice/user@{user}.service");
+    Ok(cgroup.path().starts_with(theirs) || cgroup.owner()? == user)
+}
+
+/// The hierarchies that the host has, v1 first, as the runtimes use them.
+pub(super) fn by_version(host: &Host) -> impl Iterator<Item = Hierarchy> {
+    [Hierarchy::V1, Hierarchy::V2]
+        .into_iter()
+        .filter(|&hierarchy| host.mount(hierarchy).is_some())
+}
+
+/// The records of all containers whose cgroup, as recorded, is `path` or holds it.
+fn records_above(host: &Host, hierarchy: Hierarchy, path: &Path) -> Vec<(PathBuf, Record)> {
+    let census = Census::take(host);
+    let records = census.ids().flat_map(|(id, _)| census.records(host, id));
+    let records = records.filter_map(|(_, record)| record.ok()); // an unreadable one names no cgroup
+    let above = records.filter_map(|record| match record.place.cgroup(host, hierarchy, path) {
+        Recorded::At(own) => {
+            let is_theirs = |user| is_users(user, &Cgroup::open(host, hierarchy, &own).ok()?).ok(); // gone
+            let counts = record.user.is_none_or(|user| is_theirs(user) == Some(true));
+            counts.then_some((own, record))
+        }
+        _ => None,
+    });
+    above.collect()
+}
+
+/// Refuses a cgroup that a second running container has on record as its own: what freezes one freezes both.
+fn refuse_shared(host: &Host, hierarchy: Hierarchy, path: &Path, id: &str) -> Result<()> {
+    let witness = Witness::new(host);
+    let is_running = |record: &Record| {
+        let stat = witness.stat(&record.pid.to_string());
+        stat.is_some_and(|stat| record.start.is_none_or(|start| stat.starttime == start))
+    };
+    let other = records_above(host, hierarchy, path)
+        .into_iter()
+        .find(|(own, record)| own == path && record.id != id && is_running(record));
+    match other {
+        None => Ok(()),
+        Some((_, other)) => Err(Error::Ambiguous {
+            why: format!(
+                "{} is the cgroup of {id} and of {}: written as v{}:{}, a target means both",
+                path.display(),
+                other.id,
+                hierarchy.version(),
+                path.display()
+            ),
+            candidates: Vec::new(),
+        }),
+    }
+}
+
+/// The container on record whose cgroup holds `path`, where the cgroup's own name says nothing.
+pub(super) fn recorded_at(host: &Host, hierarchy: Hierarchy, path: &Path) -> Result<Option<Located>> {
+    let nearest = records_above(host, hierarchy, path)
+        .into_iter()
+        .max_by_key(|(own, _)| own.components().count());
+    nearest.map(|(_, record)| by_record(host, record)).transpose()
+}

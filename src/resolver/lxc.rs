@@ -1,0 +1,228 @@
+//! LXC: a container is a name. Its cgroup bears it, `lxc.payload.NAME`, with a number behind it where an empty one of
+//! that name was in the way; its configuration can put it elsewhere. What state it is in LXC keeps in memory alone.
+
+use std::path::{Path, PathBuf};
+
+use super::state::StateDir;
+use crate::error::Result;
+use crate::host::Host;
+
+/// The most files that one configuration is made of, includes and all.
+const MOST_FILES: usize = 64;
+
+/// What a configuration says of the cgroup.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Config {
+    /// `lxc.cgroup.dir`: below what.
+    dir: Option<PathBuf>,
+    /// `lxc.cgroup.dir.container`: where, whatever the name.
+    container: Option<PathBuf>,
+    /// `lxc.cgroup.dir.container.inner`: below it, in which the tasks are. LXC freezes the one above.
+    inner: Option<PathBuf>,
+    /// `lxc.rootfs.path`.
+    rootfs: Option<PathBuf>,
+}
+
+/// A container's cgroup, where its configuration says it outright.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// What LXC freezes.
+    pub(super) path: PathBuf,
+    /// The level below that holds the tasks.
+    pub(super) inner: Option<PathBuf>,
+}
+
+impl Config {
+    /// The root file system's directory: what stands before it says how LXC mounts it.
+    pub(super) fn rootfs(&self) -> Option<PathBuf> {
+        let text = self.rootfs.as_ref()?.to_str()?;
+        let path = Path::new(text.split_once(':').map_or(text, |(_, path)| path));
+        path.is_absolute().then(|| path.to_owned())
+    }
+
+    /// Where the cgroup is, if that does not follow from the name.
+    pub(super) fn place(&self) -> Option<Place> {
+        // Slash by slash: one at the end is none.
+        let path = Path::new("/")
+            .join(self.container.as_ref()?)
+            .components()
+            .collect::<PathBuf>();
+        Some(Place {
+            inner: self
+                .inner
+                .as_ref()
+                .map(|inner| path.join(inner.strip_prefix("/").unwrap_or(inner))),
+            path,
+        })
+    }
+}
+
+/// The directories with one directory per container: `lxc.lxcpath` of the administrator's settings, and the usual one.
+pub(super) fn roots(host: &Host) -> Result<Vec<StateDir>> {
+    let mut roots = vec![host.path("/var/lib/lxc")];
+    if let Some(etc) = StateDir::open(&host.path("/etc/lxc"))?
+        && let Some(file) = etc.read_config("lxc.conf")?
+    {
+        let text = String::from_utf8_lossy(&file.text);
+        let set = text
+            .lines()
+            .filter_map(setting)
+            .filter(|(key, _)| *key == "lxc.lxcpath");
+        roots.extend(set.map(|(_, value)| host.inside(Path::new(value))));
+    }
+    roots.dedup();
+    let mut open = Vec::new();
+    for root in roots {
+        open.extend(StateDir::open(&root)?);
+    }
+    Ok(open)
+}
+
+/// A container's configuration; `None` where there is none of that name.
+///
+/// # Errors
+///
+/// It is there and can't be read, or includes too many others.
+pub(super) fn config(host: &Host, root: &StateDir, name: &str) -> Result<Option<Config>> {
+    let Some(dir) = root.below(name)? else {
+        return Ok(None);
+    };
+    let Some(file) = dir.read_config("config")? else {
+        return Ok(None);
+    };
+    let mut config = Config::default();
+    let mut left = MOST_FILES;
+    take(host, &String::from_utf8_lossy(&file.text), &mut config, &mut left)?;
+    Ok(Some(config))
+}
+
+/// The last word on a key holds, as LXC reads it; an included file stands where it is included.
+fn take(host: &Host, text: &str, config: &mut Config, left: &mut usize) -> Result<()> {
+    for (key, value) in text.lines().filter_map(setting) {
+        let path = (!value.is_empty()).then(|| PathBuf::from(value));
+        match key {
+            "lxc.cgroup.dir" => config.dir = path,
+            "lxc.cgroup.dir.container" => config.container = path,
+            "lxc.cgroup.dir.container.inner" => config.inner = path,
+            "lxc.rootfs.path" | "lxc.rootfs" => config.rootfs = path,
+            "lxc.include" => include(host, Path::new(value), config, left)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads a file, or the files `*.conf` of a directory.
+fn include(host: &Host, path: &Path, config: &mut Config, left: &mut usize) -> Result<()> {
+    let path = host.inside(path);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Ok(()); // it names nothing
+    };
+    let (dir, names) = match StateDir::open(&path)? {
+        Some(dir) => {
+            let mut names: Vec<String> = dir
+                .names()?
+                .into_iter()
+                .filter_map(|name| name.into_string().ok().filter(|name| name.ends_with(".conf")))
+                .collect();
+            names.sort();
+            (dir, names)
+        }
+        None => match StateDir::open(parent)? {
+            Some(dir) => (dir, vec![name.to_owned()]),
+            None => return Ok(()), // LXC would not start it either
+        },
+    };
+    for name in names {
+        if *left == 0 {
+            return Err(dir.odd(
+                "read",
+                name.as_ref(),
+                "the configuration is made of too many files",
+            ));
+        }
+        *left -= 1;
+        if let Some(file) = dir.read_config(&name)? {
+            take(host, &String::from_utf8_lossy(&file.text), config, left)?;
+        }
+    }
+    Ok(())
+}
+
+fn setting(line: &str) -> Option<(&str, &str)> {
+    let (key, value) = line.split_once('=')?;
+    let key = key.trim();
+    (!key.starts_with('#')).then(|| (key, value.trim().trim_matches('"')))
+}
+
+/// The name that a cgroup's can stand for besides itself: LXC puts `-1` to `-999` behind the name of a container whose
+/// usual cgroup exists already (`cgfsng_payload_create()`, src/lxc/cgroups/cgfsng.c).
+pub(super) fn without_number(name: &str) -> Option<&str> {
+    let (name, number) = name.rsplit_once('-')?;
+    let fits = (1..=3).contains(&number.len()) && !number.starts_with('0');
+    (fits && !name.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host_with(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let host = Host::made_up(dir.path()).unwrap();
+        (dir, host)
+    }
+
+    #[test]
+    fn a_configuration_can_put_the_cgroup_elsewhere_also_by_an_include() {
+        let (_dir, host) = host_with(&[
+            (
+                "var/lib/lxc/web/config",
+                "lxc.include = /usr/share/x.conf\nlxc.cgroup.dir.container.inner = ns\n# lxc.cgroup.dir.container = no\n",
+            ),
+            (
+                "usr/share/x.conf",
+                "lxc.cgroup.dir.container=labr/pay\nlxc.rootfs.path = dir:/r\nlxc.include = /usr/share/x.conf\n",
+            ),
+            ("var/lib/lxc/plain/config", "lxc.uts.name = plain\n"),
+        ]);
+        let [root] = &roots(&host).unwrap()[..] else {
+            panic!("one root");
+        };
+        let text = config(&host, root, "web").unwrap_err().to_string();
+        assert!(text.contains("too many files"), "{text}");
+        std::fs::write(
+            host.path("/usr/share/x.conf"),
+            "lxc.cgroup.dir.container=labr/pay\n",
+        )
+        .unwrap();
+        let place = config(&host, root, "web").unwrap().unwrap().place().unwrap();
+        assert_eq!(place.path, Path::new("/labr/pay"));
+        assert_eq!(place.inner.as_deref(), Some(Path::new("/labr/pay/ns")));
+        assert_eq!(config(&host, root, "plain").unwrap().unwrap().place(), None);
+        assert_eq!(config(&host, root, "none").unwrap(), None);
+    }
+
+    #[test]
+    fn only_lxcs_own_numbers_are_taken_off_a_name() {
+        for (name, expected) in [
+            ("web-1", Some("web")),
+            ("web-999", Some("web")),
+            ("a-b-12", Some("a-b")),
+            ("web-1000", None),
+            ("web-01", None),
+            ("web-", None),
+            ("web", None),
+            ("-1", None),
+            ("web-x", None),
+        ] {
+            assert_eq!(without_number(name), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! systemd's registry of machines, `/run/systemd/machines/<name>`: nspawn's containers and others', with their unit,
+//! their first process and their root directory.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::state::StateDir;
+use crate::error::Result;
+use crate::host::Host;
+
+/// What is read of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Machine {
+    /// The unit that it is in, which names its cgroup.
+    pub(super) unit: Option<String>,
+    /// Its first process.
+    pub(super) leader: Option<i32>,
+    /// Its root directory.
+    pub(super) root: Option<PathBuf>,
+}
+
+/// The entry of a name; `None` where there is none.
+///
+/// # Errors
+///
+/// It is there and can't be read.
+pub(super) fn machine(host: &Host, name: &str) -> Result<Option<Machine>> {
+    let Some(dir) = StateDir::open(&host.path("/run/systemd/machines"))? else {
+        return Ok(None);
+    };
+    // Beside each is a link from its unit, which is no name of it.
+    if name.starts_with("unit:") {
+        return Ok(None);
+    }
+    let Some(file) = dir.read(name)? else {
+        return Ok(None);
+    };
+    Ok(Some(parse(&String::from_utf8_lossy(&file.text))))
+}
+
+fn parse(text: &str) -> Machine {
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    let mut fields: BTreeMap<&str, String> = lines.map(|(key, value)| (key, unescaped(value))).collect();
+    // Older versions call it the scope.
+    let unit = fields.remove("UNIT").or_else(|| fields.remove("SCOPE"));
+    Machine {
+        unit: unit.filter(|unit| !unit.is_empty()),
+        leader: fields.remove("LEADER").and_then(|leader| leader.parse().ok()), // not running yet
+        root: fields.remove("ROOT").map(PathBuf::from),
+    }
+}
+
+/// Undoes what systemd does to a value in such a file: `\\` and, for other bytes, `\xNN`.
+fn unescaped(value: &str) -> String {
+    let mut out = String::new();
+    let mut rest = value.trim_matches('"');
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let mut after = rest[at + 1..].chars();
+        match after.next() {
+            Some(c @ ('\\' | '"' | '\'')) => out.push(c),
+            Some(c) => out.extend(['\\', c]),
+            None => out.push('\\'),
+        }
+        rest = after.as_str();
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_has_unit_leader_and_root() {
+        let text = "# This is private data. Do not parse.\nNAME=labr-m1\nSCOPE=machine-labr\\\\x2dm1.scope\nLEADER=772\nROOT=/srv/m1\n";
+        let machine = parse(text);
+        assert_eq!(machine.unit.as_deref(), Some("machine-labr\\x2dm1.scope"));
+        assert_eq!(
+            (machine.leader, machine.root),
+            (Some(772), Some(PathBuf::from("/srv/m1")))
+        );
+        assert_eq!(parse("LEADER=x\n\u{0}=\n").leader, None);
+    }
+
+    #[test]
+    fn escapes_are_undone_whatever_follows() {
+        for (value, expected) in [
+            ("a\\\\b", "a\\b"),
+            ("a\\", "a\\"),
+            ("\\é", "\\é"),
+            ("\"q\"", "q"),
+            ("", ""),
+        ] {
+            assert_eq!(unescaped(value), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Who is called by a name: every source of names there is, each read in a thread of its own and waited for as long as
+//! its budget lasts. They are read once, for all the names that are asked for.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use super::beside::{BUDGET, Reading, beside};
+use super::census::Census;
+use super::target::is_full_id;
+use super::{docker, lxc, nerdctl, podman};
+use crate::error::Result;
+use crate::host::Host;
+
+/// A container that has a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Holder {
+    /// The one with this ID.
+    Id {
+        id: String,
+        runtime: &'static str,
+        /// The user in whose store it is; `None` for root's.
+        user: Option<u32>,
+    },
+    /// LXC's, at this place.
+    Lxc(lxc::Place),
+}
+
+/// What one source, or all, say.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    /// The names that were asked for, and found.
+    held: BTreeMap<String, Vec<Holder>>,
+    /// The names of all of LXC's containers.
+    lxc: BTreeSet<String>,
+    /// The sources that could not be read: a name, found or not, may be there too.
+    pub(super) unsure: Vec<String>,
+    /// Records of a source that could not be read: a name that was not found there may be there all the same.
+    pub(super) torn: Vec<String>,
+    /// Whether a source did not answer in time.
+    pub(super) late: bool,
+}
+
+impl Names {
+    /// The containers with a name.
+    pub(super) fn of(&self, name: &str) -> &[Holder] {
+        self.held.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether LXC has a container of that name configured.
+    pub(super) fn is_lxc(&self, name: &str) -> bool {
+        self.lxc.contains(name)
+    }
+
+    fn hold(&mut self, name: &str, holder: Holder) {
+        let held = self.held.entry(name.to_owned()).or_default();
+        if !held.contains(&holder) {
+            held.push(holder);
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        for (name, holders) in other.held {
+            holders.into_iter().for_each(|holder| self.hold(&name, holder));
+        }
+        self.lxc.extend(other.lxc);
+        self.unsure.extend(other.unsure);
+        self.torn.extend(other.torn);
+    }
+
+    /// Takes what could not be read as a reason to be unsure.
+    fn noted<T: Default>(&mut self, read: Result<T>) -> T {
+        read.unwrap_or_else(|error| {
+            self.unsure.push(error.to_string());
+            T::default()
+        })
+    }
+}
+
+/// The sources while they are read.
+#[derive(Debug)]
+pub(super) struct Asked {
+    sources: Vec<(&'static str, Reading<Names>)>,
+    census: Sender<Arc<Census>>,
+}
+
+impl Asked {
+    /// Begins to look for `names`.
+    pub(super) fn start(host: &Host, names: &BTreeSet<String>) -> Self {
+        let (census, from) = mpsc::channel();
+        let names = Arc::new(names.clone());
+        let begin = |read: fn(&Host, &BTreeSet<String>) -> Names| {
+            let names = Arc::clone(&names);
+            beside(host, move |host| read(host, &names))
+        };
+        let for_docker = Arc::clone(&names);
+        let sources = vec![
+            (
+                "docker's records",
+                beside(host, move |host| of_docker(host, &for_docker, &from)),
+            ),
+            ("podman's store", begin(of_podman)),
+            ("the stores of users' engines", begin(of_users)),
+            ("nerdctl's names", begin(of_nerdctl)),
+            ("LXC's configurations", begin(of_lxc)),
+        ];
+        Self { sources, census }
+    }
+
+    /// Waits for them. The census tells docker's source of data roots that no configuration names.
+    pub(super) fn answered(&self, census: &Arc<Census>) -> Names {
+        let _ = self.census.send(Arc::clone(census)); // nobody is there where no thread could be had
+        let mut all = Names::default();
+        for (source, reading) in &self.sources {
+            match reading.wait() {
+                Some(names) => all.add(names),
+                None => {
+                    all.late = true;
+                    all.unsure.push(format!(
+                        "{source} could not be read within {} s",
+                        BUDGET.as_secs()
+                    ));
+                }
+            }
+        }
+        all
+    }
+}
+
+fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Census>>) -> Names {
+    let mut names = Names::default();
+    let mut ids = Vec::new();
+    let mut roots = names.noted(docker::configured_data_roots(host));
+    for root in &roots {
+        ids.push(in_data_root(root, wanted, None, &mut names));
+    }
+    // Without one there is nobody who would wait for more.
+    let Ok(census) = census.recv() else {
+        return names;
+    };
+    let mut fruitless: BTreeMap<Option<&Path>, usize> = BTreeMap::new();
+    for (id, _) in census
+        .ids()
+        .filter(|(id, runtime)| is_full_id(id.as_bytes()) && matches!(runtime, None | Some("docker")))
+    {
+        if ids.iter().any(|known| known.contains(OsStr::new(id))) {
+            continue;
+        }
+        let kin = fruitless.entry(census.parent(id)).or_default();
+        if *kin >= KIN {
+            continue;
+        }
+        match docker::data_root_of(host, &census, id) {
+            Some(root) if roots.insert(root.clone()) => {
+                ids.push(in_data_root(&root, wanted, None, &mut names));
+            }
+            _ => *kin += 1,
+        }
+    }
+    names
+}
+
+/// Of so many containers below one cgroup the data root is looked for in vain: those of one dockerd are below one, and
+/// where its disk is not mounted here no other of them will show it.
+const KIN: usize = 16;
+
+fn in_data_root(
+    root: &Path,
+    wanted: &BTreeSet<String>,
+    user: Option<u32>,
+    names: &mut Names,
+) -> HashSet<OsString> {
+    let scan = names.noted(docker::scan(root, wanted));
+    for (name, id) in scan.called {
+        let holder = Holder::Id {
+            id,
+            runtime: "docker",
+            user,
+        };
+        names.hold(&name, holder);
+    }
+    if scan.unreadable > 0 {
+        names.torn.push(format!(
+            "{} records in {} can't be read",
+            scan.unreadable,
+            root.join("containers").display()
+        ));
+    }
+    scan.ids
+}
+
+fn of_podman(host: &Host, wanted: &BTreeSet<String>) -> Names {
+    let mut names = Names::default();
+    for store in names.noted(podman::stores(host)) {
+        in_store(&store, wanted, None, &mut names);
+    }
+    names
+}
+
+fn in_store(store: &Path, wanted: &BTreeSet<String>, user: Option<u32>, names: &mut Names) {
+    for container in names.noted(podman::stored(store)) {
+        for name in container
+            .names
+            .iter()
+            .flatten()
+            .filter(|name| wanted.contains(*name))
+        {
+            let holder = Holder::Id {
+                id: container.id.clone(),
+                runtime: "podman",
+                user,
+            };
+            names.hold(name, holder);
+        }
+    }
+}
+
+fn of_users(host: &Host, wanted: &BTreeSet<String>) -> Names {
+    let mut names = Names::default();
+    for (user, home) in names.noted(podman::user_homes(host)) {
+        in_store(&podman::store_at(&home), wanted, Some(user), &mut names);
+        in_data_root(&home.join(".local/share/docker"), wanted, Some(user), &mut names);
+    }
+    names
+}
+
+fn of_nerdctl(host: &Host, wanted: &BTreeSet<String>) -> Names {
+    let mut names = Names::default();
+    for namespace in names.noted(nerdctl::namespaces(host)) {
+        for name in wanted {
+            if let Some(id) = names.noted(nerdctl::id(&namespace, name)) {
+                let holder = Holder::Id {
+                    id,
+                    runtime: "containerd",
+                    user: None,
+                };
+                names.hold(name, holder);
+            }
+        }
+    }
+    names
+}
+
+fn of_lxc(host: &Host, wanted: &BTreeSet<String>) -> Names {
+    let mut names = Names::default();
+    for root in names.noted(lxc::roots(host)) {
+        let all = names.noted(root.names());
+        names
+            .lxc
+            .extend(all.into_iter().filter_map(|name| name.into_string().ok())); // it can't have been asked for
+        for name in wanted {
+            let config = names.noted(lxc::config(host, &root, name));
+            if let Some(place) = config.and_then(|config| config.place()) {
+                names.hold(name, Holder::Lxc(place));
+            }
+        }
+    }
+    names
+}

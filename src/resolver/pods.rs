@@ -1,0 +1,155 @@
+//! What the name of a Kubernetes pod means: all its containers that run an application, or one of them.
+
+use std::collections::BTreeMap;
+
+use super::beside::beside;
+use super::ids::{locate, unsure};
+use super::record::Pod;
+use super::target::is_full_id;
+use super::{Found, Located, Resolver, completed, docker, found, kube};
+use crate::error::{Error, Result};
+use crate::host::Host;
+
+/// The containers of `namespace/pod`, or the one of `namespace/pod/container`.
+pub(super) fn by_pod(resolver: &Resolver<'_>, written: &str) -> Result<Vec<Found>> {
+    let mut parts = written.split('/');
+    let (Some(namespace), Some(name), wanted) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(Error::Usage(format!("\"{written}\" names no pod"))); // it was checked when it was read
+    };
+    let host = resolver.host;
+    let asked = (namespace.to_owned(), name.to_owned());
+    let on_disk = beside(host, move |host| on_disk(host, &asked.0, &asked.1));
+    let census = resolver.census();
+    // By their IDs: what the annotations say of those that have a record, else the disk's word.
+    let mut theirs: BTreeMap<String, Option<String>> = BTreeMap::new();
+    let mut sandboxes = Vec::new();
+    for (id, _) in census.ids() {
+        let Some(record) = census.record(host, id) else {
+            continue;
+        };
+        match record.about.pod() {
+            Some(pod) if pod.namespace == namespace && pod.name == name => {
+                if record.about.is_sandbox() {
+                    sandboxes.push(id.to_owned());
+                } else {
+                    theirs.insert(id.to_owned(), pod.container);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut unread = census.incomplete.clone();
+    match on_disk.wait() {
+        Some(Ok(pods)) => {
+            for (id, pod) in pods {
+                let Some(id) = whole(resolver, &id) else {
+                    continue; // its container is gone, and its log still there
+                };
+                match pod.container {
+                    None => sandboxes.push(id),
+                    Some(container) => {
+                        theirs.entry(id).or_insert(Some(container));
+                    }
+                }
+            }
+        }
+        Some(Err(error)) => unread.push(error.to_string()),
+        None => unread.push("the logs' names in /var/log/containers could not be read in time".to_owned()),
+    }
+    theirs.retain(|id, container| {
+        !sandboxes.contains(id) && wanted.is_none_or(|wanted| container.as_deref() == Some(wanted))
+    });
+    let mut live: Vec<(Located, Option<String>)> = Vec::new();
+    let mut dead = Vec::new();
+    for (id, container) in &theirs {
+        let traces = locate(host, census, id);
+        dead.extend(traces.dead);
+        live.extend(
+            traces
+                .live
+                .into_iter()
+                .map(|located| (located, container.clone())),
+        );
+    }
+    if !unread.is_empty() {
+        let ids: Vec<&str> = live
+            .iter()
+            .filter_map(|(located, _)| located.identity.id.as_deref())
+            .collect();
+        return Err(unsure(written, &unread, resolver.candidates(&ids)));
+    }
+    finished(resolver, written, wanted.is_some(), live, dead)
+}
+
+fn finished(
+    resolver: &Resolver<'_>,
+    written: &str,
+    one: bool,
+    live: Vec<(Located, Option<String>)>,
+    dead: Vec<Error>,
+) -> Result<Vec<Found>> {
+    let mut all: Vec<Found> = Vec::new();
+    for (located, name) in live {
+        let mut container = completed(resolver.host, located)?;
+        if let Some(why) = super::naming::refusal(container.identity.runtime.as_deref()) {
+            return Err(Error::Unsupported(format!("{written}: {why}")));
+        }
+        container.identity.name = container.identity.name.or(name);
+        if all
+            .iter()
+            .all(|known| known.container.freeze_point().id() != container.freeze_point().id())
+        {
+            all.push(found(container));
+        }
+    }
+    let mut names: Vec<&Option<String>> = all.iter().map(|one| &one.container.identity.name).collect();
+    names.sort();
+    let twice = names
+        .windows(2)
+        .any(|pair| pair[0].is_some() && pair[0] == pair[1]);
+    match all.len() {
+        0 => Err(dead.into_iter().next().unwrap_or_else(|| {
+            Error::NotFound(format!("no container of a pod \"{}\"", written.escape_debug()))
+        })),
+        n if (one && n > 1) || twice => Err(Error::Ambiguous {
+            why: format!("\"{written}\" means {n} containers, of pods of the same name"),
+            candidates: all
+                .iter()
+                .map(|one| super::described(&one.container, true).1)
+                .collect(),
+        }),
+        _ => Ok(all),
+    }
+}
+
+/// The whole ID that a link's stands for.
+fn whole(resolver: &Resolver<'_>, id: &str) -> Option<String> {
+    if is_full_id(id.as_bytes()) {
+        return Some(id.to_owned());
+    }
+    // Cut short by the length of the names; 12 digits are what all the world takes for an ID.
+    if id.len() < super::target::SHORT_ID {
+        return None;
+    }
+    let mut fits = super::ids::full_ids(resolver.census(), id);
+    match (fits.next(), fits.next()) {
+        (Some(one), None) => Some(one.to_owned()),
+        _ => None,
+    }
+}
+
+/// The containers of a pod by their logs' links and by docker's names, each with its ID.
+fn on_disk(host: &Host, namespace: &str, name: &str) -> Result<Vec<(String, Pod)>> {
+    let links = kube::links(host, namespace, name)?;
+    let mut all: Vec<(String, Pod)> = links.into_iter().map(|link| (link.id, link.pod)).collect();
+    for root in docker::configured_data_roots(host)? {
+        for (id, called) in docker::names_with(&root, &format!("_{name}_{namespace}_"))? {
+            all.extend(
+                kube::of_docker_name(&called)
+                    .filter(|pod| pod.name == name && pod.namespace == namespace)
+                    .map(|pod| (id, pod)),
+            );
+        }
+    }
+    Ok(all)
+}

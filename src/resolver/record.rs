@@ -1,0 +1,211 @@
+//! A runtime's own record of one container: its first process, its cgroup, what it is made of. Every runtime keeps one
+//! and outlives neither by it: a record is checked against what runs before anything is made of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::host::{Hierarchy, Host};
+
+/// One container's record.
+#[derive(Debug)]
+pub(super) struct Record {
+    /// Who keeps it, as far as its place tells.
+    pub(super) runtime: &'static str,
+    pub(super) id: String,
+    /// The directory that it is in.
+    pub(super) dir: PathBuf,
+    /// The user whose word it is, if it is not root's.
+    pub(super) user: Option<u32>,
+    /// When it was written, in seconds since 1970.
+    pub(super) written: i64,
+    /// The container's first process.
+    pub(super) pid: i32,
+    /// When that started, in the ticks of `/proc/PID/stat`; `None` where the runtime does not keep it.
+    pub(super) start: Option<u64>,
+    pub(super) place: Place,
+    pub(super) about: About,
+}
+
+/// What a record says of the container's cgroup.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// runc's `cgroup_paths`: directories by controller, as they were mounted for it; v2's has no name.
+    Dirs(BTreeMap<String, PathBuf>),
+    /// A path that is the same in every hierarchy.
+    Path(PathBuf),
+    /// Nothing.
+    Nothing,
+}
+
+/// What is on record of a container besides where it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// The annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// The root file system, as the host's programs say it.
+    pub rootfs: Option<PathBuf>,
+    /// The runtime's bundle, likewise.
+    pub bundle: Option<PathBuf>,
+    /// The data root of the docker that its files are mounted from.
+    pub(super) data_root: Option<PathBuf>,
+}
+
+/// The directories, below the root, where freezers are mounted on the hosts that are common.
+const MOUNTS: [&str; 3] = ["sys/fs/cgroup/freezer", "sys/fs/cgroup/unified", "sys/fs/cgroup"];
+
+/// What a record says of the cgroup in one hierarchy.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// Its process is in it.
+    At(PathBuf),
+    /// Its process is elsewhere, unless the record speaks of another mount namespace.
+    Elsewhere(PathBuf),
+    /// It says nothing.
+    Nothing,
+}
+
+impl Place {
+    /// The cgroup that the runtime made in a hierarchy, given the one that its process is in: the same or one above.
+    pub(super) fn cgroup(&self, host: &Host, hierarchy: Hierarchy, line: &Path) -> Recorded {
+        let candidates: Vec<PathBuf> = match self {
+            Self::Nothing => Vec::new(),
+            Self::Path(path) => vec![path.clone()],
+            Self::Dirs(dirs) => {
+                let key = match hierarchy {
+                    Hierarchy::V1 => "freezer",
+                    Hierarchy::V2 => "",
+                };
+                dirs.get(key)
+                    .map(|dir| below_mounts(host, hierarchy, dir))
+                    .unwrap_or_default()
+            }
+        };
+        // The root is nobody's.
+        let mut candidates = candidates.into_iter().filter(|path| path.parent().is_some());
+        let Some(first) = candidates.next() else {
+            return Recorded::Nothing;
+        };
+        if line.starts_with(&first) {
+            return Recorded::At(first);
+        }
+        match candidates.find(|path| line.starts_with(path)) {
+            Some(path) => Recorded::At(path),
+            None => Recorded::Elsewhere(first),
+        }
+    }
+}
+
+/// A directory as the paths that it can mean in a hierarchy, in whichever way that was mounted for who wrote it.
+fn below_mounts(host: &Host, hierarchy: Hierarchy, dir: &Path) -> Vec<PathBuf> {
+    let mount = host
+        .mount(hierarchy)
+        .and_then(|mount| mount.dir.strip_prefix(host.root()).ok());
+    let mounts = mount.into_iter().chain(MOUNTS.map(Path::new));
+    mounts
+        .filter_map(|mount| Some(Path::new("/").join(dir.strip_prefix("/").ok()?.strip_prefix(mount).ok()?)))
+        .collect()
+}
+
+impl About {
+    /// The Kubernetes pod that it belongs to, as containerd's, CRI-O's or cri-dockerd's annotations have it.
+    pub(super) fn pod(&self) -> Option<Pod> {
+        let get = |key: &str| self.annotations.get(key).cloned();
+        let pod = |namespace: &str, name: &str, container: &str| {
+            Some(Pod {
+                namespace: get(namespace)?,
+                name: get(name)?,
+                container: get(container),
+            })
+        };
+        pod(
+            "io.kubernetes.cri.sandbox-namespace",
+            "io.kubernetes.cri.sandbox-name",
+            "io.kubernetes.cri.container-name",
+        )
+        .or_else(|| {
+            pod(
+                "io.kubernetes.cri-o.Namespace",
+                "io.kubernetes.cri-o.KubeName",
+                "io.kubernetes.cri-o.ContainerName",
+            )
+        })
+        .or_else(|| {
+            pod(
+                "io.kubernetes.pod.namespace",
+                "io.kubernetes.pod.name",
+                "io.kubernetes.container.name",
+            )
+        })
+    }
+
+    /// Whether it is a pod's sandbox, as containerd's and CRI-O's annotations have it.
+    pub(super) fn is_sandbox(&self) -> bool {
+        let kind = [
+            "io.kubernetes.cri.container-type",
+            "io.kubernetes.cri-o.ContainerType",
+        ]
+        .iter()
+        .find_map(|key| self.annotations.get(*key));
+        kind.is_some_and(|kind| kind == "sandbox")
+    }
+
+    /// Its image, where an annotation names it.
+    pub(super) fn image(&self) -> Option<String> {
+        let keys = [
+            "io.kubernetes.cri.image-name",
+            "io.kubernetes.cri-o.ImageName",
+            "org.opencontainers.image.ref.name",
+        ];
+        keys.iter().find_map(|key| self.annotations.get(*key).cloned())
+    }
+}
+
+/// The pod that a container belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The container's name in it; `None` for the sandbox.
+    pub container: Option<String>,
+}
+
+impl fmt::Display for Pod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_cgroup_must_hold_its_process() {
+        let host_dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(host_dir.path().join("proc")).unwrap();
+        let host = Host::made_up(host_dir.path()).unwrap();
+        let check = |place: &Place, line: &str, expected: Recorded| {
+            let found = place.cgroup(&host, Hierarchy::V1, Path::new(line));
+            assert_eq!(found, expected, "{place:?} {line}");
+        };
+        let dir =
+            |recorded: &str| Place::Dirs(BTreeMap::from([("freezer".to_owned(), PathBuf::from(recorded))]));
+        let at = |path: &str| Recorded::At(PathBuf::from(path));
+        let elsewhere = |path: &str| Recorded::Elsewhere(PathBuf::from(path));
+        check(&dir("/sys/fs/cgroup/freezer/a/b"), "/a/b", at("/a/b"));
+        check(&dir("/sys/fs/cgroup/freezer/a/b"), "/a/b/below", at("/a/b"));
+        check(&dir("/sys/fs/cgroup/unified/a"), "/a", at("/a"));
+        check(&dir("/sys/fs/cgroup/freezer/a/b"), "/b", elsewhere("/a/b"));
+        check(&dir("/sys/fs/cgroup/freezer/a"), "/", elsewhere("/a"));
+        check(&dir("/sys/fs/cgroup/freezer"), "/a", elsewhere("/freezer")); // no cgroup of its own
+        check(&dir("/mnt/freezer/a"), "/a", Recorded::Nothing);
+        check(&Place::Dirs(BTreeMap::new()), "/a", Recorded::Nothing);
+        check(&Place::Path(PathBuf::from("/a/b")), "/a/b/c", at("/a/b"));
+        check(&Place::Path(PathBuf::from("/a/b")), "/a", elsewhere("/a/b"));
+        check(&Place::Path(PathBuf::from("/")), "/a", Recorded::Nothing);
+        check(&Place::Nothing, "/a", Recorded::Nothing);
+    }
+}

@@ -1,0 +1,77 @@
+//! LXC: `/lxc.payload.NAME`, right below the root whatever systemd has there. What pauses is a monitor beside each
+//! container.
+
+use std::fs;
+
+use crate::boot::{BEAT, Boot, Layout, ROOTFS};
+use crate::engines::{HANGS, Vessel};
+use crate::in_each_layout;
+use crate::story::{self, NAMES};
+
+in_each_layout! {
+    a_wedged_lxc_monitor_keeps_nobody_from_thawing
+    what_iceaxe_froze_lxc_thaws_when_it_has_frozen_it_too
+    lxc_unfreezes_what_iceaxe_thawed_before
+}
+
+fn a_wedged_lxc_monitor_keeps_nobody_from_thawing(layout: Layout) {
+    let boot = Boot::start(layout);
+    let vessels = NAMES.map(|(form, _)| container(&boot, form));
+    for vessel in &vessels {
+        pause(&boot, vessel);
+        boot.wedge(boot.parent(vessel.pid));
+    }
+    let unfreeze = boot.asked(["lxc-unfreeze", "--name", &vessels[0].name], HANGS);
+    assert!(unfreeze.hung(), "{unfreeze:?}");
+    story::thaw_each(&boot, "lxc", &NAMES, &vessels);
+}
+
+/// The monitor does what it is told only if it remembers it otherwise, and says that all is well either way.
+fn what_iceaxe_froze_lxc_thaws_when_it_has_frozen_it_too(layout: Layout) {
+    let boot = Boot::start(layout);
+    let web = container(&boot, "web");
+    story::freeze(&boot, "lxc", &web);
+    unfreeze(&boot, &web);
+    web.stands();
+    boot.run(["lxc-freeze", "--name", &web.name]);
+    unfreeze(&boot, &web);
+    story::is_thawed(&boot, &web);
+}
+
+fn lxc_unfreezes_what_iceaxe_thawed_before(layout: Layout) {
+    let boot = Boot::start(layout);
+    let web = container(&boot, "web");
+    pause(&boot, &web);
+    boot.iceaxe(&["thaw", &web.name, "--json"]).is(0, "confirmed");
+    unfreeze(&boot, &web);
+    story::is_thawed(&boot, &web);
+    pause(&boot, &web);
+}
+
+#[track_caller]
+fn unfreeze(boot: &Boot, vessel: &Vessel) {
+    boot.run(["lxc-unfreeze", "--name", &vessel.name]);
+}
+
+#[track_caller]
+fn pause(boot: &Boot, vessel: &Vessel) {
+    story::pause(boot, vessel, || {
+        boot.run(["lxc-freeze", "--name", &vessel.name]);
+    });
+}
+
+/// A container of this name that beats.
+#[track_caller]
+pub(crate) fn container(boot: &Boot, name: &str) -> Vessel {
+    let volume = boot.volume(name);
+    let dir = boot.file(&format!("/var/lib/lxc/{name}"));
+    fs::create_dir(&dir).unwrap();
+    let config = format!(
+        "lxc.uts.name = {name}\nlxc.rootfs.path = dir:{ROOTFS}\nlxc.net.0.type = empty\n\
+         lxc.apparmor.profile = unconfined\nlxc.mount.entry = {volume} vol none bind 0 0\nlxc.init.cmd = {BEAT}\n"
+    );
+    fs::write(dir.join("config"), config).unwrap();
+    boot.run(["lxc-start", "--name", name]);
+    let pid = boot.run(["lxc-info", "--name", name, "--pid", "--no-humanize"]);
+    boot.vessel(name, name, pid.parse().unwrap(), &volume)
+}
