@@ -5,9 +5,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::engine::Step;
-use crate::engine::report::{Counts, Effective, Outcome, Report, Requested, Status};
-use crate::error::short_id;
+use crate::engine::report::{Counts, Effective, Outcome, Outsider, Report, Requested, Status};
+use crate::error::{Error, short_id};
 use crate::verifier::Holdout;
+
+/// How many processes are named in one line; the JSON output has all.
+const MOST_OUTSIDERS: usize = 10;
 
 /// Escapes what would move the cursor or turn the text around.
 pub(crate) fn escaped(text: &str) -> String {
@@ -346,7 +349,42 @@ pub(crate) fn status(target: &str, status: &Status, holdouts: &[Holdout]) -> Str
     holdouts
         .iter()
         .for_each(|task| text += &format!("  {}\n", holdout(task)));
+    if let Some(outsiders) = status.outside.as_deref().filter(|all| !all.is_empty()) {
+        text += &format!("  {}\n", outside(outsiders));
+    }
     text
+}
+
+/// `2 processes of its PID namespace are outside of its cgroup, and are not frozen with it: 41 sh (v1:/), 42 sleep
+/// (v1:/x)`.
+fn outside(all: &[Outsider]) -> String {
+    let (processes, are) = if all.len() == 1 {
+        ("process", "is")
+    } else {
+        ("processes", "are")
+    };
+    let mut named: Vec<String> = all
+        .iter()
+        .take(MOST_OUTSIDERS)
+        .map(|one| format!("{} {} ({})", one.pid, escaped(&one.comm), escaped(&one.cgroup)))
+        .collect();
+    if all.len() > MOST_OUTSIDERS {
+        named.push(format!("and {} more", all.len() - MOST_OUTSIDERS));
+    }
+    format!(
+        "{} {processes} of its PID namespace {are} outside of its cgroup, and {are} not frozen with it: {}",
+        all.len(),
+        named.join(", ")
+    )
+}
+
+/// A note that nobody knows whether there are such processes.
+pub(crate) fn unseen_outside(target: &str, error: &Error) -> String {
+    format!(
+        "iceaxe: note: whether processes of its PID namespace are outside of the cgroup of {} can't be told: {}\n",
+        escaped(target),
+        escaped(&error.to_string())
+    )
 }
 
 /// The columns of `list`.

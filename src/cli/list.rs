@@ -10,7 +10,7 @@ use crate::resolver::{Container, Identity, Pending, Resolver};
 
 /// How long each step of a listing may take before it counts as hanging.
 const STEP: Duration = Duration::from_secs(10);
-/// How long the answer waits for the engines' records, of all containers together.
+/// How long the answer waits for the engines' records while they do not get on.
 const RECORDS: Duration = Duration::from_secs(2);
 /// So many containers are looked at while the records of the first are read. Each holds two descriptors.
 const AHEAD: usize = 16;
@@ -76,7 +76,10 @@ impl Listing<'_> {
         }
         let details = self.records.next(RECORDS);
         match &details {
-            Some(details) => self.incomplete.extend(details.unreadable.iter().cloned()),
+            Some(details) => {
+                self.incomplete.extend(details.unreadable.iter().cloned());
+                self.records.renew();
+            }
             None => self.late += 1,
         }
         match engine::status(self.context.host, &container, details.as_ref()) {

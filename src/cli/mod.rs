@@ -67,7 +67,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
         if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
             let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
         }
-        let host = match Host::at(&cli.root) {
+        let host = match Host::enter(&cli.root) {
             Ok(host) => host,
             Err(error) => {
                 say(&Message::Err(format!("iceaxe: {error}\n").into_bytes()));
@@ -292,7 +292,7 @@ fn execute(streams: &mut Streams<'_>, wills: Vec<Will>) -> u8 {
 fn put_back(streams: &mut Streams<'_>, cli: &Cli, undo: &[Vec<u8>]) -> u8 {
     let ended = child::supervise(streams, BTreeMap::new(), |say, _| {
         let back = || -> Result<()> {
-            let host = Host::at(&cli.root)?;
+            let host = Host::enter(&cli.root)?;
             for text in undo {
                 let standing: Standing =
                     serde_json::from_slice(text).map_err(|error| Error::Usage(error.to_string()))?;

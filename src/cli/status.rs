@@ -26,9 +26,18 @@ pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u
         context.within(context.timeout(ANSWER) + RECORD);
         let details = Details::of(context.host, container.identity.clone(), RECORD);
         match engine::status(context.host, container, details.as_ref()) {
-            Ok((status, _)) if context.cli.json => context.out(json(&status)),
-            Ok(_) if context.cli.quiet => context.out(format!("{typed}\n")),
-            Ok((status, holdouts)) => context.out(human::status(typed, &status, &holdouts)),
+            Ok(_) if context.cli.quiet && !context.cli.json => context.out(format!("{typed}\n")),
+            Ok((mut status, holdouts)) => {
+                match engine::outside(context.host, container) {
+                    Ok(outside) => status.outside = outside,
+                    Err(error) => context.err(human::unseen_outside(typed, &error)),
+                }
+                context.out(if context.cli.json {
+                    json(&status)
+                } else {
+                    human::status(typed, &status, &holdouts)
+                });
+            }
             Err(error) => {
                 let report = unresolved("status", typed, &error);
                 context.end(index, &report);

@@ -24,7 +24,7 @@ pub use freeze::{FreezeOptions, freeze, put_back};
 pub use guard::{Frozen, Handle, NotConfirmed};
 pub use report::{Outcome, Report, Status};
 pub use safety::check as check_safety;
-pub use status::status;
+pub use status::{outside, status};
 pub use thaw::{Clear, Reach, ThawOptions, thaw};
 
 /// What just happened to one target.

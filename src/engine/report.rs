@@ -297,6 +297,19 @@ pub struct CgroupStatus {
     pub frozen_by: Vec<PathBuf>,
 }
 
+/// A process of a container's PID namespace that is outside of the cgroup which is frozen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outsider {
+    /// The process.
+    pub pid: i32,
+    /// The task of it that is outside: its leader, or a thread that is elsewhere.
+    pub tid: i32,
+    /// The task's name.
+    pub comm: String,
+    /// The cgroup that it is in, as a target is written.
+    pub cgroup: String,
+}
+
 /// Memory of a container, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
@@ -344,6 +357,9 @@ pub struct Status {
     pub tasks: Option<Observed>,
     /// Its memory.
     pub memory: Option<Memory>,
+    /// The processes of its PID namespace that no freeze of it reaches; `None` where that was not looked for, can't be
+    /// told, or where the namespace is the host's.
+    pub outside: Option<Vec<Outsider>>,
 }
 
 impl Status {
@@ -368,6 +384,7 @@ impl Status {
             cgroups: Vec::new(),
             tasks: None,
             memory: None,
+            outside: None,
         }
     }
 }

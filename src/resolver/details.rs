@@ -1,7 +1,7 @@
 //! What an engine has on record of a container: name, image, labels, what it believes, where things lie. On a disk
 //! that may hang, so it is read beside the work and waited for only so long.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::beside::beside;
 use super::docker::DataRoot;
+use super::names::KIN;
 use super::podman::Stored;
 use super::record::{About, Pod};
 use super::target::is_full_id;
@@ -81,7 +82,7 @@ pub struct Pending {
     asked: usize,
     /// Whose are taken next.
     at: usize,
-    /// How long they were waited for, all together.
+    /// How long they were waited for, since the last time that it was forgiven.
     waited: Duration,
 }
 
@@ -116,6 +117,11 @@ impl Pending {
         self.asked += 1;
     }
 
+    /// Gives those that follow the whole limit again: what gets on, however slowly, does not hang.
+    pub fn renew(&mut self) {
+        self.waited = Duration::ZERO;
+    }
+
     /// The next container's; `None` where it would take longer than what is left of `limit`, which is for all of them.
     #[must_use]
     pub fn next(&mut self, limit: Duration) -> Option<Details> {
@@ -139,6 +145,8 @@ impl Pending {
 struct Disk<'h> {
     host: &'h Host,
     docker: OnceCell<(Vec<DataRoot>, Option<String>)>,
+    /// How many containers in a row were in no data root.
+    fruitless: Cell<usize>,
     podman: OnceCell<(HashMap<String, Stored>, Option<String>)>,
 }
 
@@ -147,6 +155,7 @@ impl<'h> Disk<'h> {
         Self {
             host,
             docker: OnceCell::new(),
+            fruitless: Cell::new(0),
             podman: OnceCell::new(),
         }
     }
@@ -204,6 +213,7 @@ impl<'h> Disk<'h> {
         if config.is_none()
             && others.is_empty()
             && let Some(pid) = pid
+            && self.fruitless.get() < KIN
         {
             let sources = shim::mount_sources(self.host, pid);
             let found = sources.iter().filter_map(|source| docker::root_in(source));
@@ -212,6 +222,10 @@ impl<'h> Disk<'h> {
         for root in others {
             config = config.or_else(|| noted(details, DataRoot::new(root).config(id)));
         }
+        self.fruitless.set(match config {
+            Some(_) => 0,
+            None => self.fruitless.get() + 1,
+        });
         if let Some(config) = config {
             details.name = Some(config.name().to_owned()).filter(|name| !name.is_empty());
             details.pod = kube::of_docker_name(config.name());

@@ -225,7 +225,12 @@ pub(super) fn by_named(host: &Host, hierarchy: Hierarchy, path: &Path, traces: &
             return; // a pod, not a container
         }
     }
-    let Some(pid) = census::first_process(host, &first) else {
+    // Beside the level of its tasks there can be who looks after them.
+    let level = named
+        .level()
+        .and_then(|level| Cgroup::open(host, hierarchy, &level).ok()); // it has none
+    let first_in = |cgroup: &Cgroup| census::first_process(host, cgroup);
+    let Some(pid) = level.as_ref().and_then(first_in).or_else(|| first_in(&first)) else {
         return traces.dead.push(Error::NotRunning(format!(
             "{}: {} has no process",
             named.id,

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::host::{Hierarchy, Host};
+use crate::host::{ENTER_CGROUP_NAMESPACE, Hierarchy, Host};
 
 /// The lines of one process or task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,8 +66,7 @@ pub(crate) fn task_lines(host: &Host, tid: i32) -> Option<Lines> {
 pub(crate) fn within_namespace(path: &Path) -> Result<&Path> {
     if path.starts_with("/..") {
         return Err(Error::Unsupported(format!(
-            "the kernel shows its cgroup as {}, outside of the cgroup namespace that iceaxe runs in: run it in the host's, \
-             with nsenter --target 1 --cgroup, or docker run --cgroupns=host",
+            "the kernel shows its cgroup as {}, outside of the cgroup namespace that iceaxe runs in: {ENTER_CGROUP_NAMESPACE}",
             path.display()
         )));
     }

@@ -71,7 +71,8 @@ pub struct Identity {
 pub struct Container {
     /// Who it is.
     pub identity: Identity,
-    /// The cgroups that are its own, in either hierarchy, each level that can ask for a freeze.
+    /// The cgroups that are its own, in either hierarchy, each level that can ask for a freeze. All its tasks in a
+    /// hierarchy are in the first one there, or below.
     pub own: Vec<Cgroup>,
     /// The one of `own` that a freeze writes.
     pub freeze_at: usize,

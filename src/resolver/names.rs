@@ -164,7 +164,7 @@ fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Censu
 
 /// Of so many containers below one cgroup the data root is looked for in vain: those of one dockerd are below one, and
 /// where its disk is not mounted here no other of them will show it.
-const KIN: usize = 16;
+pub(super) const KIN: usize = 16;
 
 fn in_data_root(
     root: &Path,

@@ -63,6 +63,11 @@ pub(super) fn by_pid(host: &Host, pid: i32, nesting: Nesting) -> Result<Found> {
             return completed(host, located).map(found);
         }
     }
+    if !places.is_empty() && places.iter().all(|(_, path)| path.parent().is_none()) {
+        return Err(Error::Unsupported(format!(
+            "process {pid} has no cgroup of its own in a hierarchy that freezes: it is in the root, and can't be frozen alone"
+        )));
+    }
     let places: Vec<String> = places
         .iter()
         .map(|(hierarchy, path)| format!("v{}:{}", hierarchy.version(), path.display()))

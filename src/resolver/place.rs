@@ -79,7 +79,7 @@ pub(super) fn both(mut container: Container, cgroup: &Cgroup) -> Result<Containe
     Ok(container)
 }
 
-/// The levels of a container in one hierarchy, the top one first.
+/// The levels of a container in one hierarchy, the one that holds all its tasks first.
 #[derive(Debug, Default)]
 struct Levels {
     own: Vec<Cgroup>,
@@ -88,26 +88,42 @@ struct Levels {
 
 /// A cgroup, and the level below it that its runtime made too, where there is one.
 fn levels(host: &Host, top: Cgroup, point: &Point) -> Result<Levels> {
+    let named = naming::last(top.path());
     let below = match point {
         Point::At(path) | Point::Above(path) if path.starts_with(top.path()) => {
             (path != top.path()).then(|| path.clone())
         }
-        _ => naming::last(top.path()).and_then(|named| named.level()),
+        _ => named.as_ref().and_then(naming::Named::level),
     };
     let hierarchy = top.hierarchy();
-    let mut own = vec![top];
-    if let Some(path) = below {
-        match Cgroup::open(host, hierarchy, &path) {
-            Ok(inner) => own.push(inner),
-            Err(Error::Gone(_)) => {} // its runtime has none here
-            Err(error) => return Err(error),
-        }
+    let open = |path: &Path| match Cgroup::open(host, hierarchy, path) {
+        Ok(inner) => Ok(Some(inner)),
+        Err(Error::Gone(_)) => Ok(None), // its runtime has none here
+        Err(error) => Err(error),
+    };
+    let Some(inner) = below.map(|path| open(&path)).transpose()?.flatten() else {
+        return Ok(Levels {
+            own: vec![top],
+            freeze_at: 0,
+        });
+    };
+    let is_a_unit = named.is_some_and(|named| named.runtime == Some("machine"));
+    // systemd freezes the whole unit. Where nspawn itself lives in it too, it is not the container's: the level of the
+    // container's tasks comes first then, and the unit's own request is still one that holds it.
+    if is_a_unit && open(&top.path().join("supervisor"))?.is_some() {
+        return Ok(Levels {
+            own: vec![inner, top],
+            freeze_at: 0,
+        });
     }
     let freeze_at = match point {
         Point::Above(_) => 0,
-        Point::Named | Point::At(_) => own.len() - 1,
+        Point::Named | Point::At(_) => usize::from(!is_a_unit),
     };
-    Ok(Levels { own, freeze_at })
+    Ok(Levels {
+        own: vec![top, inner],
+        freeze_at,
+    })
 }
 
 fn other_side(

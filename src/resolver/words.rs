@@ -1,12 +1,17 @@
 //! What a bare word means: an ID, a name or the beginning of an ID, in this order.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use super::check;
 use super::ids::{Traces, by_prefix, full_ids, locate, unsure};
+use super::lines::cgroup_lines;
 use super::names::Holder;
 use super::place::Point;
-use super::{Found, Located, Resolver, census, lxc, no_such, only, target};
+use super::{Found, Identity, Located, Resolver, census, lxc, machine, no_such, only, target};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::verifier::Witness;
 
 /// An ID, a name or the beginning of an ID.
@@ -60,7 +65,8 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
     if !census.incomplete.is_empty() {
         return Err(unsure(word, &census.incomplete, Vec::new()));
     }
-    Err(exact.reason().unwrap_or_else(|| no_such(word)))
+    let reason = exact.reason().or(named.machine);
+    Err(reason.unwrap_or_else(|| no_such(word)))
 }
 
 /// A name.
@@ -70,9 +76,8 @@ pub(super) fn by_name(resolver: &Resolver<'_>, name: &str) -> Result<Found> {
     if !named.is_empty() {
         return named.container(resolver, name);
     }
-    Err(named
-        .uncertain(resolver, name, &[])
-        .unwrap_or_else(|| no_such(name)))
+    let uncertain = named.uncertain(resolver, name, &[]);
+    Err(uncertain.or(named.machine).unwrap_or_else(|| no_such(name)))
 }
 
 fn noted(mut found: Found, notes: Vec<String>) -> Result<Found> {
@@ -86,6 +91,8 @@ struct Named<'r> {
     holders: &'r [Holder],
     /// Those that are named by their cgroup.
     live: Vec<Located>,
+    /// Why systemd's machine of that name can't be had.
+    machine: Option<Error>,
     /// Two containers of LXC's that the cgroup can be either's of.
     doubt: Option<(String, String)>,
 }
@@ -121,9 +128,17 @@ impl<'r> Named<'r> {
                 .find(|other| names.is_lxc(other))
                 .map(|other| (name.to_owned(), other.to_owned()));
         }
+        let mut reason = None;
+        if live.is_empty() {
+            match machine(resolver.host, name) {
+                Ok(found) => live.extend(found),
+                Err(error) => reason = Some(error),
+            }
+        }
         Self {
             holders: names.of(name),
             live,
+            machine: reason,
             doubt,
         }
     }
@@ -177,7 +192,8 @@ impl<'r> Named<'r> {
         }
         let names = resolver.names();
         if all.live.is_empty() {
-            return Err(all.reason().unwrap_or_else(|| no_such(name)));
+            let reason = all.reason().or(self.machine);
+            return Err(reason.unwrap_or_else(|| no_such(name)));
         }
         let mut found = only(resolver, name, all.live)?;
         if let Some((one, other)) = self.doubt {
@@ -231,12 +247,12 @@ fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &lxc::Place, all: &
             });
             continue;
         }
-        let identity = super::Identity {
+        let identity = Identity {
             id: Some(name.to_owned()),
             name: Some(name.to_owned()),
             runtime: Some("lxc".to_owned()),
             pid: Some(pid),
-            ..super::Identity::default()
+            ..Identity::default()
         };
         all.live.push(Located {
             identity,
@@ -251,6 +267,45 @@ fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &lxc::Place, all: &
             place.path.display()
         )));
     }
+}
+
+/// The machine that systemd has registered under a name, where its unit is not called after it.
+fn machine(host: &Host, name: &str) -> Result<Option<Located>> {
+    let Some(machine) = machine::machine(host, name)? else {
+        return Ok(None);
+    };
+    let stat = machine
+        .leader
+        .and_then(|leader| Witness::new(host).stat(&leader.to_string()));
+    let lines = stat.as_ref().and_then(|stat| cgroup_lines(host, stat.pid));
+    let (Some(stat), Some(lines)) = (stat, lines) else {
+        return Err(Error::NotRunning(format!(
+            "\"{name}\" is a machine of systemd's, of which no process runs"
+        )));
+    };
+    for hierarchy in check::by_version(host) {
+        let levels = lines.path(hierarchy).into_iter().flat_map(Path::ancestors);
+        let is_unit = |path: &&Path| path.file_name().and_then(OsStr::to_str) == machine.unit.as_deref();
+        if let Some(path) = levels.filter(|path| path.file_name().is_some()).find(is_unit) {
+            let identity = Identity {
+                id: Some(name.to_owned()),
+                name: Some(name.to_owned()),
+                runtime: Some("machine".to_owned()),
+                pid: Some(stat.pid),
+                ..Identity::default()
+            };
+            return Ok(Some(Located {
+                identity,
+                first: Cgroup::open(host, hierarchy, path)?,
+                point: Point::Named,
+                other: None,
+            }));
+        }
+    }
+    Err(Error::Unsupported(format!(
+        "the machine \"{name}\" has no cgroup of its own in a hierarchy that freezes: its process {} can't be frozen alone",
+        stat.pid
+    )))
 }
 
 /// The cgroups of LXC's container `name` that have a number behind their names, as an empty one was in the way.

@@ -104,7 +104,7 @@ pub struct Holdout {
 /// Looks at tasks of one host.
 #[derive(Debug, Clone, Copy)]
 pub struct Witness<'h> {
-    proc_fd: BorrowedFd<'h>,
+    pub(super) proc_fd: BorrowedFd<'h>,
     kernel: Kernel,
 }
 
@@ -199,6 +199,13 @@ impl<'h> Witness<'h> {
         // Absent and unreadable are one here: the callers ask about processes that need not exist.
         let file = openat(self.proc_fd, path.as_str(), flags, Mode::empty()).ok()?;
         stat_of(&file).ok()?
+    }
+
+    /// A task's name, if it is there and not dead. What can't be read counts as not there: its process was listed.
+    pub(super) fn comm_alive(self, tid: i32) -> Option<String> {
+        let dir = self.open_task(tid).ok().flatten()?;
+        let stat = parse_stat(&read(&dir, "stat").ok().flatten()?).ok()?;
+        (!is_dead(stat.state)).then_some(stat.comm)
     }
 
     /// Where a task is.

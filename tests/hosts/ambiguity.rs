@@ -24,8 +24,8 @@ pub(crate) fn two_of_one_prefix() -> Scene {
     let (third, fourth) = (docker("ID3"), docker("ID4"));
     let words = ["id:ID3", "id:ID4", "labr-three", "labr-four"];
     Scene::of(host)
-        .is_ambiguous("b", &[&third, &fourth], &words)
-        .is_ambiguous("id:b", &[&third, &fourth], &words)
+        .can_mean("b", &[&third, &fourth], &words)
+        .can_mean("id:b", &[&third, &fourth], &words)
         .all_mean(&["b7", "b7d20c5a1f6e", "id:b7"], &third)
         .all_mean(&["b4", "id:b46"], &fourth)
         .fails("name:b", "NotFound", &["b"])
@@ -59,7 +59,7 @@ pub(crate) fn name_that_is_a_prefix(name: &str) -> Scene {
         .all_mean(&["ID1", "8d9621220cb", "8d9621220cb4d"], &first)
         .means("labr-d1", &first.named("labr-d1"));
     match name.len() {
-        12.. => scene.is_ambiguous(name, &[&first, &second], &["id:ID1", "id:ID2"]),
+        12.. => scene.can_mean(name, &[&first, &second], &["id:ID1", "id:ID2"]),
         _ => scene.means_rather_than(name, &second.named(name), &first),
     }
 }
@@ -106,8 +106,8 @@ pub(crate) fn one_id_in_three_namespaces() -> Scene {
     let words = ["v1:/default/labr-x", "v1:/k8s.io/labr-x", "v1:/moby/labr-x"];
     let all: Vec<&Expected> = each.iter().collect();
     Scene::of(host)
-        .is_ambiguous("labr-x", &all, &words)
-        .is_ambiguous("id:labr-x", &all, &words)
+        .can_mean("labr-x", &all, &words)
+        .can_mean("id:labr-x", &all, &words)
         .means("pid:4001", &each[0])
         .means("pid:4002", &each[1])
 }
@@ -129,8 +129,8 @@ pub(crate) fn two_data_roots() -> Scene {
     );
     let (first, second) = (docker("ID1"), docker("ID2"));
     Scene::of(host)
-        .is_ambiguous("web", &[&first, &second], &["id:ID1", "id:ID2"])
-        .is_ambiguous("name:web", &[&first, &second], &["id:ID1", "id:ID2"])
+        .can_mean("web", &[&first, &second], &["id:ID1", "id:ID2"])
+        .can_mean("name:web", &[&first, &second], &["id:ID1", "id:ID2"])
         .means("ID1", &first)
         .means("ID2", &second)
 }
@@ -200,8 +200,8 @@ pub(crate) fn one_name_twice() -> Scene {
     let third = container("podman", "ID3", &format!("v1:{podmans}")).and(&format!("v2:{podmans}"));
     let bare = container("runc", "db", "v1:/db").and("v2:/db");
     Scene::of(host)
-        .is_ambiguous("web", &[&docker("ID1"), &third], &["id:ID1", "id:ID3"])
-        .is_ambiguous("name:web", &[&docker("ID1"), &third], &["id:ID1", "id:ID3"])
+        .can_mean("web", &[&docker("ID1"), &third], &["id:ID1", "id:ID3"])
+        .can_mean("name:web", &[&docker("ID1"), &third], &["id:ID1", "id:ID3"])
         .means_rather_than("db", &bare, &docker("ID2"))
         .means("id:db", &bare)
         .means("name:db", &docker("ID2").named("db"))
@@ -237,8 +237,8 @@ pub(crate) fn docker_in_docker() -> Scene {
     let inner = container("docker", "ID3", "v2:/docker/ID1/docker/ID2/docker/ID3");
     Scene::of(host)
         .means("pid:21794", &outer)
-        .is_ambiguous("pid:21900", &[&outer, &middle], &["ID1", "ID2"])
-        .is_ambiguous("pid:22000", &[&outer, &middle, &inner], &["ID1", "ID2", "ID3"])
+        .can_mean("pid:21900", &[&outer, &middle], &["ID1", "ID2"])
+        .can_mean("pid:22000", &[&outer, &middle, &inner], &["ID1", "ID2", "ID3"])
         .means("pid:22000 --outer", &outer)
         .means("pid:22000 --inner", &inner)
         .all_mean(&["ID2", "2fe8"], &middle)

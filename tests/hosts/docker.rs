@@ -234,7 +234,7 @@ pub(crate) fn in_anothers_cgroup() -> Scene {
     let outer = container("docker", "ID1", "v1:/docker/ID1").and("v2:/docker/ID1");
     let inner = container("docker", "ID2", "v1:/docker/ID1/ID2").and("v2:/docker/ID1/ID2");
     Scene::of(host)
-        .is_ambiguous(
+        .can_mean(
             "pid:21900",
             &[&outer, &inner],
             &["ID1", "ID2", "--outer", "--inner"],

@@ -595,6 +595,7 @@ fn worker(kind: Kind, numbers: impl Iterator<Item = usize>, at: &Mutex<String>, 
 }
 
 /// Does all damages, on all CPUs, and tells what was wrong.
+#[expect(clippy::print_stdout, reason = "a long run is to tell its rate")]
 fn all(kind: Kind, numbers: Range<usize>) -> Vec<String> {
     note_panics();
     let workers = thread::available_parallelism().map_or(1, usize::from);

@@ -80,6 +80,9 @@ fn changed(from: &'static str, to: &'static str) -> impl Fn(&MadeUp, &str) {
     }
 }
 
+/// Spoils the record at a path.
+type Spoil = Box<dyn Fn(&MadeUp, &str)>;
+
 /// F19: each way to spoil runc's record leaves the cgroup's own name, which is certain.
 pub(crate) fn spoilt_states() -> Vec<(&'static str, Scene)> {
     let large = |host: &MadeUp, record: &str| {
@@ -102,7 +105,7 @@ pub(crate) fn spoilt_states() -> Vec<(&'static str, Scene)> {
         fs::remove_file(host.path(record)).unwrap();
         host.dir(record);
     };
-    let each: [(&str, Box<dyn Fn(&MadeUp, &str)>); 9] = [
+    let each: [(&str, Spoil); 9] = [
         ("20 MiB", Box::new(large)),
         ("a FIFO", Box::new(fifo)),
         ("a link", Box::new(linked)),
@@ -142,7 +145,7 @@ pub(crate) fn spoilt_states() -> Vec<(&'static str, Scene)> {
 pub(crate) fn anothers_id() -> Scene {
     spoilt(CONFIG, &changed("\"ID\":\"ID1\"", "\"ID\":\"ID2\""))
         .means("ID1", &docker("ID1"))
-        .is_refused("labr-d1")
+        .refuses("labr-d1")
         .means_at_most("labr-d2", &docker("ID2").named("labr-d2"))
 }
 
@@ -308,7 +311,7 @@ fn what_a_spoilt_record_says_of_an_id_is_not_given_to_a_name() {
         host.runc("run/runc", "db", &process(7001, "sleep").started(4), "/db", &[]);
         spoil(&host);
         Scene::of(host)
-            .is_refused("db")
+            .refuses("db")
             .means("name:db", &docker("ID2").named("db"))
             .holds();
     }

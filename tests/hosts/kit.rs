@@ -281,7 +281,7 @@ impl MadeUp {
 
     /// The lines of a process whose path is the same everywhere, as the kernel of this layout shows them.
     pub(crate) fn lines(&self, path: &str) -> Vec<String> {
-        let lines = match self.layout {
+        match self.layout {
             Layout::V1 => vec![
                 format!("9:name=systemd:{path}"),
                 format!("6:freezer:{path}"),
@@ -295,8 +295,7 @@ impl MadeUp {
             ],
             // Kernels with v1 compiled in show its hierarchies, unmounted as they are.
             Layout::V2 => vec!["6:freezer:/".to_owned(), format!("0::{path}")],
-        };
-        lines
+        }
     }
 
     /// runc's `cgroup_paths` for a path that is the same everywhere.

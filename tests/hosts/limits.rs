@@ -64,7 +64,7 @@ pub(crate) fn protected() -> Scene {
     Scene::of(host)
         .fails("ID1", "Unsupported", &["ID1", "5000"])
         .fails("labr-bare", "Unsupported", &["ID1"])
-        .fails("pid:5000", "NotFound", &["v2:/"])
+        .fails("pid:5000", "Unsupported", &["no cgroup of its own"])
         .fails("pid:1", "NotFound", &["/init.scope"])
         .fails("pid:5001", "NotFound", &["docker.service"])
 }
@@ -160,14 +160,14 @@ fn first_and_podmans() -> (Expected, Expected) {
 pub(crate) fn without_dockers_records() -> Scene {
     let (first, podmans) = first_and_podmans();
     partial(&|host| broken(host, "var/lib/docker/containers"))
-        .is_ambiguous(
+        .can_mean(
             "labr-d1",
             &[&first],
             &["not certain", "/var/lib/docker/containers"],
         )
-        .is_ambiguous("labr-pm", &[&podmans], &["not certain"])
-        .is_ambiguous("name:labr-pm", &[&podmans], &["not certain"])
-        .is_ambiguous("8d96", &[&first], &["not certain", "id:ID1"])
+        .can_mean("labr-pm", &[&podmans], &["not certain"])
+        .can_mean("name:labr-pm", &[&podmans], &["not certain"])
+        .can_mean("8d96", &[&first], &["not certain", "id:ID1"])
         .fails("none", "Ambiguous", &["not certain"])
 }
 
@@ -178,8 +178,8 @@ pub(crate) fn without_podmans_store() -> Scene {
         let store = host.path(&format!("{}/containers.json", crate::records::STORE));
         fs::write(store, "[{\"id\":\"").unwrap();
     })
-    .is_ambiguous("labr-pm", &[&podmans], &["not certain", "containers.json"])
-    .is_ambiguous("8d96", &[&first], &["not certain", "id:ID1"])
+    .can_mean("labr-pm", &[&podmans], &["not certain", "containers.json"])
+    .can_mean("8d96", &[&first], &["not certain", "id:ID1"])
     .means_at_most("labr-d1", &first.named("labr-d1"))
 }
 
@@ -187,7 +187,7 @@ pub(crate) fn without_podmans_store() -> Scene {
 pub(crate) fn without_a_root() -> Scene {
     let (first, _) = first_and_podmans();
     partial(&|host| broken(host, "run/crun"))
-        .is_ambiguous("8d96", &[&first], &["not certain", "/run/crun", "id:ID1"])
+        .can_mean("8d96", &[&first], &["not certain", "/run/crun", "id:ID1"])
         .fails("none", "Ambiguous", &["not certain", "/run/crun"])
 }
 

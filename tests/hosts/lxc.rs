@@ -96,7 +96,7 @@ pub(crate) fn stale_or_anothers() -> Scene {
     }
     host.run(&process(3000, "init"), &host.lines("/lxc.payload.labr-lxc2-1"));
     let one = at("labr-lxc2", "/lxc.payload.labr-lxc2-1");
-    Scene::of(host).is_ambiguous("labr-lxc2", &[&one], &["labr-lxc2-1"])
+    Scene::of(host).can_mean("labr-lxc2", &[&one], &["labr-lxc2-1"])
 }
 
 /// `lxc.cgroup.dir`.
@@ -164,7 +164,7 @@ fn a_configuration_that_lost_its_end_does_not_mean_what_holds_the_monitor() {
         let scene = inner();
         let config = format!("lxc.uts.name = labr-lxc3\nlxc.cgroup.dir.container = {end}\n");
         scene.host.file("var/lib/lxc/labr-lxc3/config", &config);
-        Scene::of(scene.host).is_refused("labr-lxc3").holds();
+        Scene::of(scene.host).refuses("labr-lxc3").holds();
     }
 }
 

@@ -62,9 +62,9 @@ pub(crate) fn one_cgroup_for_two() -> Scene {
     // Where the other one's record is lost, nothing tells that there is another one.
     let shared = container("containerd", "", "v1:/a/b").and("v2:/a/b").without_id();
     Scene::of(host)
-        .is_ambiguous("labr-c3", &[&shared], &["labr-c3", "labr-c4", "v1:/a/b"])
-        .is_ambiguous("labr-c4", &[&shared], &["labr-c3", "labr-c4", "v1:/a/b"])
-        .is_ambiguous("pid:4003", &[&shared], &["labr-c3", "labr-c4"])
+        .can_mean("labr-c3", &[&shared], &["labr-c3", "labr-c4", "v1:/a/b"])
+        .can_mean("labr-c4", &[&shared], &["labr-c3", "labr-c4", "v1:/a/b"])
+        .can_mean("pid:4003", &[&shared], &["labr-c3", "labr-c4"])
 }
 
 /// nerdctl's names, in two namespaces.
@@ -97,7 +97,7 @@ pub(crate) fn nerdctl() -> Scene {
     Scene::of(host)
         .all_mean(&["ID1", "pid:4100"], &first)
         .all_mean(&["labr-n1", "name:labr-n1"], &first.named("labr-n1"))
-        .is_ambiguous("twice", &[&second, &third], &["id:ID2", "id:ID3"])
+        .can_mean("twice", &[&second, &third], &["id:ID2", "id:ID3"])
         .all_mean(&["ID2"], &second)
 }
 
@@ -196,7 +196,7 @@ pub(crate) fn kata() -> Scene {
         .fails("ID3", "Unsupported", &["Kata"])
         .fails("ID1", "Unsupported", &["Kata"])
         .fails("b7d2", "Unsupported", &["Kata"])
-        .is_refused("ID2")
+        .refuses("ID2")
 }
 
 #[test]

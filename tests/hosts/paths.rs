@@ -94,7 +94,7 @@ const ROWS: &[Row] = &[
          v2:/user.slice/user-1555.slice/user@1555.service/user.slice/libpod-ID1.scope"),
     row("20 podman pod, systemd", "podman", V2,
         "/machine.slice/machine-libpod_pod_PODID.slice/libpod-ID1.scope", "="),
-    row("21 podman --cgroups=disabled", "", V2, "/", "NotFound v2:/"),
+    row("21 podman --cgroups=disabled", "", V2, "/", "Unsupported root"),
     row("22 podman --cgroups=split", "podman", V2, "/system.slice/web.service/libpod-payload-ID1", "="),
     row("23 podman --cgroup-parent /x", "podman", Hybrid, "/x/libpod-ID1", "="),
     row("23 podman --cgroup-parent x.slice", "podman", V2, "/x.slice/libpod-ID1.scope/container",
@@ -122,9 +122,9 @@ const ROWS: &[Row] = &[
     row("35 lxd, its init's own units", "lxc", V2, "/lxc.payload.labr-l/init.scope", "v2:/lxc.payload.labr-l"),
     row("36 nspawn --keep-unit, hybrid", "", Hybrid, "6:freezer:/ | 0::/payload", "NotFound v2:/payload"),
     row("37 nspawn, machined", "machine", V2, r"/machine.slice/machine-labr\x2dm.scope/payload",
-        r"v2:/machine.slice/machine-labr\x2dm.scope/payload v2:/machine.slice/machine-labr\x2dm.scope"),
+        r"v2:/machine.slice/machine-labr\x2dm.scope v2:/machine.slice/machine-labr\x2dm.scope/payload"),
     row("38 systemd-nspawn@.service", "machine", V2, "/machine.slice/systemd-nspawn@labr-m.service/payload",
-        "v2:/machine.slice/systemd-nspawn@labr-m.service/payload v2:/machine.slice/systemd-nspawn@labr-m.service"),
+        "v2:/machine.slice/systemd-nspawn@labr-m.service v2:/machine.slice/systemd-nspawn@labr-m.service/payload"),
     row("39 kubelet, cgroupfs, guaranteed", "", Hybrid, "/kubepods/podPOD-UID/ID1", "="),
     row("39 kubelet, cgroupfs, burstable", "", V1, "/kubepods/burstable/podPOD-UID/ID1", "="),
     row("39 kubelet, cgroupfs, best effort", "", V2, "/kubepods/besteffort/podPOD-UID/ID1", "="),
@@ -154,7 +154,7 @@ const ROWS: &[Row] = &[
     row("48 youki, systemd", "youki", V2, "/system.slice/youki-labr-y.scope", "="),
     on_record("youki run/youki labr-y", row("48 youki, cgroupfs", "youki", V2, "/:youki:labr-y", "=")),
     row("a shim, systemd", "", V2, "/system.slice/containerd.service", "NotFound containerd.service"),
-    row("a shim, no systemd", "", Hybrid, "/", "NotFound v1:/"),
+    row("a shim, no systemd", "", Hybrid, "/", "Unsupported root"),
 ];
 
 impl Row {

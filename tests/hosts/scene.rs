@@ -218,18 +218,18 @@ impl Scene {
     }
 
     /// `typed` means none, whatever the reason.
-    pub(crate) fn is_refused(self, typed: &str) -> Self {
+    pub(crate) fn refuses(self, typed: &str) -> Self {
         self.promise(typed, Meaning::Refused(Vec::new()))
     }
 
     /// The same, where a record that is damaged the right way could mean what its owner may name.
-    pub(crate) fn is_refused_or(self, typed: &str, harmless: &[&Expected]) -> Self {
+    pub(crate) fn refuses_or(self, typed: &str, harmless: &[&Expected]) -> Self {
         let harmless = harmless.iter().map(|&one| one.clone()).collect();
         self.promise(typed, Meaning::Refused(harmless))
     }
 
     /// `typed` may mean each of several, which are named.
-    pub(crate) fn is_ambiguous(self, typed: &str, each: &[&Expected], words: &[&str]) -> Self {
+    pub(crate) fn can_mean(self, typed: &str, each: &[&Expected], words: &[&str]) -> Self {
         let words = words.iter().map(|word| spelled(word)).collect();
         let each = each.iter().map(|&one| one.clone()).collect();
         self.promise(typed, Meaning::Fails("Ambiguous", words, each))

@@ -134,8 +134,8 @@ pub(crate) fn moved_away() -> Scene {
     // Where the record is damaged just so that it names the new place, it is right.
     let there = container("docker", "ID1", "v1:/elsewhere").and("v2:/elsewhere");
     Scene::of(host)
-        .is_ambiguous("ID1", &[&there], &["/docker/ID1", "/elsewhere"])
-        .is_ambiguous("labr-d1", &[&there], &["/docker/ID1", "/elsewhere"])
+        .can_mean("ID1", &[&there], &["/docker/ID1", "/elsewhere"])
+        .can_mean("labr-d1", &[&there], &["/docker/ID1", "/elsewhere"])
         .fails_or("pid:21794", "NotFound", &["/elsewhere"], &there)
 }
 

@@ -122,7 +122,7 @@ pub(crate) fn evil() -> Scene {
         "runc-to-ssh",
         "ID4",
     ] {
-        scene = scene.is_refused_or(id, &[&first]);
+        scene = scene.refuses_or(id, &[&first]);
     }
     scene.fails("pid:700", "NotFound", &["ssh.service"])
 }

@@ -44,6 +44,7 @@ mod ends;
 mod library;
 mod migration;
 mod output;
+mod outside;
 mod proof;
 mod rollback;
 mod safety;

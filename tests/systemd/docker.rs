@@ -3,7 +3,7 @@
 use crate::boot::{BEAT, Boot, Layout, ROOTFS};
 use crate::engines::{HANGS, Program, Vessel};
 use crate::in_each_layout;
-use crate::kit::eventually;
+use crate::kit::PATIENCE;
 use crate::story::{self, FORMS};
 
 const IMAGE: &str = "bb:1";
@@ -96,9 +96,8 @@ pub(crate) fn containers(boot: &Boot, names: &[&str]) -> Vec<Vessel> {
     };
     // All at once, which takes less time than one after the other.
     let begun: Vec<Program> = names.iter().map(begin).collect();
-    let made = names.iter().zip(begun).map(|(name, mut run)| {
-        eventually("the container is there", || !run.is_running());
-        let id = run.answer(HANGS).answered().well();
+    let made = names.iter().zip(begun).map(|(name, run)| {
+        let id = run.answer(PATIENCE).answered().well();
         let pid = boot.run(["docker", "inspect", "--format", "{{.State.Pid}}", name]);
         boot.vessel(name, &id, pid.parse().unwrap(), &boot.volume(name))
     });

@@ -93,7 +93,8 @@ fn without_a_freezer_cgroup_it_is_refused(layout: Layout) {
         .failed("does not support freezing");
     for (_, target) in NAMES {
         for verb in ["freeze", "thaw", "path"] {
-            boot.iceaxe(&[verb, &target(&web)]).refuses(5, &["freezer"]);
+            boot.iceaxe(&[verb, &target(&web)])
+                .refuses(5, &["no cgroup of its own"]);
         }
     }
     story::is_thawed(&boot, &web);

@@ -221,10 +221,10 @@ impl Line {
     fn text(&self, name: &str) -> String {
         let cell = |times: &Times| match times.len() {
             0 => "-".to_owned(),
-            _ => ms(times.median()),
+            _ => format!("{} {:>9}", ms(times.median()), ms(times.percentile(0))),
         };
         format!(
-            "{name:<20} {:>10} {:>10} {:>10}\n",
+            "{name:<18} {:>20} {:>20} {:>20}\n",
             cell(&self.few),
             cell(&self.all),
             cell(&self.floor)
@@ -281,10 +281,10 @@ fn measure(programs: &Programs, layout: Layout, count: usize, data: &Path) -> Re
 
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!(
-        "\nLinux {}, {layout}, docker containers, whole processes, medians in ms",
+        "\nLinux {}, {layout}, docker containers, whole processes, median and shortest in ms",
         release.trim()
     );
-    println!("{:<20} {FEW:>10} {count:>10} {:>10}", "containers:", "C loop");
+    println!("{:<18} {FEW:>20} {count:>20} {:>20}", "containers:", "C loop");
     for (question, line) in questions.all().zip(&lines) {
         print!("{}", line.text(question.name));
     }

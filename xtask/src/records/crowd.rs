@@ -1,4 +1,4 @@
-//! Containers by the thousand: for each two cgroups at most, one process that waits, and its records.
+//! Containers by the thousand: for each its cgroups, one process that waits, and its records.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -8,6 +8,9 @@ use super::shape::{Member, Shape};
 use crate::Result;
 use crate::janitor::Janitor;
 use crate::layout::Layout;
+
+/// Where v1 counts memory, which a list tells of each container.
+const MEMORY: &str = "/sys/fs/cgroup/memory";
 
 /// The containers. When it is dropped, or when this program ends, their processes end and all of it is removed.
 #[derive(Debug)]
@@ -26,12 +29,13 @@ impl Crowd {
     pub(super) fn open(layout: Layout, program: &Path, data: &Path) -> Result<Self> {
         let parent = format!("/iceaxe-records-{}", std::process::id());
         let mounts: &[&str] = match layout {
-            Layout::V1 => &["/sys/fs/cgroup/freezer"],
-            Layout::Hybrid => &["/sys/fs/cgroup/freezer", "/sys/fs/cgroup/unified"],
+            Layout::V1 => &["/sys/fs/cgroup/freezer", MEMORY],
+            Layout::Hybrid => &["/sys/fs/cgroup/freezer", "/sys/fs/cgroup/unified", MEMORY],
             Layout::V2 => &["/sys/fs/cgroup"],
         };
         let dirs: Vec<PathBuf> = mounts
             .iter()
+            .filter(|mount| Path::new(mount).is_dir())
             .map(|mount| PathBuf::from(format!("{mount}{parent}")))
             .collect();
         let janitor = Janitor::hire(&removal(&dirs, data))?;
