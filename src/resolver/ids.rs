@@ -12,6 +12,7 @@ use super::{Identity, Located, Resolver, docker, naming, no_such, only, roots, s
 use crate::cgroup::Cgroup;
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host};
+use crate::verifier::Witness;
 
 /// The containers with one ID, and why its other traces are no match.
 #[derive(Debug, Default)]
@@ -95,10 +96,66 @@ pub(super) fn by_id(resolver: &Resolver<'_>, id: &str) -> Result<super::Found> {
     if exact.dead.is_empty() && !census.incomplete.is_empty() {
         return Err(unsure(id, &census.incomplete, Vec::new()));
     }
+    if exact.dead.is_empty()
+        && let Some(found) = unrecorded(resolver, id)?
+    {
+        return Ok(found);
+    }
     Err(exact
         .reason()
         .or_else(|| stopped(host, id))
         .unwrap_or_else(|| no_such(id)))
+}
+
+/// A container whose runtime keeps its records where nobody told: its cgroup is called by its ID and nothing else, as
+/// runc and crun have it where no other path is asked for, and the first process of a PID namespace is in it.
+pub(super) fn unrecorded(resolver: &Resolver<'_>, id: &str) -> Result<Option<super::Found>> {
+    let host = resolver.host;
+    // A whole ID of an engine's is known by every cgroup that bears it.
+    if !target::is_id(id.as_bytes()) || target::is_full_id(id.as_bytes()) {
+        return Ok(None);
+    }
+    let witness = Witness::new(host);
+    let mut live = Vec::new();
+    for mount in host.mounts() {
+        let root = Cgroup::open(host, mount.hierarchy, "/".as_ref())?;
+        let mut paths = Vec::new();
+        root.paths_below(&mut |path| {
+            if path.file_name().is_some_and(|name| name == id) && naming::parent(path).is_none() {
+                paths.push(path.to_owned());
+            }
+        })?; // what is too deep to be listed is no runtime's
+        for path in paths {
+            let Ok(first) = Cgroup::open(host, mount.hierarchy, &path) else {
+                continue; // gone
+            };
+            let Some(pid) =
+                census::first_process(host, &first).filter(|&pid| witness.is_first_in_namespace(pid))
+            else {
+                continue;
+            };
+            let identity = Identity {
+                id: Some(id.to_owned()),
+                pid: Some(pid),
+                ..Identity::default()
+            };
+            live.push(Located {
+                identity,
+                first,
+                point: Point::Named,
+                other: None,
+            });
+        }
+    }
+    if live.is_empty() {
+        return Ok(None);
+    }
+    let mut found = only(resolver, id, live)?;
+    found.notes.push(format!(
+        "{id} is told by its cgroup {} alone: its runtime's record was not found",
+        found.container.freeze_point().dir().display()
+    ));
+    Ok(Some(found))
 }
 
 /// Why a whole ID is no running container, where docker has it on record or containerd runs it in another way.

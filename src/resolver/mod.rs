@@ -145,7 +145,7 @@ impl<'h> Resolver<'h> {
         }
     }
 
-    /// Finds the container that `target`, one of those that were prepared for, means; of a pod all its containers.
+    /// Finds the container that `target` means; of a pod all its containers.
     ///
     /// # Errors
     ///
@@ -153,6 +153,10 @@ impl<'h> Resolver<'h> {
     /// [`Error::Unsupported`] where the hierarchy is missing or the caller may not look.
     pub fn resolve(&self, target: &Target, nesting: Nesting) -> Result<Vec<Found>> {
         let host = self.host;
+        // Names are looked for all at once, and this one was not among them.
+        if target.name().is_some_and(|name| !self.wanted.contains(&name)) {
+            return Resolver::new(host, [target]).resolve(target, nesting);
+        }
         let one = match target {
             Target::Pod(pod) => return pods::by_pod(self, pod),
             Target::Bare(word) => words::bare(self, word),

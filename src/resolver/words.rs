@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::check;
-use super::ids::{Traces, by_prefix, full_ids, locate, unsure};
+use super::ids::{Traces, by_prefix, full_ids, locate, unrecorded, unsure};
 use super::lines::cgroup_lines;
 use super::names::Holder;
 use super::place::Point;
@@ -64,6 +64,12 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
     }
     if !census.incomplete.is_empty() {
         return Err(unsure(word, &census.incomplete, Vec::new()));
+    }
+    if exact.dead.is_empty()
+        && named.machine.is_none()
+        && let Some(found) = unrecorded(resolver, word)?
+    {
+        return Ok(found);
     }
     let reason = exact.reason().or(named.machine);
     Err(reason.unwrap_or_else(|| no_such(word)))

@@ -234,6 +234,19 @@ impl<'h> Witness<'h> {
         status_field(&status, "NSpid:").is_some_and(|numbers| numbers.split_whitespace().count() > 1)
     }
 
+    /// Whether a task is the first process of a PID namespace below that of this /proc, as a container's is.
+    #[must_use]
+    pub fn is_first_in_namespace(self, tid: i32) -> bool {
+        let dir = self.open_task(tid).ok().flatten(); // gone, or may not be read: not known to be
+        let status = dir
+            .and_then(|dir| read(&dir, "status").ok().flatten())
+            .unwrap_or_default();
+        let numbers: Vec<&str> = status_field(&status, "NSpid:")
+            .map(|numbers| numbers.split_whitespace().collect())
+            .unwrap_or_default();
+        numbers.len() > 1 && numbers.last() == Some(&"1")
+    }
+
     /// Says of a task what helps to find out why it does not move.
     #[must_use]
     pub fn describe(self, sighting: &Sighting) -> Holdout {

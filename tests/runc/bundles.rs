@@ -135,6 +135,21 @@ impl Runc {
         vessel
     }
 
+    /// Puts a container's record where no engine keeps one, as with `runc --root`.
+    #[track_caller]
+    pub(crate) fn hide_record(&self, id: &str) -> PathBuf {
+        let elsewhere = self.scratch.dir("root").join(id);
+        fs::create_dir(&elsewhere).unwrap();
+        for entry in fs::read_dir(self.record(id)).unwrap() {
+            let from = entry.unwrap().path();
+            if from.is_file() {
+                fs::copy(&from, elsewhere.join(from.file_name().unwrap())).unwrap();
+            }
+        }
+        fs::remove_dir_all(self.record(id)).unwrap();
+        elsewhere
+    }
+
     /// The directory of a container's record.
     pub(crate) fn record(&self, id: &str) -> PathBuf {
         Path::new(ROOT).join(id)
