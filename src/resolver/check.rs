@@ -42,6 +42,15 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
         let is_named = own.is_some();
         unnamed &= !is_named && !line.to_string_lossy().contains(id);
         match record.place.cgroup(host, hierarchy, line) {
+            // crun keeps the tasks a level below its scope and freezes there, also where the record lost its end.
+            Recorded::At(path)
+                if matches!(record.place, Place::Path(_))
+                    && own.as_ref().is_some_and(|own| {
+                        own.path == path && own.level().is_some_and(|level| line.starts_with(level))
+                    }) =>
+            {
+                recorded.push((hierarchy, own.and_then(|own| own.level()).unwrap_or(path)));
+            }
             // What is above the cgroup that bears the ID is not the container's alone, whatever a record says.
             Recorded::At(path) if own.is_none_or(|own| path.starts_with(own.path)) => {
                 if !is_named {
