@@ -206,6 +206,11 @@ fn learn(report: &mut Report, details: Option<Details>) {
     let thawed = matches!(report.after.effective, Some(Effective::Thawed));
     let frozen = matches!(report.after.effective, Some(Effective::Frozen));
     match details.believed {
+        Some(Believed::Paused) if thawed && report.verb == "thaw" && details.unpauses_what_is_thawed => {
+            report.hints.push(format!(
+                "{engine} still believes that it is paused: its own unpause brings it back in step"
+            ));
+        }
         Some(Believed::Paused) if thawed && report.verb == "thaw" => report.hints.push(format!(
             "{engine} still believes that it is paused, and its own unpause will fail with \"container not paused\": \
              with the engine well again, iceaxe freeze it and let the engine unpause it"

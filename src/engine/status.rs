@@ -50,9 +50,7 @@ pub fn status(
         pid: identity.pid,
         image: details.and_then(|details| details.image.clone()),
         labels: details.and_then(|details| details.labels.clone()),
-        pod: details
-            .and_then(|details| details.pod.as_ref())
-            .map(ToString::to_string),
+        pod: details.and_then(|details| details.pod.clone()),
         requested,
         effective,
         believed: believed.map(ToString::to_string),

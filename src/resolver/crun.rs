@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::record::{About, Place, Record};
+use super::record::{About, Place, Record, Writer};
 use super::roots::Root;
 use crate::error::Result;
 
@@ -63,6 +63,7 @@ pub(super) fn record(root: &Root, id: &str) -> Result<Option<Record>> {
             annotations: spec.annotations.unwrap_or_default(),
             rootfs: status.rootfs,
             bundle: status.bundle,
+            writer: Some(Writer::Crun),
             data_root: None,
         },
     }))

@@ -2,19 +2,19 @@
 //! that may hang, so it is read beside the work and waited for only so long.
 
 use std::cell::{Cell, OnceCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use super::beside::beside;
 use super::docker::DataRoot;
 use super::names::KIN;
-use super::podman::Stored;
-use super::record::{About, Pod};
+use super::podman::Stores;
+use super::record::{About, Pod, Writer};
 use super::target::is_full_id;
-use super::{Identity, census, docker, kube, lxc, machine, nerdctl, podman, shim};
+use super::{Identity, census, docker, kube, lxc, machine, nerdctl, shim};
 use crate::error::Result;
 use crate::host::Host;
 
@@ -51,10 +51,12 @@ pub struct Details {
     pub image: Option<String>,
     /// Its labels.
     pub labels: Option<BTreeMap<String, String>>,
-    /// The Kubernetes pod that it belongs to.
-    pub pod: Option<Pod>,
+    /// The pod that it belongs to: `namespace/name` of Kubernetes', the name of podman's.
+    pub pod: Option<String>,
     /// What the engine believes of its state; `None` where it keeps nothing.
     pub believed: Option<Believed>,
+    /// Whether its engine's own unpause works on what is thawed already: crun asks the kernel, the others remember.
+    pub unpauses_what_is_thawed: bool,
     /// Its root file system.
     pub rootfs: Option<PathBuf>,
     /// The runtime's bundle.
@@ -147,7 +149,7 @@ struct Disk<'h> {
     docker: OnceCell<(Vec<DataRoot>, Option<String>)>,
     /// How many containers in a row were in no data root.
     fruitless: Cell<usize>,
-    podman: OnceCell<(HashMap<String, Stored>, Option<String>)>,
+    podman: OnceCell<Stores>,
 }
 
 impl<'h> Disk<'h> {
@@ -172,18 +174,20 @@ impl<'h> Disk<'h> {
             Some(census::record_by_shim(host, pid, id)?.about)
         };
         let about = by_shim().unwrap_or_else(|| identity.about.clone());
-        details.pod = about.pod();
+        let pod = about.pod();
+        details.pod = pod.as_ref().map(Pod::to_string);
         details.image = about.image();
-        details.name = details.pod.as_ref().and_then(|pod| pod.container.clone());
+        details.name = pod.as_ref().and_then(|pod| pod.container.clone());
+        details.unpauses_what_is_thawed = about.writer == Some(Writer::Crun);
         details.rootfs.clone_from(&about.rootfs);
         details.bundle.clone_from(&about.bundle);
         details.labels =
             Some(about.annotations.clone()).filter(|labels| identity.record.is_some() || !labels.is_empty());
         match identity.runtime.as_deref() {
             None | Some("docker") if full => self.of_docker(id, identity.pid, &about, &mut details),
-            Some("podman") if full => self.of_podman(id, &about, &mut details),
-            Some("cri-o") if full => self.of_crio(id, &about, &mut details),
-            Some("containerd") if full => of_containerd(host, id, &about, &mut details),
+            Some("podman") if full => self.of_podman(id, identity.record.as_deref(), &about, &mut details),
+            Some("cri-o") if full => self.of_crio(id, identity.record.as_deref(), &about, &mut details),
+            Some("containerd") if full => of_containerd(host, id, &about, pod.as_ref(), &mut details),
             Some("lxc") => of_lxc(host, id, &mut details),
             Some("machine") => of_machine(host, id, &mut details),
             _ => {}
@@ -228,7 +232,7 @@ impl<'h> Disk<'h> {
         });
         if let Some(config) = config {
             details.name = Some(config.name().to_owned()).filter(|name| !name.is_empty());
-            details.pod = kube::of_docker_name(config.name());
+            details.pod = kube::of_docker_name(config.name()).map(|pod| pod.to_string());
             details.image = config.image();
             details.labels = Some(config.labels());
             details.believed = Some(config.believed());
@@ -236,38 +240,46 @@ impl<'h> Disk<'h> {
         }
     }
 
-    /// podman keeps labels and what it believes in its database alone, which is not read.
-    fn of_podman(&self, id: &str, about: &About, details: &mut Details) {
-        self.in_store(id, details);
+    /// podman keeps labels, its own pods and what it believes in its database alone.
+    fn of_podman(&self, id: &str, record: Option<&Path>, about: &About, details: &mut Details) {
+        let stores = self.in_store(id, record, details);
+        let recorded = stores.recorded(id, record).unwrap_or_else(|unread| {
+            details.unreadable.push(unread);
+            None
+        });
         details.labels = None;
+        if let Some(recorded) = recorded {
+            details.labels = Some(recorded.labels);
+            details.pod = details.pod.take().or(recorded.pod);
+            details.image = details.image.take().or(recorded.image);
+            details.believed = recorded.believed;
+        }
         details.log = about.bundle.as_ref().map(|bundle| bundle.join("ctr.log"));
     }
 
-    fn of_crio(&self, id: &str, about: &About, details: &mut Details) {
-        self.in_store(id, details);
+    fn of_crio(&self, id: &str, record: Option<&Path>, about: &About, details: &mut Details) {
+        self.in_store(id, record, details);
         let get = |key: &str| about.annotations.get(key);
         details.log = get("io.kubernetes.cri-o.LogPath").map(PathBuf::from);
         let labels = get("io.kubernetes.cri-o.Labels").and_then(|text| serde_json::from_str(text).ok()); // not its word
         details.labels = labels.or_else(|| details.labels.take());
     }
 
-    fn in_store(&self, id: &str, details: &mut Details) {
-        let (stored, unread) = self.podman.get_or_init(|| match podman::all_stored(self.host) {
-            Ok(all) => (all.into_iter().map(|one| (one.id.clone(), one)).collect(), None),
-            Err(error) => (HashMap::new(), Some(error.to_string())),
-        });
-        details.unreadable.extend(unread.clone());
-        if let Some(container) = stored.get(id) {
+    fn in_store(&self, id: &str, record: Option<&Path>, details: &mut Details) -> &Stores {
+        let stores = self.podman.get_or_init(|| Stores::read(self.host));
+        details.unreadable.extend(stores.unread.iter().cloned());
+        if let Some(container) = stores.get(id, record) {
             details.image = details.image.take().or_else(|| container.image());
             let name = container.names.iter().flatten().next().cloned();
             details.name = details.name.take().or(name);
         }
+        stores
     }
 }
 
 /// containerd keeps a log where it was told to by whoever made the container.
-fn of_containerd(host: &Host, id: &str, about: &About, details: &mut Details) {
-    if let Some(pod) = &details.pod {
+fn of_containerd(host: &Host, id: &str, about: &About, pod: Option<&Pod>, details: &mut Details) {
+    if let Some(pod) = pod {
         details.log = kube::log(host, pod, id);
         return;
     }

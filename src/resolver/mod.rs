@@ -2,6 +2,7 @@
 //! it is an error that names the candidates. Reads only; no daemon is asked and no lock is waited for.
 
 mod beside;
+mod bolt;
 mod census;
 mod check;
 mod crun;
@@ -45,7 +46,7 @@ use target::Target;
 
 pub use details::{Believed, Details, Pending};
 pub(crate) use lines::cgroup_lines;
-pub use record::{About, Pod};
+pub use record::About;
 
 /// Who a container is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -255,8 +256,9 @@ impl<'h> Resolver<'h> {
             let Some(details) = records.next(BUDGET) else {
                 break;
             };
-            if details.believed.is_some() {
-                candidate.runtime = "docker".to_owned(); // it alone keeps a belief on disk
+            // Those two alone keep a belief on disk, and podman's cgroups bear its name.
+            if details.believed.is_some() && candidate.runtime != "podman" {
+                candidate.runtime = "docker".to_owned();
             }
             candidate.name = candidate.name.take().or(details.name);
         }

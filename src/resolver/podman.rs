@@ -1,15 +1,22 @@
 //! podman's and CRI-O's store, `<graphroot>/overlay-containers/containers.json`: one file with the name and the image
-//! of every container. Root's is in one place; each user has one at home.
+//! of every container. Root's is in one place; each user has one at home. What else podman 4 knows is in the database
+//! beside it, `<graphroot>/libpod/bolt_state.db`; podman 5 has another one, which is not read.
 
-use std::collections::BTreeSet;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::bolt::Database;
+use super::details::Believed;
 use super::state::StateDir;
 use crate::error::Result;
 use crate::host::Host;
+
+/// Where podman 4 keeps its records in a store.
+const DATABASE: &str = "libpod/bolt_state.db";
 
 /// The administrator's settings of the store, the first one that is there.
 const SETTINGS: [&str; 2] = ["/etc/containers", "/usr/share/containers"];
@@ -51,6 +58,197 @@ impl Stored {
     fn metadata(&self) -> Metadata {
         let text = self.metadata.as_deref().unwrap_or_default();
         serde_json::from_str(text).unwrap_or_default() // other programs keep other texts there
+    }
+}
+
+/// What podman has on record of a container, and nobody else.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Recorded {
+    pub(super) labels: BTreeMap<String, String>,
+    /// The name of the pod that it is in.
+    pub(super) pod: Option<String>,
+    /// The image that it was made of.
+    pub(super) image: Option<String>,
+    /// Its state as of podman's last command.
+    pub(super) believed: Option<Believed>,
+}
+
+/// What is read of a container's configuration, which holds all that it was made with.
+#[derive(Debug, Default, Deserialize)]
+struct Config {
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+    /// The ID of its pod.
+    #[serde(default)]
+    pod: Option<String>,
+    #[serde(rename = "rootfsImageName", default)]
+    image: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct State {
+    state: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct PodConfig {
+    name: String,
+}
+
+impl State {
+    /// podman's numbers are 1 configured, 2 created, 3 running, 4 stopped, 5 paused, 6 exited, 7 removing, 8 stopping;
+    /// 0 is unknown to itself. What is being stopped runs.
+    fn believed(&self) -> Option<Believed> {
+        match self.state {
+            3 | 8 => Some(Believed::Running),
+            5 => Some(Believed::Paused),
+            1 | 2 | 4 | 6 | 7 => Some(Believed::Exited),
+            _ => None,
+        }
+    }
+}
+
+/// What podman's database has of a container; `None` where it has none.
+///
+/// # Errors
+///
+/// It can't be read or understood.
+pub(super) fn recorded(database: &Database, id: &str) -> Result<Option<Recorded>> {
+    database.view(|view| {
+        let Some(config) = view.get(&["ctr", id, "config"])? else {
+            return Ok(None);
+        };
+        let config: Config = understood(database, &config)?;
+        let state = view.get(&["ctr", id, "state"])?;
+        let state: Option<State> = state.map(|text| understood(database, &text)).transpose()?;
+        let pod = match config.pod.filter(|pod| !pod.is_empty()) {
+            Some(pod) => view.get(&["pod", &pod, "config"])?,
+            None => None,
+        };
+        let pod: Option<PodConfig> = pod.map(|text| understood(database, &text)).transpose()?;
+        Ok(Some(Recorded {
+            labels: config.labels.unwrap_or_default(),
+            pod: pod.map(|pod| pod.name),
+            image: config.image.filter(|image| !image.is_empty()),
+            believed: state.and_then(|state| state.believed()),
+        }))
+    })
+}
+
+fn understood<T: serde::de::DeserializeOwned>(database: &Database, text: &[u8]) -> Result<T> {
+    serde_json::from_slice(text).map_err(|error| database.odd(error.to_string()))
+}
+
+/// Every store there is, root's first, and which container is in which.
+#[derive(Debug)]
+pub(super) struct Stores {
+    stores: Vec<Store>,
+    /// By the ID, with the store's index.
+    held: HashMap<String, (usize, Stored)>,
+    /// What could not be read.
+    pub(super) unread: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Store {
+    path: PathBuf,
+    /// Where its user's runtimes keep their records; `None` for root's.
+    records: Option<PathBuf>,
+    database: OnceCell<(Option<Database>, Option<String>)>,
+}
+
+impl Stores {
+    /// Reads the lists of all of them.
+    pub(super) fn read(host: &Host) -> Self {
+        let mut all = Self {
+            stores: Vec::new(),
+            held: HashMap::new(),
+            unread: Vec::new(),
+        };
+        match stores(host) {
+            Ok(paths) => paths.into_iter().for_each(|path| all.add(path, None)),
+            Err(error) => all.unread.push(error.to_string()),
+        }
+        match user_homes(host) {
+            Ok(homes) => homes.into_iter().for_each(|(user, home)| {
+                all.add(store_at(&home), Some(host.path(&format!("/run/user/{user}"))));
+            }),
+            Err(error) => all.unread.push(error.to_string()),
+        }
+        all
+    }
+
+    /// Adds a store; who is in an earlier one is not in it.
+    fn add(&mut self, path: PathBuf, records: Option<PathBuf>) {
+        match stored(&path) {
+            Ok(list) => {
+                for one in list {
+                    self.held
+                        .entry(one.id.clone())
+                        .or_insert((self.stores.len(), one));
+                }
+            }
+            Err(error) => self.unread.push(error.to_string()),
+        }
+        self.stores.push(Store {
+            path,
+            records,
+            database: OnceCell::new(),
+        });
+    }
+
+    /// A container, whose runtime's record is at `record`. What a user's store has of one of others is not believed.
+    pub(super) fn get(&self, id: &str, record: Option<&Path>) -> Option<&Stored> {
+        self.holding(id, record).map(|(_, stored)| stored)
+    }
+
+    fn holding(&self, id: &str, record: Option<&Path>) -> Option<(&Store, &Stored)> {
+        let (index, stored) = self.held.get(id)?;
+        let store = self.stores.get(*index)?;
+        let may_say = match (&store.records, record) {
+            (Some(theirs), Some(record)) => record.starts_with(theirs),
+            _ => true,
+        };
+        may_say.then_some((store, stored))
+    }
+
+    /// What podman's database has of a container in one of the stores. Root's stores are two, one of which goes with
+    /// the machine; they have one database.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read or understood, as text.
+    pub(super) fn recorded(
+        &self,
+        id: &str,
+        record: Option<&Path>,
+    ) -> std::result::Result<Option<Recorded>, String> {
+        let Some((holder, _)) = self.holding(id, record) else {
+            return Ok(None);
+        };
+        for store in self.stores.iter().filter(|store| store.records == holder.records) {
+            let (database, unread) = store.database.get_or_init(|| match store.open() {
+                Ok(database) => (database, None),
+                Err(error) => (None, Some(error.to_string())),
+            });
+            if let Some(unread) = unread {
+                return Err(unread.clone());
+            }
+            let Some(database) = database else { continue };
+            if let Some(found) = recorded(database, id).map_err(|error| error.to_string())? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Store {
+    fn open(&self) -> Result<Option<Database>> {
+        match StateDir::open(&self.path)? {
+            Some(dir) => Database::open(&dir, DATABASE),
+            None => Ok(None),
+        }
     }
 }
 
@@ -117,22 +315,6 @@ fn homes(host: &Host) -> Result<Vec<(u32, PathBuf)>> {
     Ok(homes.collect())
 }
 
-/// Every container in root's stores, and in the users'.
-///
-/// # Errors
-///
-/// As [`stored`].
-pub(super) fn all_stored(host: &Host) -> Result<Vec<Stored>> {
-    let mut all = Vec::new();
-    for store in stores(host)? {
-        all.extend(stored(&store)?);
-    }
-    for (_, home) in user_homes(host)? {
-        all.extend(stored(&store_at(&home))?);
-    }
-    Ok(all)
-}
-
 /// The store of the user whose home this is.
 pub(super) fn store_at(home: &Path) -> PathBuf {
     home.join(".local/share/containers/storage")
@@ -162,7 +344,193 @@ pub(super) fn stored(store: &Path) -> Result<Vec<Stored>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bolt::made::{Entry, PAGE, branch, file, leaf};
+    use super::super::{Details, Identity};
     use super::*;
+
+    const WEB: &str = "8d9621220cb4d6f5d5706cf3bd23e19c4612719c2b2ca9c2beb608738789e11a";
+    const DB: &str = "2fe818c966e839ca6e65b68dc365e6cd60a765fed4512be9bc12368602040a72";
+    const POD: &str = "3d6f1c2e966e839ca6e65b68dc365e6cd60a765fed4512be9bc12368602040a7";
+
+    /// podman's database with two containers, the second one in a pod and with so long a configuration that its page
+    /// goes on for another.
+    fn database(state: &str) -> Vec<u8> {
+        let spec = "s".repeat(PAGE);
+        let config = format!(
+            r#"{{"spec":{{"hostname":"{spec}"}},"id":"{DB}","name":"db","pod":"{POD}","labels":{{"auto_resume":"true"}},
+            "rootfsImageName":"docker.io/library/redis:7"}}"#
+        );
+        let bare = format!(r#"{{"id":"{WEB}","name":"web","rootfs":"/r"}}"#);
+        let pod = format!(r#"{{"id":"{POD}","name":"prod-web","labels":{{}}}}"#);
+        file(&[
+            (2, leaf(&[("ctr", Entry::Bucket(3)), ("pod", Entry::Bucket(8))])),
+            (3, branch(&[(DB, 4), (WEB, 5)])),
+            (4, leaf(&[(DB, Entry::Bucket(6))])),
+            (
+                5,
+                leaf(&[(
+                    WEB,
+                    Entry::Inline(leaf(&[
+                        ("config", Entry::Value(&bare)),
+                        ("state", Entry::Value("{\"state\":0}")),
+                    ])),
+                )]),
+            ),
+            (
+                6,
+                leaf(&[("config", Entry::Value(&config)), ("state", Entry::Value(state))]),
+            ),
+            (8, leaf(&[(POD, Entry::Bucket(9))])),
+            (9, leaf(&[("config", Entry::Value(&pod))])),
+        ])
+    }
+
+    /// A host with root's store and ann's, each with a list and a database if it is given one.
+    fn host(roots: (&str, Option<&[u8]>), anns: (&str, Option<&[u8]>)) -> (tempfile::TempDir, Host) {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, bytes: &[u8]| {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        };
+        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
+        std::fs::create_dir_all(dir.path().join("run/user/1000")).unwrap();
+        put("etc/passwd", b"ann:x:1000:1000::/home/ann:/bin/sh\n");
+        for (store, (list, database)) in [
+            ("var/lib/containers/storage", roots),
+            ("home/ann/.local/share/containers/storage", anns),
+        ] {
+            put(
+                &format!("{store}/overlay-containers/containers.json"),
+                list.as_bytes(),
+            );
+            if let Some(bytes) = database {
+                put(&format!("{store}/{DATABASE}"), bytes);
+            }
+        }
+        let host = Host::made_up(dir.path()).unwrap();
+        (dir, host)
+    }
+
+    fn list(ids: &[&str]) -> String {
+        let all: Vec<_> = ids
+            .iter()
+            .map(|id| serde_json::json!({"id": id, "names": ["web"]}))
+            .collect();
+        serde_json::Value::from(all).to_string()
+    }
+
+    #[test]
+    fn the_database_has_labels_pod_image_and_belief() {
+        let believed = |state: &str| {
+            let (_dir, host) = host((&list(&[WEB, DB]), Some(&database(state))), ("[]", None));
+            let stores = Stores::read(&host);
+            let bare = stores.recorded(WEB, None).unwrap().unwrap();
+            assert_eq!(bare, Recorded::default());
+            stores.recorded(DB, None).unwrap().unwrap()
+        };
+        let found = believed(r#"{"state":5,"pid":4711}"#);
+        assert_eq!(
+            found.labels,
+            BTreeMap::from([("auto_resume".to_owned(), "true".to_owned())])
+        );
+        assert_eq!(found.pod.as_deref(), Some("prod-web"));
+        assert_eq!(found.image.as_deref(), Some("docker.io/library/redis:7"));
+        assert_eq!(found.believed, Some(Believed::Paused));
+        for (state, expected) in [
+            (0, None),
+            (1, Some(Believed::Exited)),
+            (2, Some(Believed::Exited)),
+            (3, Some(Believed::Running)),
+            (4, Some(Believed::Exited)),
+            (6, Some(Believed::Exited)),
+            (7, Some(Believed::Exited)),
+            (8, Some(Believed::Running)),
+            (9, None),
+            (-1, None),
+        ] {
+            let found = believed(&format!(r#"{{"state":{state}}}"#));
+            assert_eq!(found.believed, expected, "{state}");
+        }
+    }
+
+    #[test]
+    fn details_have_what_the_database_has() {
+        let details = |databases: Option<&[u8]>| {
+            let (_dir, host) = host((&list(&[DB]), databases), ("[]", None));
+            let identity = Identity {
+                id: Some(DB.to_owned()),
+                runtime: Some("podman".to_owned()),
+                ..Identity::default()
+            };
+            Details::of(&host, identity, std::time::Duration::from_secs(60)).unwrap()
+        };
+        let found = details(Some(&database(r#"{"state":5}"#)));
+        assert_eq!(found.name.as_deref(), Some("web"));
+        assert_eq!(found.pod.as_deref(), Some("prod-web"));
+        assert_eq!(found.labels.unwrap()["auto_resume"], "true");
+        assert_eq!(found.image.as_deref(), Some("docker.io/library/redis:7"));
+        assert_eq!(found.believed, Some(Believed::Paused));
+        assert!(found.unreadable.is_empty(), "{:?}", found.unreadable);
+        let without = details(None);
+        assert_eq!(
+            (without.labels, without.pod, without.believed),
+            (None, None, None)
+        );
+        let torn = details(Some(b"torn"));
+        assert_eq!((torn.name.as_deref(), torn.believed), (Some("web"), None));
+        assert!(
+            torn.unreadable[0].contains("bolt_state.db"),
+            "{:?}",
+            torn.unreadable
+        );
+    }
+
+    #[test]
+    fn a_container_is_looked_up_where_its_owner_keeps_it() {
+        let theirs = database(r#"{"state":5}"#);
+        let roots = database(r#"{"state":3}"#);
+        let (dir, host) = host((&list(&[DB]), Some(&roots)), (&list(&[DB, WEB]), Some(&theirs)));
+        let stores = Stores::read(&host);
+        let record = |at: &str| Some(dir.path().join(at));
+        let of = |id: &str, at: Option<PathBuf>| stores.recorded(id, at.as_deref()).unwrap();
+        // A user's list may name root's containers, and changes nothing by it.
+        let found = of(DB, record("run/runc/x")).unwrap();
+        assert_eq!(found.believed, Some(Believed::Running));
+        assert!(of(WEB, record("run/user/1000/crun/x")).is_some());
+        assert!(of(WEB, record("run/crun/x")).is_none());
+        assert!(of(WEB, record("run/user/1001/crun/x")).is_none());
+        assert!(
+            stores
+                .get(WEB, record("run/user/1001/crun/x").as_deref())
+                .is_none()
+        );
+        assert!(of(POD, None).is_none());
+    }
+
+    #[test]
+    fn without_its_database_nothing_is_told_and_a_torn_one_is_named() {
+        let (_dir, without) = host((&list(&[WEB]), None), ("[]", None));
+        let stores = Stores::read(&without);
+        assert_eq!(stores.recorded(WEB, None), Ok(None));
+        assert!(stores.get(WEB, None).is_some());
+        for torn in [&b"SQLite format 3"[..], &database(r#"{"state":"#)] {
+            let (_dir, host) = host((&list(&[DB]), Some(torn)), ("[", None));
+            let stores = Stores::read(&host);
+            let error = stores.recorded(DB, None).unwrap_err();
+            assert!(error.contains("storage/libpod/bolt_state.db"), "{error}");
+            // A list that can't be read leaves the others.
+            assert!(stores.unread[0].contains("/home/ann/"), "{:?}", stores.unread);
+            assert!(stores.get(DB, None).is_some());
+        }
+        let (dir, odd) = host((&list(&[DB]), None), ("[]", None));
+        std::fs::create_dir_all(dir.path().join("var/lib/containers/storage").join(DATABASE)).unwrap();
+        let stores = Stores::read(&odd);
+        for _ in 0..2 {
+            let error = stores.recorded(DB, None).unwrap_err();
+            assert!(error.contains("no regular file"), "{error}");
+        }
+    }
 
     #[test]
     fn a_store_has_names_and_images() {

@@ -47,8 +47,18 @@ pub struct About {
     pub rootfs: Option<PathBuf>,
     /// The runtime's bundle, likewise.
     pub bundle: Option<PathBuf>,
+    /// Which runtime wrote the record.
+    pub(super) writer: Option<Writer>,
     /// The data root of the docker that its files are mounted from.
     pub(super) data_root: Option<PathBuf>,
+}
+
+/// A runtime that writes records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writer {
+    Runc,
+    Crun,
+    Youki,
 }
 
 /// The directories, below the root, where freezers are mounted on the hosts that are common.
@@ -161,15 +171,15 @@ impl About {
     }
 }
 
-/// The pod that a container belongs to.
+/// The Kubernetes pod that a container belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pod {
+pub(super) struct Pod {
     /// Its namespace.
-    pub namespace: String,
+    pub(super) namespace: String,
     /// Its name.
-    pub name: String,
+    pub(super) name: String,
     /// The container's name in it; `None` for the sandbox.
-    pub container: Option<String>,
+    pub(super) container: Option<String>,
 }
 
 impl fmt::Display for Pod {

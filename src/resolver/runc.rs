@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::docker;
-use super::record::{About, Place, Record};
+use super::record::{About, Place, Record, Writer};
 use super::roots::Root;
 use super::state::StateFile;
 use crate::error::Result;
@@ -78,6 +78,7 @@ pub(super) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Record> 
             annotations,
             rootfs: state.config.rootfs,
             bundle,
+            writer: Some(Writer::Runc),
             data_root,
         },
     })

@@ -2,6 +2,7 @@
 //! whoever: each is opened without waiting and without following, and must be a regular file of a sane size.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
@@ -133,8 +134,37 @@ impl StateDir {
         self.read_file(name.as_ref(), Links::Follow)
     }
 
+    /// Opens a file in it, or below it by a path without any link, to be read piece by piece; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// It is no regular file.
+    pub(crate) fn file(&self, name: impl AsRef<Path>) -> Result<Option<File>> {
+        let opened = self.open_file(name.as_ref(), Links::Never)?;
+        Ok(opened.map(|(fd, _)| File::from(fd)))
+    }
+
     fn read_file(&self, name: &Path, links: Links) -> Result<Option<StateFile>> {
-        let path = self.path.join(name);
+        let Some((fd, stat)) = self.open_file(name, links)? else {
+            return Ok(None);
+        };
+        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+        if size > LARGEST {
+            return Err(self.odd("read", name, "it is larger than 16 MiB"));
+        }
+        let text = read_whole(&fd, usize::try_from(size).unwrap_or_default(), LARGEST)
+            .map_err(|cause| Error::io("read", &self.path.join(name), cause))?;
+        if text.len() as u64 > LARGEST {
+            return Err(self.odd("read", name, "it is larger than 16 MiB"));
+        }
+        Ok(Some(StateFile {
+            text,
+            owner: stat.st_uid,
+            written: stat.st_mtime,
+        }))
+    }
+
+    fn open_file(&self, name: &Path, links: Links) -> Result<Option<(OwnedFd, FileStat)>> {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
         let opened = match links {
             Links::Never => open_beneath(self.fd.as_fd(), name, flags),
@@ -144,26 +174,13 @@ impl StateDir {
             Ok(fd) => fd,
             Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
             Err(Errno::ELOOP) => return Err(self.odd("read", name, "it is a symbolic link")),
-            Err(errno) => return Err(Error::io("read", &path, errno.into())),
+            Err(errno) => return Err(Error::io("read", &self.path.join(name), errno.into())),
         };
-        let stat = fstat(&fd).map_err(|errno| Error::io("stat", &path, errno.into()))?;
+        let stat = fstat(&fd).map_err(|errno| Error::io("stat", &self.path.join(name), errno.into()))?;
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
             return Err(self.odd("read", name, "it is no regular file"));
         }
-        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-        if size > LARGEST {
-            return Err(self.odd("read", name, "it is larger than 16 MiB"));
-        }
-        let text = read_whole(&fd, usize::try_from(size).unwrap_or_default(), LARGEST)
-            .map_err(|cause| Error::io("read", &path, cause))?;
-        if text.len() as u64 > LARGEST {
-            return Err(self.odd("read", name, "it is larger than 16 MiB"));
-        }
-        Ok(Some(StateFile {
-            text,
-            owner: stat.st_uid,
-            written: stat.st_mtime,
-        }))
+        Ok(Some((fd, stat)))
     }
 }
 

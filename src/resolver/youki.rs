@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::record::{About, Place, Record};
+use super::record::{About, Place, Record, Writer};
 use super::roots::Root;
 use super::state::StateFile;
 use crate::error::Result;
@@ -60,6 +60,7 @@ pub(super) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Option<R
             annotations: state.annotations.unwrap_or_default(),
             rootfs: None,
             bundle: state.bundle,
+            writer: Some(Writer::Youki),
             data_root: None,
         },
     }))

@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use crate::kit::make_fifo;
 use crate::mutation::{Dice, Words, damaged};
-use crate::scene::{Expected, Meaning, Scene, ask, parts, readable, told, written};
+use crate::scene::{Expected, Meaning, Scene, ask, kind, parts, readable, told, written};
 use crate::{ambiguity, docker, hostile, kube, limits, lxc, machine, others, podman, stale, users};
 
 /// How many damages an ordinary run does: some seconds' worth.
@@ -334,6 +334,11 @@ impl Damage {
             .any(|name| self.path.ends_with(name));
         gives_names || self.now.symlink_metadata().is_err()
     }
+
+    /// Whether the record names exactly this path: then a runtime freezes its container there, of all its levels.
+    fn says(&self, path: &str) -> bool {
+        String::from_utf8_lossy(&self.text).contains(&format!("\"{path}\""))
+    }
 }
 
 impl Drop for Damage {
@@ -399,8 +404,15 @@ fn wrong(host: &Host, damage: &Damage, typed: &str, meaning: &Meaning, found: &[
     for one in found {
         let at = written(one.container.freeze_point());
         let Some(expected) = candidates.iter().find(|expected| expected.freeze_at() == at) else {
-            let is_left = damage.is_lost() && meaning.second_best().iter().any(|left| left.freeze_at() == at);
-            if is_left || says_so(damage, typed, one) || is_as_good(host, &one.container, candidates) {
+            let is_left = meaning.second_best().iter().any(|left| left.freeze_at() == at)
+                && (damage.is_lost() || is_dead(host, typed));
+            let is_level =
+                candidates.iter().any(|expected| expected.is_own(&at)) && damage.says(parts(&at).1);
+            if is_left
+                || is_level
+                || says_so(damage, typed, one)
+                || is_as_good(host, &one.container, candidates)
+            {
                 continue;
             }
             return Some(format!("means {at}"));
@@ -414,6 +426,11 @@ fn wrong(host: &Host, damage: &Damage, typed: &str, meaning: &Meaning, found: &[
         }
     }
     None
+}
+
+/// Whether the record under that ID is now one of a process that has ended.
+fn is_dead(host: &Host, id: &str) -> bool {
+    ask(host, &format!("id:{id}")).is_err_and(|error| kind(&error) == "NotRunning")
 }
 
 /// Whether a container was found one level too high where nothing tells: the record says so, its process is there, and

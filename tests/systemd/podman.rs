@@ -12,6 +12,7 @@ in_each_layout! {
     what_iceaxe_froze_crun_thaws
     what_iceaxe_froze_runc_thaws
     podman_unpauses_by_crun_what_iceaxe_thawed_before
+    what_podman_believes_is_told_with_its_labels_and_its_pod
 }
 
 fn without_conmon_what_podman_paused_by_crun_is_thawed(layout: Layout) {
@@ -69,6 +70,38 @@ fn podman_unpauses_by_crun_what_iceaxe_thawed_before(layout: Layout) {
     pause(&boot, &web);
 }
 
+fn what_podman_believes_is_told_with_its_labels_and_its_pod(layout: Layout) {
+    let boot = Boot::start(layout);
+    boot.run(["podman", "pod", "create", "--infra=false", "--name", "front"]);
+    let web = container_with(
+        &boot,
+        "runc",
+        "web",
+        &["--pod", "front", "--label", "auto_resume=true"],
+    );
+    let is_told = |believed: &str, agree: bool| {
+        let status = boot.status(&web.name);
+        let found = (&status["believed"], &status["agree"], &status["pod"]);
+        assert_eq!(
+            found,
+            (&believed.into(), &agree.into(), &"front".into()),
+            "{status}"
+        );
+        assert_eq!(status["labels"]["auto_resume"], "true", "{status}");
+        assert_eq!(status["name"], web.name.as_str(), "{status}");
+    };
+    is_told("running", true);
+    pause(&boot, &web);
+    is_told("paused", true);
+    boot.iceaxe(&["thaw", &web.name, "--json"]).is(0, "confirmed");
+    is_told("paused", false);
+    // As the hint of the thaw says.
+    boot.iceaxe(&["freeze", &web.name, "--json"]).is(0, "confirmed");
+    boot.run(["podman", "unpause", &web.name]);
+    is_told("running", true);
+    story::is_thawed(&boot, &web);
+}
+
 #[track_caller]
 fn pause(boot: &Boot, vessel: &Vessel) {
     story::pause(boot, vessel, || {
@@ -81,6 +114,11 @@ fn pause(boot: &Boot, vessel: &Vessel) {
 /// and on v2 without controllers nothing counts processes.
 #[track_caller]
 pub(crate) fn container(boot: &Boot, runtime: &str, name: &str) -> Vessel {
+    container_with(boot, runtime, name, &[])
+}
+
+#[track_caller]
+fn container_with(boot: &Boot, runtime: &str, name: &str, options: &[&str]) -> Vessel {
     let volume = boot.volume(name);
     let mount = format!("{volume}:/vol");
     let mut words = vec![
@@ -92,6 +130,7 @@ pub(crate) fn container(boot: &Boot, runtime: &str, name: &str) -> Vessel {
         "--network=none",
         "--pids-limit=0",
     ];
+    words.extend(options);
     words.extend([
         "--privileged",
         "--name",
