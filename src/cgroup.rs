@@ -406,45 +406,80 @@ impl Cgroup {
         Ok(cut)
     }
 
-    /// Shows the path of every cgroup below to `visit`, parents before children. What has nothing below it is not
-    /// opened, which makes a flat tree of ten thousand a matter of one listing and as many `stat`s. Deep branches are
-    /// cut as by [`Cgroup::walk`].
+    /// Shows the path of every cgroup below to `visit`, level by level. What has nothing below it is not opened, and
+    /// where the kernel counts them nothing is looked at once all have been seen: a flat tree of ten thousand is a
+    /// matter of one listing. Deep branches are cut as by [`Cgroup::walk`].
     ///
     /// # Errors
     ///
     /// [`Error::Gone`] for this cgroup; a branch that vanishes meanwhile is left out.
-    pub fn paths_below(&self, visit: &mut dyn FnMut(&Path)) -> Result<Option<PathBuf>> {
-        self.paths_at(0, visit)
-    }
-
-    fn paths_at(&self, depth: usize, visit: &mut dyn FnMut(&Path)) -> Result<Option<PathBuf>> {
-        if depth > DEEPEST {
-            return Ok(Some(self.path.clone()));
-        }
-        let mut cut = None;
-        let mut path = self.path.clone();
-        for name in self.children()? {
-            path.push(&name);
-            visit(&path);
-            if !self.is_leaf_below(&name) {
-                let dir = self.dir.join(&name);
-                let below = open_below(self.fd.as_fd(), &name, &dir)
+    pub fn paths_below(&self, host: &Host, visit: &mut dyn FnMut(&Path)) -> Result<Option<PathBuf>> {
+        let total = self.descendants(host);
+        let mut seen = 0;
+        let mut level: Vec<PathBuf> = Vec::new();
+        self.paths_in(&self.children()?, &self.path, visit, &mut level);
+        for _ in 0..DEEPEST {
+            seen += level.len();
+            if level.is_empty() || total == Some(seen) {
+                return Ok(None);
+            }
+            let mut next = Vec::new();
+            for path in &level {
+                let below = path.strip_prefix(&self.path).unwrap_or(path);
+                if self.is_leaf_below(below) {
+                    continue;
+                }
+                let dir = self.dir.join(below);
+                let names = open_below(self.fd.as_fd(), below, &dir)
                     .and_then(|fd| Self::from_fd(self.genuine, self.hierarchy, fd, dir, path.clone()))
-                    .and_then(|below| below.paths_at(depth + 1, visit));
-                match below {
-                    Ok(below) => cut = cut.or(below),
+                    .and_then(|cgroup| cgroup.children());
+                match names {
+                    Ok(names) => self.paths_in(&names, path, visit, &mut next),
                     Err(Error::Gone(_)) => {}
                     Err(error) => return Err(error),
                 }
             }
-            path.pop();
+            level = next;
         }
-        Ok(cut)
+        Ok(level.into_iter().next())
     }
 
-    /// Whether one right below has nothing below it, as in [`Cgroup::is_leaf`].
-    fn is_leaf_below(&self, name: &OsStr) -> bool {
-        let stat = nix::sys::stat::fstatat(&self.fd, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
+    fn paths_in(
+        &self,
+        names: &[OsString],
+        parent: &Path,
+        visit: &mut dyn FnMut(&Path),
+        all: &mut Vec<PathBuf>,
+    ) {
+        for name in names {
+            let path = parent.join(name);
+            visit(&path);
+            all.push(path);
+        }
+    }
+
+    /// How many cgroups are below; `None` where the kernel does not say. v2 counts those of each cgroup
+    /// (`cgroup.stat`, since Linux 4.14), v1 those of the whole hierarchy, with some that are removed already.
+    fn descendants(&self, host: &Host) -> Option<usize> {
+        let text = match self.hierarchy {
+            Hierarchy::V2 => self.read("cgroup.stat").ok()?, // then nothing is known, and all are looked at
+            Hierarchy::V1 if self.is_root() => {
+                let text = String::from_utf8_lossy(&host.read_proc("cgroups")?).into_owned();
+                let line = text.lines().find(|line| line.starts_with("freezer\t"))?;
+                let all: usize = line.split('\t').nth(2)?.parse().ok()?; // as above
+                return all.checked_sub(1);
+            }
+            Hierarchy::V1 => return None,
+        };
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("nr_descendants "))?;
+        line.trim().parse().ok() // as above
+    }
+
+    /// Whether one below has nothing below it, as in [`Cgroup::is_leaf`].
+    fn is_leaf_below(&self, path: &Path) -> bool {
+        let stat = nix::sys::stat::fstatat(&self.fd, path, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
         self.genuine && stat.is_ok_and(|stat| stat.st_nlink == 2)
     }
 

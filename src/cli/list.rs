@@ -1,115 +1,179 @@
 //! `list`: every container on the host.
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
 
 use super::{Context, human, json};
-use crate::engine;
+use crate::cgroup::CgroupId;
+use crate::engine::{self, Status};
 use crate::error::Error;
-use crate::resolver::{Container, Identity, Pending, Resolver};
+use crate::host::Host;
+use crate::resolver::{Container, Everything, Identity, Pending, Resolver};
 
 /// How long each step of a listing may take before it counts as hanging.
 const STEP: Duration = Duration::from_secs(10);
 /// How long the answer waits for the engines' records while they do not get on.
 const RECORDS: Duration = Duration::from_secs(2);
-/// So many containers are looked at while the records of the first are read. Each holds two descriptors.
-const AHEAD: usize = 16;
-/// So much text is handed on at once.
-const CHUNK: usize = 1 << 15;
+/// So many IDs are one step.
+const CHUNK: usize = 32;
+/// More threads than that gain nothing: they meet in the kernel's locks.
+const MOST_THREADS: usize = 4;
 
-/// A listing at work.
-struct Listing<'c> {
-    context: &'c Context<'c>,
-    records: Pending,
-    waiting: VecDeque<Container>,
-    /// The records of so many did not come in time.
+/// What is found under some IDs, one after the other.
+#[derive(Default)]
+struct Part {
+    rows: Vec<(CgroupId, Status)>,
+    /// The records of so many containers did not come in time.
     late: usize,
     incomplete: Vec<String>,
-    rows: Vec<[String; human::COLUMNS.len()]>,
-    text: String,
-    said: Instant,
 }
 
-/// Runs `list`.
+/// Runs `list`. A few threads look at a part each, as ten thousand containers are a matter of seconds else; what they
+/// find is printed in the order of the IDs.
 pub(super) fn run(context: &Context<'_>) -> u8 {
     context.within(STEP * 3);
-    let mut listing = Listing {
-        context,
-        records: Pending::start(context.host, []),
-        waiting: VecDeque::new(),
-        late: 0,
-        incomplete: Vec::new(),
-        rows: Vec::new(),
-        text: String::new(),
-        said: Instant::now(),
-    };
-    let unread = Resolver::new(context.host, []).each(&mut |entry| match entry {
-        Ok(container) => listing.take(container),
-        // A container that ended is not listed, as docker ps has it.
-        Err((_, Error::NotRunning(_) | Error::Gone(_))) => {}
-        Err((identity, error)) => listing.incomplete.push(format!("{}: {error}", named(&identity))),
+    let everything = Resolver::new(context.host, []).everything();
+    let chunks: Vec<&[String]> = everything.ids().chunks(CHUNK).collect();
+    let next = AtomicUsize::new(0);
+    let mut listing = Listing::new(context, everything.incomplete());
+    let host = context.host;
+    let work = |to: Sender<(usize, Part)>| look(host, &everything, &chunks, &next, &to);
+    thread::scope(|scope| {
+        let (to, from) = mpsc::channel();
+        let threads = thread::available_parallelism().map_or(1, |threads| threads.get().min(MOST_THREADS));
+        let started = (0..threads.min(chunks.len())).filter(|_| {
+            let (to, work) = (to.clone(), &work);
+            thread::Builder::new()
+                .spawn_scoped(scope, move || work(to))
+                .is_ok()
+        });
+        if started.count() == 0 {
+            work(to.clone()); // no thread is to be had
+        }
+        drop(to);
+        listing.print(from);
     });
-    listing.incomplete.extend(unread);
     listing.end()
 }
 
-impl Listing<'_> {
-    fn take(&mut self, mut container: Container) {
-        // Its records are of no use to anything but the details.
-        let about = std::mem::take(&mut container.identity.about);
-        let identity = container.identity.clone();
-        self.records.ask(Identity { about, ..identity });
-        self.waiting.push_back(container);
-        if self.waiting.len() > AHEAD {
-            self.show();
+/// Takes the next part and looks at it, until there is none.
+fn look(
+    host: &Host,
+    everything: &Everything<'_>,
+    chunks: &[&[String]],
+    next: &AtomicUsize,
+    to: &Sender<(usize, Part)>,
+) {
+    let mut records = Pending::start(host, []);
+    while let at = next.fetch_add(1, Ordering::Relaxed)
+        && let Some(ids) = chunks.get(at)
+    {
+        if to.send((at, part(host, everything, ids, &mut records))).is_err() {
+            return; // nobody prints any more
         }
     }
+}
 
-    /// Shows the one that has waited longest.
-    fn show(&mut self) {
-        let Some(container) = self.waiting.pop_front() else {
-            return;
-        };
-        if self.said.elapsed() > STEP / 10 {
-            self.context.within(STEP);
-            self.said = Instant::now();
+fn part(host: &Host, everything: &Everything<'_>, ids: &[String], records: &mut Pending) -> Part {
+    let mut part = Part::default();
+    let mut containers: Vec<Container> = Vec::new();
+    for entry in ids.iter().flat_map(|id| everything.containers(id)) {
+        match entry {
+            Ok(mut container) => {
+                // Its records are of no use to anything but the details.
+                let about = std::mem::take(&mut container.identity.about);
+                let identity = container.identity.clone();
+                records.ask(Identity { about, ..identity });
+                containers.push(container);
+            }
+            // A container that ended is not listed, as docker ps has it.
+            Err((_, Error::NotRunning(_) | Error::Gone(_))) => {}
+            Err((identity, error)) => part.incomplete.push(format!("{}: {error}", named(&identity))),
         }
-        let details = self.records.next(RECORDS);
+    }
+    for container in containers {
+        let details = records.next(RECORDS);
         match &details {
             Some(details) => {
-                self.incomplete.extend(details.unreadable.iter().cloned());
-                self.records.renew();
+                part.incomplete.extend(details.unreadable.iter().cloned());
+                records.renew();
             }
-            None => self.late += 1,
+            None => part.late += 1,
         }
-        match engine::status(self.context.host, &container, details.as_ref()) {
-            Ok((status, _)) if self.context.cli.json => self.print(&json(&status)),
-            Ok((status, _)) if self.context.cli.quiet => {
-                self.print(&status.id.or(status.name).map(|id| id + "\n").unwrap_or_default());
-            }
-            Ok((status, _)) => self.rows.push(human::row(&status)),
+        match engine::status(host, &container, details.as_ref()) {
+            Ok((status, _)) => part.rows.push((container.freeze_point().id(), status)),
             Err(Error::Gone(_)) => {}
-            Err(error) => self
+            Err(error) => part
                 .incomplete
                 .push(format!("{}: {error}", named(&container.identity))),
         }
     }
+    part
+}
 
-    fn print(&mut self, text: &str) {
-        self.text += text;
-        if self.text.len() > CHUNK {
-            self.context.out(std::mem::take(&mut self.text));
+/// A listing as it is printed.
+struct Listing<'c> {
+    context: &'c Context<'c>,
+    /// One container can be on record twice, under two IDs.
+    seen: BTreeSet<CgroupId>,
+    late: usize,
+    incomplete: Vec<String>,
+    rows: Vec<[String; human::COLUMNS.len()]>,
+}
+
+impl<'c> Listing<'c> {
+    fn new(context: &'c Context<'c>, incomplete: &[String]) -> Self {
+        Self {
+            context,
+            seen: BTreeSet::new(),
+            late: 0,
+            incomplete: incomplete.to_vec(),
+            rows: Vec::new(),
         }
     }
 
+    /// Prints the parts in their order, as they come.
+    fn print(&mut self, parts: impl IntoIterator<Item = (usize, Part)>) {
+        let mut early = std::collections::BTreeMap::new();
+        let mut wanted = 0;
+        for (at, part) in parts {
+            self.context.within(STEP);
+            early.insert(at, part);
+            while let Some(part) = early.remove(&wanted) {
+                self.add(part);
+                wanted += 1;
+            }
+        }
+    }
+
+    fn add(&mut self, part: Part) {
+        let mut text = String::new();
+        for (cgroup, status) in part.rows {
+            if !self.seen.insert(cgroup) {
+                continue;
+            }
+            if self.context.cli.json {
+                text += &json(&status);
+            } else if self.context.cli.quiet {
+                text += &status.id.or(status.name).map(|id| id + "\n").unwrap_or_default();
+            } else {
+                self.rows.push(human::row(&status));
+            }
+        }
+        if !text.is_empty() {
+            self.context.out(text);
+        }
+        self.late += part.late;
+        self.incomplete.extend(part.incomplete);
+    }
+
     fn end(mut self) -> u8 {
-        while !self.waiting.is_empty() {
-            self.show();
-        }
         if !self.context.cli.json && !self.context.cli.quiet {
-            self.text += &human::table(human::COLUMNS, &self.rows);
+            self.context.out(human::table(human::COLUMNS, &self.rows));
         }
-        self.context.out(std::mem::take(&mut self.text));
         if self.late > 0 {
             self.incomplete.push(format!(
                 "the engines' records of {} containers could not be read in {} s",

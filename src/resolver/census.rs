@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::beside::{Reading, Source, beside};
 use super::naming;
 use super::record::Record;
-use super::roots::{self, Root};
+use super::roots::{self, Root, SystemRoots};
 use super::shim;
 use crate::cgroup::Cgroup;
 use crate::error::Result;
@@ -19,7 +19,7 @@ use crate::verifier::Witness;
 /// The containers of a host.
 #[derive(Debug)]
 pub(super) struct Census {
-    roots: Vec<Root>,
+    roots: Arc<SystemRoots>,
     /// The roots of users' engines. They can hang: a record of these is read beside the work.
     users: Arc<Vec<Root>>,
     entries: BTreeMap<String, Entry>,
@@ -40,20 +40,19 @@ pub(super) struct Entry {
 
 impl Census {
     /// Lists everything.
-    pub(super) fn take(host: &Host) -> Self {
+    pub(super) fn take(host: &Host, roots: Arc<SystemRoots>) -> Self {
         // They are listed while the rest is.
         let users = UserRoots::start(host);
-        let mut incomplete = Vec::new();
+        let mut incomplete = roots.incomplete.clone();
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
-        let roots = roots::of_system(host, &mut incomplete);
-        for (index, root) in roots.iter().enumerate() {
+        for (index, root) in roots.all.iter().enumerate() {
             for name in listed(root, &mut incomplete) {
                 entries.entry(name).or_default().roots.push(index);
             }
         }
         for mount in host.mounts() {
             let root = Cgroup::open(host, mount.hierarchy, "/".as_ref());
-            if let Err(error) = root.and_then(|root| walk(&root, &mut entries, &mut incomplete)) {
+            if let Err(error) = root.and_then(|root| walk(host, &root, &mut entries, &mut incomplete)) {
                 incomplete.push(error.to_string());
             }
         }
@@ -80,8 +79,13 @@ impl Census {
             .map(|(id, entry)| (id.as_str(), self.runtime(entry)))
     }
 
+    /// The runtime of one ID, where its place says it.
+    pub(super) fn runtime_of(&self, id: &str) -> Option<&'static str> {
+        self.runtime(self.entries.get(id)?)
+    }
+
     fn runtime(&self, entry: &Entry) -> Option<&'static str> {
-        let by_root = entry.roots.first().map(|&index| self.roots[index].runtime);
+        let by_root = entry.roots.first().map(|&index| self.roots.all[index].runtime);
         by_root
             .or_else(|| entry.users.first().map(|&index| self.users[index].runtime))
             .or_else(|| {
@@ -113,7 +117,7 @@ impl Census {
         let Some(entry) = self.entries.get(id) else {
             return Vec::new();
         };
-        let roots = entry.roots.iter().map(|&index| &self.roots[index]);
+        let roots = entry.roots.iter().map(|&index| &self.roots.all[index]);
         let records = roots.filter_map(|root| root.record(id).transpose());
         let mut records: Vec<_> = records.map(|record| (Word::Roots, record)).collect();
         if !entry.users.is_empty() {
@@ -213,9 +217,14 @@ fn listed(root: &Root, incomplete: &mut Vec<String>) -> Vec<String> {
     }
 }
 
-fn walk(root: &Cgroup, entries: &mut BTreeMap<String, Entry>, incomplete: &mut Vec<String>) -> Result<()> {
+fn walk(
+    host: &Host,
+    root: &Cgroup,
+    entries: &mut BTreeMap<String, Entry>,
+    incomplete: &mut Vec<String>,
+) -> Result<()> {
     let hierarchy = root.hierarchy();
-    let cut = root.paths_below(&mut |path| {
+    let cut = root.paths_below(host, &mut |path| {
         if let Some(named) = naming::last(path) {
             let entry = entries.entry(named.id).or_default();
             entry.cgroups.push((hierarchy, named.path));

@@ -2,11 +2,13 @@
 //! cgroup that the record says; the cgroup is that container's alone, and its user's if the record is a user's word.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::census::Census;
 use super::lines::{cgroup_lines, within_namespace};
 use super::place::Point;
 use super::record::{Place, Record, Recorded};
+use super::roots::SystemRoots;
 use super::{Identity, Located, naming};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
@@ -161,7 +163,7 @@ fn check_unnamed(host: &Host, hierarchy: Hierarchy, path: &Path, record: &Record
     }
     let mut inner = None;
     let top = Cgroup::open(host, hierarchy, path)?;
-    top.paths_below(&mut |below| {
+    top.paths_below(host, &mut |below| {
         if inner.is_none() {
             inner = naming::last(below).filter(|named| named.runtime.is_some());
         }
@@ -209,7 +211,7 @@ pub(super) fn by_version(host: &Host) -> impl Iterator<Item = Hierarchy> {
 
 /// The records of all containers whose cgroup, as recorded, is `path` or holds it.
 fn records_above(host: &Host, hierarchy: Hierarchy, path: &Path) -> Vec<(PathBuf, Record)> {
-    let census = Census::take(host);
+    let census = Census::take(host, Arc::new(SystemRoots::open(host)));
     let records = census.ids().flat_map(|(id, _)| census.records(host, id));
     let records = records.filter_map(|(_, record)| record.ok()); // an unreadable one names no cgroup
     let above = records.filter_map(|record| match record.place.cgroup(host, hierarchy, path) {

@@ -75,7 +75,7 @@ impl Traces {
 /// An ID, whole or its beginning.
 pub(super) fn by_id(resolver: &Resolver<'_>, id: &str) -> Result<super::Found> {
     let host = resolver.host;
-    let mut exact = exactly(host, id);
+    let mut exact = exactly(resolver, id);
     if !exact.live.is_empty() {
         return only(resolver, id, exact.live);
     }
@@ -120,7 +120,7 @@ pub(super) fn unrecorded(resolver: &Resolver<'_>, id: &str) -> Result<Option<sup
     for mount in host.mounts() {
         let root = Cgroup::open(host, mount.hierarchy, "/".as_ref())?;
         let mut paths = Vec::new();
-        root.paths_below(&mut |path| {
+        root.paths_below(host, &mut |path| {
             if path.file_name().is_some_and(|name| name == id) && naming::parent(path).is_none() {
                 paths.push(path.to_owned());
             }
@@ -216,13 +216,14 @@ pub(super) fn unsure(word: &str, sources: &[String], candidates: Vec<Candidate>)
 
 /// The containers whose ID is `id`, looked for where a bounded number of files tells: each runtime's own record, and
 /// for a whole ID the usual cgroups. The records of users' engines are asked where root's have none.
-pub(super) fn exactly(host: &Host, id: &str) -> Traces {
+pub(super) fn exactly(resolver: &Resolver<'_>, id: &str) -> Traces {
+    let host = resolver.host;
     let mut traces = Traces::default();
     if !target::is_id(id.as_bytes()) {
         return traces;
     }
     // What can't be opened hides nothing else, and an ID that is found is certain.
-    for root in roots::of_system(host, &mut Vec::new()) {
+    for root in &resolver.roots().all {
         if let Some(record) = root.record(id).transpose() {
             traces.add(host, Word::Roots, record);
         }

@@ -42,6 +42,7 @@ use beside::BUDGET;
 use census::Census;
 use names::{Asked, Names};
 use place::{Point, WriteAt};
+use roots::SystemRoots;
 use target::Target;
 
 pub use details::{Believed, Details, Pending};
@@ -130,6 +131,7 @@ pub struct Resolver<'h> {
     wanted: BTreeSet<String>,
     /// The sources of names, once they are being read.
     asked: OnceCell<Asked>,
+    roots: OnceCell<Arc<SystemRoots>>,
     census: OnceCell<Arc<Census>>,
     names: OnceCell<Names>,
 }
@@ -141,6 +143,7 @@ impl<'h> Resolver<'h> {
             host,
             wanted: targets.into_iter().filter_map(Target::name).collect(),
             asked: OnceCell::new(),
+            roots: OnceCell::new(),
             census: OnceCell::new(),
             names: OnceCell::new(),
         }
@@ -163,7 +166,7 @@ impl<'h> Resolver<'h> {
             Target::Bare(word) => words::bare(self, word),
             Target::Id(id) => ids::by_id(self, id),
             Target::Name(name) => words::by_name(self, name),
-            Target::Pid(pid) => pids::by_pid(host, *pid, nesting),
+            Target::Pid(pid) => pids::by_pid(self, *pid, nesting),
             Target::In(hierarchy, path) => {
                 paths::by_cgroup(host, *hierarchy, target::trimmed(path)).map(found)
             }
@@ -178,41 +181,24 @@ impl<'h> Resolver<'h> {
         }
     }
 
-    /// Every container on the host, each once and one after the other, so that ten thousand do not have to be held
-    /// open. Returns the sources that could not be read.
-    pub fn each(
-        &self,
-        visit: &mut dyn FnMut(std::result::Result<Container, (Identity, Error)>),
-    ) -> Vec<String> {
-        let census = self.census();
-        let mut seen = BTreeSet::new();
-        for (id, runtime) in census.ids() {
-            let traces = ids::locate(self.host, census, id);
-            let unnamed = || Identity {
-                id: Some(id.to_owned()),
-                runtime: runtime.map(str::to_owned),
-                ..Identity::default()
-            };
-            if traces.live.is_empty() {
-                traces
-                    .reason()
-                    .into_iter()
-                    .for_each(|error| visit(Err((unnamed(), error))));
-                continue;
-            }
-            for located in traces.live {
-                match completed(self.host, located) {
-                    Ok(container) if seen.insert(container.freeze_point().id()) => visit(Ok(container)),
-                    Ok(_) => {}
-                    Err(error) => visit(Err((unnamed(), error))),
-                }
-            }
+    /// Everything that can be a container, by its ID. It can be shared by threads that look at a part each.
+    #[must_use]
+    pub fn everything(&self) -> Everything<'h> {
+        let census = Arc::clone(self.census());
+        Everything {
+            host: self.host,
+            ids: census.ids().map(|(id, _)| id.to_owned()).collect(),
+            census,
         }
-        census.incomplete.clone()
+    }
+
+    fn roots(&self) -> &Arc<SystemRoots> {
+        self.roots.get_or_init(|| Arc::new(SystemRoots::open(self.host)))
     }
 
     fn census(&self) -> &Arc<Census> {
-        self.census.get_or_init(|| Arc::new(Census::take(self.host)))
+        let take = || Arc::new(Census::take(self.host, Arc::clone(self.roots())));
+        self.census.get_or_init(take)
     }
 
     /// Begins to read the sources of names, which takes its time beside everything else.
@@ -263,6 +249,49 @@ impl<'h> Resolver<'h> {
             candidate.name = candidate.name.take().or(details.name);
         }
         candidates
+    }
+}
+
+/// What can be a container on a host. Which of it is one is found when it is looked at, so that ten thousand need not be
+/// held open together.
+#[derive(Debug)]
+pub struct Everything<'h> {
+    host: &'h Host,
+    census: Arc<Census>,
+    ids: Vec<String>,
+}
+
+impl Everything<'_> {
+    /// The IDs, sorted.
+    #[must_use]
+    pub fn ids(&self) -> &[String] {
+        &self.ids
+    }
+
+    /// The containers with one of the IDs, or why there is none.
+    #[must_use]
+    pub fn containers(&self, id: &str) -> Vec<std::result::Result<Container, (Identity, Error)>> {
+        let traces = ids::locate(self.host, &self.census, id);
+        let unnamed = || Identity {
+            id: Some(id.to_owned()),
+            runtime: self.census.runtime_of(id).map(str::to_owned),
+            ..Identity::default()
+        };
+        if traces.live.is_empty() {
+            return traces
+                .reason()
+                .map(|error| Err((unnamed(), error)))
+                .into_iter()
+                .collect();
+        }
+        let complete = |located| completed(self.host, located).map_err(|error| (unnamed(), error));
+        traces.live.into_iter().map(complete).collect()
+    }
+
+    /// The sources that could not be read.
+    #[must_use]
+    pub fn incomplete(&self) -> &[String] {
+        &self.census.incomplete
     }
 }
 

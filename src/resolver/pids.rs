@@ -5,14 +5,15 @@ use std::path::Path;
 use super::check::recorded_at;
 use super::ids::{Traces, by_named, exactly};
 use super::lines::{cgroup_lines, within_namespace};
-use super::{Found, Nesting, completed, found, naming, no_such};
+use super::{Found, Nesting, Resolver, completed, found, naming, no_such};
 use crate::cgroup::Cgroup;
 use crate::error::{Candidate, Error, Result};
-use crate::host::{Hierarchy, Host};
+use crate::host::Hierarchy;
 use crate::verifier::Witness;
 
 /// The container that a process is in.
-pub(super) fn by_pid(host: &Host, pid: i32, nesting: Nesting) -> Result<Found> {
+pub(super) fn by_pid(resolver: &Resolver<'_>, pid: i32, nesting: Nesting) -> Result<Found> {
+    let host = resolver.host;
     let no_process = || Error::NotFound(format!("no process {pid}"));
     let stat = Witness::new(host).stat(&pid.to_string()).ok_or_else(no_process)?;
     if matches!(stat.state, 'Z' | 'X' | 'x') {
@@ -51,7 +52,7 @@ pub(super) fn by_pid(host: &Host, pid: i32, nesting: Nesting) -> Result<Found> {
                 return Err(Error::Ambiguous { why, candidates });
             }
         };
-        return in_named(host, hierarchy, named);
+        return in_named(resolver, hierarchy, named);
     }
     for &(hierarchy, path) in &places {
         if let Some(located) = recorded_at(host, hierarchy, path)? {
@@ -79,9 +80,10 @@ pub(super) fn by_pid(host: &Host, pid: i32, nesting: Nesting) -> Result<Found> {
 }
 
 /// The container whose cgroup is named so: by its runtime's record where that fits the cgroup, else by the cgroup.
-fn in_named(host: &Host, hierarchy: Hierarchy, named: &naming::Named) -> Result<Found> {
+fn in_named(resolver: &Resolver<'_>, hierarchy: Hierarchy, named: &naming::Named) -> Result<Found> {
+    let host = resolver.host;
     let id = Cgroup::open(host, hierarchy, &named.path)?.id();
-    let exact = exactly(host, &named.id).live;
+    let exact = exactly(resolver, &named.id).live;
     let located = match exact.into_iter().find(|located| located.first.id() == id) {
         Some(located) => located,
         None => {

@@ -49,9 +49,27 @@ impl Root {
 /// The runtimes that keep a root called by their own name below a directory for state.
 const BARE: [&str; 3] = ["runc", "crun", "youki"];
 
+/// The roots of root's own engines, and what of them can't be opened.
+#[derive(Debug, Default)]
+pub(super) struct SystemRoots {
+    pub(super) all: Vec<Root>,
+    pub(super) incomplete: Vec<String>,
+}
+
+impl SystemRoots {
+    /// Opens them.
+    pub(super) fn open(host: &Host) -> Self {
+        let mut incomplete = Vec::new();
+        Self {
+            all: of_system(host, &mut incomplete),
+            incomplete,
+        }
+    }
+}
+
 /// The roots of root's own engines: the usual ones and the configured one. What can't be opened is added to
 /// `incomplete`, and hides nothing else.
-pub(super) fn of_system(host: &Host, incomplete: &mut Vec<String>) -> Vec<Root> {
+fn of_system(host: &Host, incomplete: &mut Vec<String>) -> Vec<Root> {
     let mut roots = of_docker(&host.path("/run/docker"), incomplete);
     match docker::configured_exec_root(host) {
         Ok(Some(exec_root))

@@ -304,7 +304,9 @@ fn what_a_spoilt_record_says_of_an_id_is_not_given_to_a_name() {
         let text = fs::read_to_string(host.path(record)).unwrap();
         host.file(record, &text[..text.len() - 9]);
     };
-    let spoils: [&dyn Fn(&MadeUp); 2] = [&elsewhere, &torn];
+    // Without the key that tells runc's from youki's.
+    let keyless = |host: &MadeUp| changed("\"init_process_pid\"", "\"init_process_bid\"")(host, record);
+    let spoils: [&dyn Fn(&MadeUp); 3] = [&elsewhere, &torn, &keyless];
     for spoil in spoils {
         let host = host(Hybrid);
         host.docker("ID2", "db", &process(21900, "sleep").started(2), "/docker/ID2");

@@ -52,6 +52,17 @@ fn a_process_in_a_cgroup_below_is_inside(hierarchy: Hierarchy) {
     assert_eq!(status(&own)["outside"], json!([]));
 }
 
+/// Between two looks others come and go.
+fn who_is_forked_inside_meanwhile_is_not_outside(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let own = scene.cgroup(hierarchy);
+    let zoo = scene.zoo_with(&[&own], &["--pidns"], &["storm", "storm"]);
+    for _ in 0..25 {
+        assert_eq!(status(&own)["outside"], json!([]));
+    }
+    assert!(!is_gone(zoo.tid(0)));
+}
+
 /// Seen from the other one, the first is elsewhere.
 fn each_of_two_cgroups_has_the_other_outside(hierarchy: Hierarchy) {
     let scene = Scene::new();
@@ -123,6 +134,7 @@ fn a_thread_that_was_moved_away_is_named_with_its_process(hierarchy: Hierarchy) 
 on_each_hierarchy! {
     a_process_that_was_moved_away_is_named_and_not_frozen,
     a_process_in_a_cgroup_below_is_inside,
+    who_is_forked_inside_meanwhile_is_not_outside,
     each_of_two_cgroups_has_the_other_outside,
     a_dead_leader_is_nobody,
     of_the_hosts_own_pid_namespace_nothing_is_told,
