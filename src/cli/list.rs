@@ -11,7 +11,7 @@ use crate::cgroup::CgroupId;
 use crate::engine::{self, Status};
 use crate::error::Error;
 use crate::host::Host;
-use crate::resolver::{Container, Everything, Identity, Pending, Resolver};
+use crate::resolver::{Container, Everything, Identity, Pending, Resolver, Unknown};
 
 /// How long each step of a listing may take before it counts as hanging.
 const STEP: Duration = Duration::from_secs(10);
@@ -90,8 +90,11 @@ fn part(host: &Host, everything: &Everything<'_>, ids: &[String], records: &mut 
                 containers.push(container);
             }
             // A container that ended is not listed, as docker ps has it.
-            Err((_, Error::NotRunning(_) | Error::Gone(_))) => {}
-            Err((identity, error)) => part.incomplete.push(format!("{}: {error}", named(&identity))),
+            Err(Unknown {
+                why: Error::NotRunning(_) | Error::Gone(_),
+                ..
+            }) => {}
+            Err(Unknown { id, why, .. }) => part.incomplete.push(format!("{id}: {why}")),
         }
     }
     for container in containers {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::args::Status;
 use super::{Context, human, joined, json, targets, unresolved};
 use crate::engine;
-use crate::resolver::Details;
+use crate::resolver::Pending;
 
-/// How long the answer waits for the engine's record beyond the kernel's own files.
+/// How long the answers wait for the engines' records, all together, beyond the kernel's own files.
 const RECORD: Duration = Duration::from_secs(2);
 
 /// How long the kernel may take.
@@ -22,9 +22,12 @@ pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u
         context.end(index, report);
         codes.push(report.exit);
     }
-    for (index, typed, container) in targets.found() {
+    let found = targets.found();
+    let identities = found.iter().map(|(_, _, container)| container.identity.clone());
+    let mut records = Pending::start(context.host, identities);
+    for (index, typed, container) in found {
         context.within(context.timeout(ANSWER) + RECORD);
-        let details = Details::of(context.host, container.identity.clone(), RECORD);
+        let details = records.next(RECORD);
         match engine::status(context.host, container, details.as_ref()) {
             Ok(_) if context.cli.quiet && !context.cli.json => context.out(format!("{typed}\n")),
             Ok((mut status, holdouts)) => {

@@ -15,8 +15,9 @@ use crate::error::{Error, Result};
 use crate::resolver::target::Target;
 use crate::resolver::{Container, Nesting, Resolver};
 
-/// How long resolving one may take: each source of names has 2 s, and the candidates of an ambiguous one as much.
-const RESOLVING: Duration = Duration::from_secs(6);
+/// How long resolving one may take: 2 s each for users' records, the sources of names, the records of who has the name,
+/// and the candidates of an ambiguous one, and as much again on a busy host.
+const RESOLVING: Duration = Duration::from_secs(16);
 
 /// The most that is read of standard input: a hundred thousand IDs and more.
 const MOST_INPUT: u64 = 16 << 20;

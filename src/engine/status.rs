@@ -172,13 +172,17 @@ fn memory(host: &Host, container: &Container) -> Option<Memory> {
         .and_then(|lines| lines.controller("memory"))
         // Outside of the caller's cgroup namespace the names are missing.
         .filter(|path| path.components().all(|part| part != Component::ParentDir))
-        .map(|path| {
+        .and_then(|path| {
             let named = naming::chain(path)
                 .into_iter()
                 .find(|named| Some(&named.id) == container.identity.id.as_ref());
-            let level = named.map_or_else(|| path.to_owned(), |named| named.path);
-            host.path("/sys/fs/cgroup/memory")
-                .join(level.strip_prefix("/").unwrap_or(&level))
+            // A path that is not the container's own by its name or by its place is others' too.
+            let is_own = |path: &Path| container.own.iter().any(|own| own.path() == path);
+            let level = named
+                .map(|named| named.path)
+                .or_else(|| is_own(path).then(|| path.to_owned()))?;
+            let top = host.path("/sys/fs/cgroup/memory");
+            Some(top.join(level.strip_prefix("/").unwrap_or(&level)))
         });
     let v2 = container
         .own

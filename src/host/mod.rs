@@ -125,11 +125,9 @@ impl Host {
     /// `cgroupns_install()`, kernel/cgroup/namespace.c.
     pub fn enter(root: &Path) -> Result<Self> {
         let mut host = Self::without_mounts(root, true)?;
-        let entered = host.enter_cgroup_namespace()?;
+        host.enter_cgroup_namespace()?;
         host.mounts = host.find_mounts();
-        if entered || host.root_fd.is_some() {
-            host.check_mounts()?;
-        }
+        host.check_mounts()?;
         Ok(host)
     }
 
@@ -209,6 +207,13 @@ impl Host {
         let text = String::from_utf8_lossy(&text);
         let line = text.lines().find_map(|line| line.strip_prefix("btime "))?;
         line.trim().parse().ok() // not told, then
+    }
+
+    /// Whether a task is there, whatever may be read of it.
+    pub(crate) fn has_process(&self, tid: i32) -> bool {
+        let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+        nix::sys::stat::fstatat(&self.proc_fd, tid.to_string().as_str(), flags)
+            != Err(nix::errno::Errno::ENOENT)
     }
 
     /// Reads a link below /proc; `None` where it is gone or may not be read.

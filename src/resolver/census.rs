@@ -3,10 +3,12 @@
 //! could not be listed is said, since a prefix is only unique where everything was.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::beside::{Reading, Source, beside};
+use super::check::user_of;
 use super::naming;
 use super::record::Record;
 use super::roots::{self, Root, SystemRoots};
@@ -25,6 +27,8 @@ pub(super) struct Census {
     entries: BTreeMap<String, Entry>,
     /// What could not be listed, and why.
     pub(super) incomplete: Vec<String>,
+    /// The same of what is users' own: it makes nothing uncertain that is found among what is root's.
+    pub(super) doubtful: Vec<String>,
 }
 
 /// Where one ID was seen.
@@ -44,6 +48,7 @@ impl Census {
         // They are listed while the rest is.
         let users = UserRoots::start(host);
         let mut incomplete = roots.incomplete.clone();
+        let mut doubtful = Vec::new();
         let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
         for (index, root) in roots.all.iter().enumerate() {
             for name in listed(root, &mut incomplete) {
@@ -52,11 +57,13 @@ impl Census {
         }
         for mount in host.mounts() {
             let root = Cgroup::open(host, mount.hierarchy, "/".as_ref());
-            if let Err(error) = root.and_then(|root| walk(host, &root, &mut entries, &mut incomplete)) {
+            if let Err(error) =
+                root.and_then(|root| walk(host, &root, &mut entries, &mut incomplete, &mut doubtful))
+            {
                 incomplete.push(error.to_string());
             }
         }
-        let users = users.listed(&mut incomplete);
+        let users = users.listed(&mut doubtful);
         let mut user_roots = Vec::new();
         for (index, (root, names)) in users.into_iter().enumerate() {
             for name in names {
@@ -69,7 +76,13 @@ impl Census {
             users: Arc::new(user_roots),
             entries,
             incomplete,
+            doubtful,
         }
+    }
+
+    /// All that could not be listed.
+    pub(super) fn unlisted(&self) -> Vec<String> {
+        self.incomplete.iter().chain(&self.doubtful).cloned().collect()
     }
 
     /// Every ID, and its runtime where its place says it.
@@ -107,6 +120,14 @@ impl Census {
         self.entries.get(id)
     }
 
+    /// Whether the cgroup that bears an ID is where the kubelet has the pods.
+    pub(super) fn is_in_a_pod(&self, id: &str) -> bool {
+        let cgroups = self.entries.get(id).into_iter().flat_map(|entry| &entry.cgroups);
+        cgroups
+            .flat_map(|(_, path)| path.iter())
+            .any(|part| part.as_bytes().starts_with(b"kubepods"))
+    }
+
     /// The cgroup above the one that bears an ID.
     pub(super) fn parent(&self, id: &str) -> Option<&Path> {
         self.entries.get(id)?.cgroups.first()?.1.parent()
@@ -120,7 +141,12 @@ impl Census {
         let roots = entry.roots.iter().map(|&index| &self.roots.all[index]);
         let records = roots.filter_map(|root| root.record(id).transpose());
         let mut records: Vec<_> = records.map(|record| (Word::Roots, record)).collect();
-        if !entry.users.is_empty() {
+        if entry.users.is_empty() {
+            return records;
+        }
+        if self.roots.are_users_late() {
+            records.push((Word::Users, Err(USERS.late())));
+        } else {
             let (roots, indices, wanted) = (Arc::clone(&self.users), entry.users.clone(), id.to_owned());
             let read = beside(host, move |_| {
                 let roots = indices.iter().map(|&index| &roots[index]);
@@ -130,27 +156,31 @@ impl Census {
             });
             match read.wait() {
                 Some(theirs) => records.extend(theirs.into_iter().map(|record| (Word::Users, record))),
-                None => records.push((Word::Users, Err(USERS.late()))),
+                None => {
+                    self.roots.users_are_late();
+                    records.push((Word::Users, Err(USERS.late())));
+                }
             }
         }
         records
     }
 
-    /// A readable record of one ID.
+    /// A readable record of one ID that is root's word.
     pub(super) fn record(&self, host: &Host, id: &str) -> Option<Record> {
         let records = self.records(host, id).into_iter();
-        records.filter_map(|(_, record)| record.ok()).next() // an unreadable one is reported where it is resolved
+        let mut good = records.filter_map(|(_, record)| record.ok()); // an unreadable one is reported where it is resolved
+        good.find(|record| record.user.is_none())
     }
 
-    /// The first process of a container that is known by its cgroup.
+    /// The first process of a container that is known by its cgroup, one of root's.
     pub(super) fn a_process(&self, host: &Host, id: &str) -> Option<i32> {
-        self.entries
-            .get(id)?
-            .cgroups
-            .iter()
-            .find_map(|(hierarchy, path)| {
-                first_process(host, &Cgroup::open(host, *hierarchy, path).ok()?) // gone: no process
-            })
+        let cgroups = self.entries.get(id)?.cgroups.iter();
+        let mut roots = cgroups.filter(|(_, path)| user_of(path).is_none());
+        roots.find_map(|(hierarchy, path)| {
+            let cgroup = Cgroup::open(host, *hierarchy, path).ok()?; // gone: no process
+            let is_roots = cgroup.owner().is_ok_and(|owner| owner == 0);
+            is_roots.then(|| first_process(host, &cgroup)).flatten()
+        })
     }
 }
 
@@ -222,6 +252,7 @@ fn walk(
     root: &Cgroup,
     entries: &mut BTreeMap<String, Entry>,
     incomplete: &mut Vec<String>,
+    doubtful: &mut Vec<String>,
 ) -> Result<()> {
     let hierarchy = root.hierarchy();
     let cut = root.paths_below(host, &mut |path| {
@@ -233,7 +264,11 @@ fn walk(
     // What a container nests inside itself keeps no other from being certain.
     if let Some(cut) = cut.filter(|cut| naming::chain(cut).is_empty()) {
         let top: PathBuf = cut.iter().take(3).collect();
-        incomplete.push(format!(
+        let whose = match user_of(&cut) {
+            Some(_) => doubtful,
+            None => incomplete,
+        };
+        whose.push(format!(
             "the cgroups below {} are too deep to be listed",
             top.display()
         ));

@@ -42,7 +42,7 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
         let line = within_namespace(line)?;
         let own = naming::chain(line).into_iter().find(|named| named.id == id);
         let is_named = own.is_some();
-        unnamed &= !is_named && !line.to_string_lossy().contains(id);
+        unnamed &= !bears(line, id);
         match record.place.cgroup(host, hierarchy, line) {
             // crun keeps the tasks a level below its scope and freezes there, also where the record lost its end.
             Recorded::At(path)
@@ -115,13 +115,14 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
     if let Some(user) = record.user {
         check_owner(&record, user, &first)?;
     }
-    if !path.to_string_lossy().contains(id) {
+    if !bears(&path, id) {
         refuse_shared(host, hierarchy, &path, id)?;
     }
     let other = recorded.next().map(|(_, path)| top_of(&path, id).unwrap_or(path));
     // podman and others run runc in its default root; the cgroup is named by whom.
     let named = naming::innermost(&path).and_then(|named| named.runtime);
     let runtime = named.unwrap_or(record.runtime);
+    let user = record.user;
     let identity = Identity {
         id: Some(record.id),
         name: None,
@@ -136,7 +137,26 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
         first,
         point: if by_name { Point::Named } else { Point::At(path) },
         other,
+        user,
     })
+}
+
+/// Whether a path says whose it is: a part of it is the ID, or is called after it.
+fn bears(path: &Path, id: &str) -> bool {
+    path.iter().any(|part| part == id) || naming::chain(path).iter().any(|named| named.id == id)
+}
+
+/// The user to whom systemd delegates what is at a path: everything there is called as they like.
+pub(super) fn user_of(path: &Path) -> Option<u32> {
+    let mut parts = path.iter().skip(1);
+    (parts.next()? == "user.slice").then_some(())?;
+    let user = parts
+        .next()?
+        .to_str()?
+        .strip_prefix("user-")?
+        .strip_suffix(".slice")?;
+    let service = parts.next()?.to_str()?;
+    (service == format!("user@{user}.service")).then(|| user.parse().ok())? // no user's number
 }
 
 /// Refuses a cgroup on record that bears another container's name, or that others live below: it does not say itself
@@ -252,8 +272,15 @@ fn refuse_shared(host: &Host, hierarchy: Hierarchy, path: &Path, id: &str) -> Re
 
 /// The container on record whose cgroup holds `path`, where the cgroup's own name says nothing.
 pub(super) fn recorded_at(host: &Host, hierarchy: Hierarchy, path: &Path) -> Result<Option<Located>> {
-    let nearest = records_above(host, hierarchy, path)
-        .into_iter()
-        .max_by_key(|(own, _)| own.components().count());
-    nearest.map(|(_, record)| by_record(host, record)).transpose()
+    let mut above = records_above(host, hierarchy, path);
+    above.sort_by_key(|(own, _)| std::cmp::Reverse(own.components().count()));
+    let mut failed = None;
+    for (_, record) in above {
+        match by_record(host, record) {
+            Ok(located) => return Ok(Some(located)),
+            Err(Error::NotRunning(_)) => {} // it is no match
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(None), Err)
 }

@@ -40,13 +40,8 @@ pub(super) fn record(root: &Root, id: &str) -> Result<Option<Record>> {
         return Ok(None);
     };
     let status: Status = root.dir.understood(&name, &file.text)?;
-    // The specification is what it is called after: one that can't be read says nothing.
-    let spec: Spec = root
-        .dir
-        .json(PathBuf::from(id).join("config.json"))
-        .ok()
-        .flatten()
-        .unwrap_or_default();
+    let spec: Option<Spec> = root.dir.json(PathBuf::from(id).join("config.json"))?;
+    let spec = spec.unwrap_or_default();
     Ok(Some(Record {
         runtime: root.runtime,
         id: id.to_owned(),

@@ -301,8 +301,7 @@ fn of_lxc(host: &Host, name: &str, details: &mut Details) {
 fn of_machine(host: &Host, name: &str, details: &mut Details) {
     details.name = Some(name.to_owned());
     if let Some(machine) = noted(details, machine::machine(host, name)) {
-        details.rootfs.clone_from(&machine.root);
-        details.bundle = machine.root;
+        details.rootfs = machine.root;
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::beside::beside;
 use super::census::{self, Census, Word};
-use super::check::by_record;
+use super::check::{self, by_record};
 use super::docker::DataRoot;
 use super::place::Point;
 use super::record::Record;
@@ -21,6 +21,9 @@ pub(super) struct Traces {
     pub(super) dead: Vec<Error>,
     /// What users claim and is not so, or can't be read: it spoils nothing.
     lies: Vec<Error>,
+    /// Whether a record was read and is no match. Its cgroup's name says less than it does; where a record could not
+    /// be read, the name and the tasks in it are the best word there is.
+    is_rejected: bool,
 }
 
 impl Traces {
@@ -34,22 +37,16 @@ impl Traces {
 
     fn add(&mut self, host: &Host, word: Word, record: Result<Record>) {
         let is_users = word == Word::Users || record.as_ref().is_ok_and(|record| record.user.is_some());
-        match record.and_then(|record| by_record(host, record)) {
+        let checked = record.map(|record| by_record(host, record));
+        let is_rejected = checked.as_ref().is_ok_and(Result::is_err);
+        match checked.and_then(|located| located) {
             Ok(located) => self.live.push(located),
             Err(error) if is_users && !matches!(error, Error::NotRunning(_)) => self.lies.push(error),
-            Err(error) => self.dead.push(error),
+            Err(error) => {
+                self.is_rejected |= is_rejected;
+                self.dead.push(error);
+            }
         }
-    }
-
-    /// Whether a record was read and is no match. Its cgroup's name says less than it does; where a record could not
-    /// be read, the name and the tasks in it are the best word there is.
-    fn is_rejected(&self) -> bool {
-        self.dead.iter().any(|error| {
-            matches!(
-                error,
-                Error::NotRunning(_) | Error::Ambiguous { .. } | Error::Unsupported(_)
-            )
-        })
     }
 
     /// Why a record under that ID can't be followed: a container with it may run all the same.
@@ -64,6 +61,7 @@ impl Traces {
         self.live.extend(other.live);
         self.dead.extend(other.dead);
         self.lies.extend(other.lies);
+        self.is_rejected |= other.is_rejected;
     }
 
     /// Why there is none.
@@ -93,8 +91,9 @@ pub(super) fn by_id(resolver: &Resolver<'_>, id: &str) -> Result<super::Found> {
         }
         return by_prefix(resolver, id);
     }
-    if exact.dead.is_empty() && !census.incomplete.is_empty() {
-        return Err(unsure(id, &census.incomplete, Vec::new()));
+    let unlisted = census.unlisted();
+    if exact.dead.is_empty() && !unlisted.is_empty() {
+        return Err(unsure(id, &unlisted, Vec::new()));
     }
     if exact.dead.is_empty()
         && let Some(found) = unrecorded(resolver, id)?
@@ -141,6 +140,7 @@ pub(super) fn unrecorded(resolver: &Resolver<'_>, id: &str) -> Result<Option<sup
             };
             live.push(Located {
                 identity,
+                user: check::user_of(first.path()),
                 first,
                 point: Point::Named,
                 other: None,
@@ -191,6 +191,7 @@ pub(super) fn by_prefix(resolver: &Resolver<'_>, prefix: &str) -> Result<super::
     for id in full_ids(census, prefix) {
         all.extend(locate(resolver.host, census, id));
     }
+    let notes = census.doubtful.clone();
     if !census.incomplete.is_empty() {
         let ids: Vec<&str> = all
             .live
@@ -202,7 +203,9 @@ pub(super) fn by_prefix(resolver: &Resolver<'_>, prefix: &str) -> Result<super::
     if all.live.is_empty() {
         return Err(all.reason().unwrap_or_else(|| no_such(prefix)));
     }
-    only(resolver, prefix, all.live)
+    let mut found = only(resolver, prefix, all.live)?;
+    found.notes.extend(notes);
+    Ok(found)
 }
 
 /// A word whose meaning can't be certain, as a source could not be read.
@@ -228,14 +231,18 @@ pub(super) fn exactly(resolver: &Resolver<'_>, id: &str) -> Traces {
             traces.add(host, Word::Roots, record);
         }
     }
-    if traces.live.is_empty() && !traces.is_rejected() && target::is_full_id(id.as_bytes()) {
+    if traces.live.is_empty() && !traces.is_rejected && target::is_full_id(id.as_bytes()) {
         for path in naming::usual_paths(id) {
             for mount in host.mounts() {
                 by_named(host, mount.hierarchy, &path, &mut traces);
             }
         }
     }
-    if traces.live.is_empty() && !traces.is_rejected() && roots::has_users(host) {
+    if traces.live.is_empty()
+        && !traces.is_rejected
+        && roots::has_users(host)
+        && !resolver.roots().are_users_late()
+    {
         let wanted = id.to_owned();
         let read = beside(host, move |host| {
             let roots = roots::of_users(host, &mut Vec::new());
@@ -246,7 +253,10 @@ pub(super) fn exactly(resolver: &Resolver<'_>, id: &str) -> Traces {
             Some(records) => records
                 .into_iter()
                 .for_each(|record| traces.add(host, Word::Users, record)),
-            None => traces.dead.push(census::USERS.late()),
+            None => {
+                resolver.roots().users_are_late();
+                traces.lies.push(census::USERS.late());
+            }
         }
     }
     traces
@@ -258,7 +268,7 @@ pub(super) fn locate(host: &Host, census: &Census, id: &str) -> Traces {
     for (word, record) in census.records(host, id) {
         traces.add(host, word, record);
     }
-    if traces.live.is_empty() && !traces.is_rejected() {
+    if traces.live.is_empty() && !traces.is_rejected {
         for (hierarchy, path) in census.entry(id).iter().flat_map(|entry| &entry.cgroups) {
             by_named(host, *hierarchy, path, &mut traces);
         }
@@ -302,9 +312,11 @@ pub(super) fn by_named(host: &Host, hierarchy: Hierarchy, path: &Path, traces: &
         pid: Some(pid),
         ..Identity::default()
     };
+    let user = check::user_of(first.path());
     traces.live.push(Located {
         identity,
         first,
+        user,
         point: Point::Named,
         other: None,
     });

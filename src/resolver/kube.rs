@@ -42,7 +42,8 @@ pub(super) fn log(host: &Host, pod: &Pod, id: &str) -> Option<PathBuf> {
     let container = pod.container.as_deref()?;
     let name = format!("{}_{}_{container}-{id}.log", pod.name, pod.namespace);
     let path = Path::new(LOGS).join(name);
-    let is_there = nix::sys::stat::lstat(&host.inside(&path)).is_ok(); // where the link leads may hang
+    // Where the link leads may hang.
+    let is_there = nix::sys::stat::lstat(&host.path(LOGS).join(path.file_name()?)).is_ok();
     is_there.then_some(path)
 }
 

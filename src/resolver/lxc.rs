@@ -33,10 +33,10 @@ pub(super) struct Place {
 }
 
 impl Config {
-    /// The root file system's directory: what stands before it says how LXC mounts it.
+    /// The root file system, where it is a directory and nothing that LXC mounts.
     pub(super) fn rootfs(&self) -> Option<PathBuf> {
         let text = self.rootfs.as_ref()?.to_str()?;
-        let path = Path::new(text.split_once(':').map_or(text, |(_, path)| path));
+        let path = Path::new(text.strip_prefix("dir:").unwrap_or(text));
         path.is_absolute().then(|| path.to_owned())
     }
 

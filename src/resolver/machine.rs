@@ -50,7 +50,8 @@ fn parse(text: &str) -> Machine {
     }
 }
 
-/// Undoes what systemd does to a value in such a file: `\\` and, for other bytes, `\xNN`.
+/// Undoes what systemd does to a backslash or a quote in such a file. Its escapes of other bytes stay: a unit's name is
+/// compared with them in it.
 fn unescaped(value: &str) -> String {
     let mut out = String::new();
     let mut rest = value.trim_matches('"');

@@ -120,6 +120,8 @@ struct Located {
     point: Point,
     /// The other hierarchy's path on record.
     other: Option<PathBuf>,
+    /// The user whose word it is that this is a container called so; `None` for root's, and the kernel's.
+    user: Option<u32>,
 }
 
 /// Finds containers. What it has read once it does not read again, so that a disk that hangs costs its budget once,
@@ -174,9 +176,9 @@ impl<'h> Resolver<'h> {
             Target::Path(path) => paths::by_directory(self, target::trimmed(path)),
         }?;
         match naming::refusal(one.container.identity.runtime.as_deref()) {
-            Some(why) if !matches!(target, Target::In(..) | Target::Cgroup(_)) => Err(Error::Unsupported(
-                format!("{}: {why}", one.container.freeze_point().dir().display()),
-            )),
+            Some(why) if !matches!(target, Target::In(..) | Target::Cgroup(_) | Target::Path(_)) => Err(
+                Error::Unsupported(format!("{}: {why}", one.container.freeze_point().dir().display())),
+            ),
             _ => Ok(vec![one]),
         }
     }
@@ -223,7 +225,10 @@ impl<'h> Resolver<'h> {
                 runtime: runtime_of(&identity),
                 name: identity.name.clone(),
                 id: (*id).to_owned(),
-                unambiguous: format!("id:{id}"),
+                unambiguous: match identity.name {
+                    Some(_) => format!("name:{id}"),
+                    None => format!("id:{id}"),
+                },
             };
             (identity, candidate)
         });
@@ -252,6 +257,17 @@ impl<'h> Resolver<'h> {
     }
 }
 
+/// What is known by an ID, and is no container that can be told.
+#[derive(Debug)]
+pub struct Unknown {
+    /// The ID.
+    pub id: String,
+    /// The runtime, where its place says it.
+    pub runtime: Option<&'static str>,
+    /// Why.
+    pub why: Error,
+}
+
 /// What can be a container on a host. Which of it is one is found when it is looked at, so that ten thousand need not be
 /// held open together.
 #[derive(Debug)]
@@ -270,21 +286,21 @@ impl Everything<'_> {
 
     /// The containers with one of the IDs, or why there is none.
     #[must_use]
-    pub fn containers(&self, id: &str) -> Vec<std::result::Result<Container, (Identity, Error)>> {
+    pub fn containers(&self, id: &str) -> Vec<std::result::Result<Container, Unknown>> {
         let traces = ids::locate(self.host, &self.census, id);
-        let unnamed = || Identity {
-            id: Some(id.to_owned()),
-            runtime: self.census.runtime_of(id).map(str::to_owned),
-            ..Identity::default()
+        let unknown = |why| Unknown {
+            id: id.to_owned(),
+            runtime: self.census.runtime_of(id),
+            why,
         };
         if traces.live.is_empty() {
             return traces
                 .reason()
-                .map(|error| Err((unnamed(), error)))
+                .map(|error| Err(unknown(error)))
                 .into_iter()
                 .collect();
         }
-        let complete = |located| completed(self.host, located).map_err(|error| (unnamed(), error));
+        let complete = |located| completed(self.host, located).map_err(unknown);
         traces.live.into_iter().map(complete).collect()
     }
 
@@ -332,6 +348,21 @@ fn no_such(word: &str) -> Error {
 
 /// One container out of what was found: a cgroup found twice, also once in each hierarchy, is one.
 fn only(resolver: &Resolver<'_>, word: &str, mut live: Vec<Located>) -> Result<Found> {
+    // A user can call anything so; root's container is not to be hidden by that.
+    let (roots, users): (Vec<Located>, Vec<Located>) = live.into_iter().partition(|one| one.user.is_none());
+    let mut notes = Vec::new();
+    live = match (roots.is_empty(), users.is_empty()) {
+        (false, false) => {
+            notes.extend(
+                users
+                    .iter()
+                    .map(|one| format!("{word} is also what a user calls {}", one.first.dir().display())),
+            );
+            roots
+        }
+        (true, _) => users,
+        _ => roots,
+    };
     live.sort_by_key(|located| located.first.hierarchy());
     let mut containers: Vec<Container> = Vec::new();
     for located in live {
@@ -345,7 +376,7 @@ fn only(resolver: &Resolver<'_>, word: &str, mut live: Vec<Located>) -> Result<F
         }
     }
     match (containers.pop(), containers.is_empty()) {
-        (Some(container), true) => Ok(found(container)),
+        (Some(container), true) => Ok(Found { container, notes }),
         (Some(last), false) => {
             containers.push(last);
             let ids: BTreeSet<_> = containers.iter().map(|one| &one.identity.id).collect();

@@ -217,12 +217,14 @@ fn in_store(store: &Path, wanted: &BTreeSet<String>, user: Option<u32>, names: &
     }
 }
 
+/// What can't be read of users' is no reason to doubt what is found among root's.
 fn of_users(host: &Host, wanted: &BTreeSet<String>) -> Names {
     let mut names = Names::default();
     for (user, home) in names.noted(podman::user_homes(host)) {
         in_store(&podman::store_at(&home), wanted, Some(user), &mut names);
         in_data_root(&home.join(".local/share/docker"), wanted, Some(user), &mut names);
     }
+    names.torn.append(&mut names.unsure);
     names
 }
 

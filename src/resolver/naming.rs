@@ -184,12 +184,14 @@ fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<Parts> {
             Kind::Id => is_id(middle.as_bytes()),
             Kind::Name => !middle.is_empty(),
         };
+        // What an escape can bring, and no name of a machine or container has.
+        let is_sane = |id: &str| !id.chars().any(|c| c.is_control() || c == '/');
         let id = if row.kind == Kind::Name && !row.suffix.is_empty() {
             unescape(middle)
         } else {
             middle.to_owned()
         };
-        fits.then_some((Some(row.runtime), id, row.kind == Kind::Name, row.below))
+        (fits && is_sane(&id)).then_some((Some(row.runtime), id, row.kind == Kind::Name, row.below))
     })
 }
 

@@ -35,6 +35,7 @@ pub(super) fn by_cgroup(host: &Host, hierarchy: Hierarchy, path: &Path) -> Resul
         first,
         point: Point::Named,
         other: None,
+        user: None,
     };
     place::complete(host, located, WriteAt::Here)
 }
@@ -62,7 +63,7 @@ pub(super) fn by_path_in_either(host: &Host, path: &Path) -> Result<Container> {
     match cgroups.as_slice() {
         [one] => by_cgroup(host, one.hierarchy(), path),
         [v1, v2] => {
-            // Equal before and after: no task came or went in between.
+            // A second look, where a task came or went in between.
             let same = || Ok::<bool, Error>(v1.tids_below()? == v2.tids_below()?);
             let container = by_cgroup(host, Hierarchy::V1, path)?;
             if container.own.iter().any(|own| own.id() == v2.id()) {

@@ -32,7 +32,9 @@ pub(super) fn by_pid(resolver: &Resolver<'_>, pid: i32, nesting: Nesting) -> Res
         .map(|&(hierarchy, path)| (hierarchy, naming::chain(path)))
         .filter(|(_, chain)| !chain.is_empty())
         .collect();
-    if let Some((hierarchy, chain)) = chains.into_iter().next() {
+    // The longest: a container inside another need not be named in both hierarchies.
+    let longest = chains.into_iter().rev().max_by_key(|(_, chain)| chain.len());
+    if let Some((hierarchy, chain)) = longest {
         let named = match (chain.as_slice(), nesting) {
             ([one], _) | ([one, ..], Nesting::Outer) | ([.., one], Nesting::Inner) => one,
             _ => {

@@ -38,6 +38,7 @@ pub(super) fn complete(host: &Host, located: Located, write_at: WriteAt) -> Resu
         first,
         point,
         other,
+        user: _,
     } = located;
     let hierarchy = first.hierarchy();
     let (theirs, shared) = match host.mount(hierarchy.other()) {
@@ -220,7 +221,7 @@ fn is_exclusive(host: &Host, cgroup: &Cgroup, first: &Cgroup, tasks: &BTreeSet<i
                 Some(lines) => lines
                     .path(first.hierarchy())
                     .is_some_and(|path| path.starts_with(first.path())),
-                None => true, // it is gone
+                None => !host.has_process(tid), // gone, or it may not be read
             }
         }))
 }

@@ -207,7 +207,8 @@ impl Stores {
         let store = self.stores.get(*index)?;
         let may_say = match (&store.records, record) {
             (Some(theirs), Some(record)) => record.starts_with(theirs),
-            _ => true,
+            (Some(_), None) => false, // whose it is nobody says
+            (None, _) => true,
         };
         may_say.then_some((store, stored))
     }

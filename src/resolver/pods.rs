@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::beside::beside;
+use super::census::Word;
 use super::ids::{locate, unsure};
 use super::record::Pod;
 use super::target::is_full_id;
@@ -23,9 +24,20 @@ pub(super) fn by_pod(resolver: &Resolver<'_>, written: &str) -> Result<Vec<Found
     // By their IDs: what the annotations say of those that have a record, else the disk's word.
     let mut theirs: BTreeMap<String, Option<String>> = BTreeMap::new();
     let mut sandboxes = Vec::new();
+    let mut unread = census.incomplete.clone();
     for (id, _) in census.ids() {
-        let Some(record) = census.record(host, id) else {
-            continue;
+        let record = match census
+            .records(host, id)
+            .into_iter()
+            .find(|(word, _)| *word == Word::Roots)
+        {
+            Some((_, Ok(record))) if record.user.is_none() => record,
+            // Of a container that is not in a pod's cgroup it hides nothing.
+            Some((_, Err(error))) if census.is_in_a_pod(id) => {
+                unread.push(error.to_string());
+                continue;
+            }
+            _ => continue,
         };
         match record.about.pod() {
             Some(pod) if pod.namespace == namespace && pod.name == name => {
@@ -38,12 +50,18 @@ pub(super) fn by_pod(resolver: &Resolver<'_>, written: &str) -> Result<Vec<Found
             _ => {}
         }
     }
-    let mut unread = census.incomplete.clone();
     match on_disk.wait() {
         Some(Ok(pods)) => {
             for (id, pod) in pods {
-                let Some(id) = whole(resolver, &id) else {
-                    continue; // its container is gone, and its log still there
+                let id = match whole(resolver, &id) {
+                    Whole::One(id) => id,
+                    Whole::Gone => continue, // its log is still there
+                    Whole::Several => {
+                        unread.push(format!(
+                            "the log's name has only {id} of the ID, which several begin with"
+                        ));
+                        continue;
+                    }
                 };
                 match pod.container {
                     None => sandboxes.push(id),
@@ -63,6 +81,9 @@ pub(super) fn by_pod(resolver: &Resolver<'_>, written: &str) -> Result<Vec<Found
     let mut dead = Vec::new();
     for (id, container) in &theirs {
         let traces = locate(host, census, id);
+        if traces.live.is_empty() {
+            unread.extend(traces.unread());
+        }
         dead.extend(traces.dead);
         live.extend(
             traces
@@ -123,19 +144,24 @@ fn finished(
 }
 
 /// The whole ID that a link's stands for.
-fn whole(resolver: &Resolver<'_>, id: &str) -> Option<String> {
+fn whole(resolver: &Resolver<'_>, id: &str) -> Whole {
     if is_full_id(id.as_bytes()) {
-        return Some(id.to_owned());
+        return Whole::One(id.to_owned());
     }
-    // Cut short by the length of the names; 12 digits are what all the world takes for an ID.
-    if id.len() < super::target::SHORT_ID {
-        return None;
-    }
+    // Cut short by the length of the names.
     let mut fits = super::ids::full_ids(resolver.census(), id);
     match (fits.next(), fits.next()) {
-        (Some(one), None) => Some(one.to_owned()),
-        _ => None,
+        (Some(one), None) => Whole::One(one.to_owned()),
+        (None, _) => Whole::Gone,
+        _ => Whole::Several,
     }
+}
+
+/// What the ID of a link stands for.
+enum Whole {
+    One(String),
+    Gone,
+    Several,
 }
 
 /// The containers of a pod by their logs' links and by docker's names, each with its ID.

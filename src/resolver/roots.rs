@@ -3,6 +3,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::record::Record;
 use super::state::StateDir;
@@ -54,6 +55,8 @@ const BARE: [&str; 3] = ["runc", "crun", "youki"];
 pub(super) struct SystemRoots {
     pub(super) all: Vec<Root>,
     pub(super) incomplete: Vec<String>,
+    /// Whether a record of a user's did not come in time. None is asked for again: each would cost as much.
+    users_late: AtomicBool,
 }
 
 impl SystemRoots {
@@ -63,7 +66,18 @@ impl SystemRoots {
         Self {
             all: of_system(host, &mut incomplete),
             incomplete,
+            users_late: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the records of users did not come in time once.
+    pub(super) fn are_users_late(&self) -> bool {
+        self.users_late.load(Ordering::Relaxed)
+    }
+
+    /// Says that they did not.
+    pub(super) fn users_are_late(&self) {
+        self.users_late.store(true, Ordering::Relaxed);
     }
 }
 

@@ -168,7 +168,7 @@ fn text(bytes: &[u8]) -> Result<String> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.to_owned()),
         Err(_) => Err(Error::NotFound(format!(
-            ": \"{}\" is not UTF-8, and every name is",
+            "\"{}\" is not UTF-8, and every name is",
             String::from_utf8_lossy(bytes).escape_debug()
         ))),
     }

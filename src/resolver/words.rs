@@ -25,10 +25,22 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
         false => Vec::new(),
     };
     let named = Named::find(resolver, word);
+    // A container that is called by the beginning of its own ID is not another.
+    let prefixed: Vec<&str> = prefixed
+        .into_iter()
+        .filter(|id| named.ids().all(|own| own != id))
+        .collect();
     let also_begins = |what: &str| -> Vec<String> {
         let note = |id: &&str| format!("{word} is taken for {what}; it also begins the ID {id} (id:{id})");
         prefixed.iter().map(note).collect()
     };
+    if !exact.live.is_empty() && exact.live.iter().all(|one| one.user.is_some()) && !named.is_empty() {
+        let ids: Vec<&str> = named.ids().map(String::as_str).chain([word]).collect();
+        return Err(Error::Ambiguous {
+            why: format!("\"{word}\" is a name, and the ID that a user has given"),
+            candidates: resolver.candidates(&ids),
+        });
+    }
     if !exact.live.is_empty() {
         let mut notes = also_begins("an ID");
         let others = named
@@ -62,8 +74,9 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
     if !prefixed.is_empty() {
         return by_prefix(resolver, word);
     }
-    if !census.incomplete.is_empty() {
-        return Err(unsure(word, &census.incomplete, Vec::new()));
+    let unlisted = census.unlisted();
+    if !unlisted.is_empty() {
+        return Err(unsure(word, &unlisted, Vec::new()));
     }
     if exact.dead.is_empty()
         && named.machine.is_none()
@@ -163,7 +176,8 @@ impl<'r> Named<'r> {
     /// Why nobody can say what a name means that was not found.
     fn uncertain(&self, resolver: &Resolver<'_>, word: &str, prefixed: &[&str]) -> Option<Error> {
         let names = resolver.names();
-        let reasons: Vec<String> = names.unsure.iter().chain(&names.torn).cloned().collect();
+        let mut reasons: Vec<String> = names.unsure.iter().chain(&names.torn).cloned().collect();
+        reasons.extend(resolver.census().incomplete.iter().cloned());
         (!reasons.is_empty()).then(|| unsure(word, &reasons, resolver.candidates(prefixed)))
     }
 
@@ -198,6 +212,9 @@ impl<'r> Named<'r> {
         }
         let names = resolver.names();
         if all.live.is_empty() {
+            if !census.incomplete.is_empty() {
+                return Err(unsure(name, &census.incomplete, Vec::new()));
+            }
             let reason = all.reason().or(self.machine);
             return Err(reason.unwrap_or_else(|| no_such(name)));
         }
@@ -265,6 +282,7 @@ fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &lxc::Place, all: &
             first,
             point: place.inner.clone().map_or(Point::Named, Point::Above),
             other: Some(place.path.clone()),
+            user: None,
         });
     }
     if all.live.is_empty() && all.dead.is_empty() {
@@ -305,6 +323,7 @@ fn machine(host: &Host, name: &str) -> Result<Option<Located>> {
                 first: Cgroup::open(host, hierarchy, path)?,
                 point: Point::Named,
                 other: None,
+                user: None,
             }));
         }
     }

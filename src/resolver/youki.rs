@@ -15,6 +15,9 @@ use crate::error::Result;
 #[derive(Debug, Deserialize)]
 struct State {
     id: String,
+    /// Not told by, but there: what has none is not youki's.
+    #[serde(rename = "status")]
+    _status: String,
     pid: Option<i32>,
     #[serde(default)]
     bundle: Option<PathBuf>,
@@ -88,13 +91,19 @@ mod tests {
             "state.json",
             r#"{"id":"made","status":"creating","pid":null,"bundle":"/b"}"#,
         );
-        put("other", "state.json", r#"{"id":"web","pid":7}"#);
+        put(
+            "other",
+            "state.json",
+            r#"{"id":"web","status":"running","pid":7}"#,
+        );
         put("short", "state.json", r#"{"id":"sh"#);
         let root = Root::open(dir.path(), "youki").unwrap().unwrap();
         let record = root.record("web").unwrap().unwrap();
         assert_eq!((record.pid, record.start), (7, None));
         assert!(matches!(&record.place, Place::Path(path) if path == Path::new("/:youki:web")));
         assert!(root.record("made").unwrap().is_none());
-        assert!(root.record("other").is_err() && root.record("short").is_err());
+        let text = root.record("other").unwrap_err().to_string();
+        assert!(text.contains("another container"), "{text}");
+        assert!(root.record("short").is_err());
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::kit::Layout::V2;
 use crate::kit::{MadeUp, Process, host, process};
-use crate::records::{crun_status, runc_state};
+use crate::records::{crun_status, docker_config, runc_state};
 use crate::scene::{Expected, Scene, container};
 
 const USER: u32 = 1555;
@@ -135,4 +135,94 @@ fn a_users_container_is_found() {
 #[test]
 fn a_users_record_can_name_nothing_that_is_not_the_users() {
     evil().holds();
+}
+
+/// A container of root's that is called as a user calls one of theirs, rightly.
+#[test]
+fn a_users_container_that_bears_the_name_of_roots_is_not_taken_for_it() {
+    let (host, _, root) = shared();
+    let path = format!("{SERVICE}/user.slice/theirs");
+    host.crun("run/user/1555/crun", "labr-root", &users(3100), &path);
+    given(&host);
+    let theirs = container("crun", "labr-root", &format!("v2:{path}"));
+    Scene::of(host)
+        .can_mean("labr-root", &[&root], &["a user has given"])
+        .means("name:labr-root", &root.named("labr-root"))
+        .all_mean(&["id:labr-root", "pid:3100"], &theirs)
+        .holds();
+}
+
+/// A user's record says that root's docker keeps its names where the user does.
+#[test]
+fn a_user_gives_roots_containers_no_names() {
+    let (host, _, root) = shared();
+    let path = format!("{SERVICE}/user.slice/docker-ID3.scope");
+    let theirs = users(3200);
+    let dirs = [(String::new(), format!("/sys/fs/cgroup{path}"))];
+    let state = runc_state("ID3", &theirs, &dirs, &[]).replace(
+        "\"mounts\":[]",
+        "\"mounts\":[{\"source\":\"/home/u/d/containers/ID3/hosts\"}]",
+    );
+    assert!(state.contains("/home/u/d"), "{state}");
+    host.run(&theirs, &host.lines(&path))
+        .file("run/user/1555/docker/runtime-runc/moby/ID3/state.json", &state);
+    let named = docker_config("ID2", "/test", &process(21900, "nginx"));
+    host.file("home/u/d/containers/ID2/config.v2.json", &named);
+    given(&host);
+    Scene::of(host)
+        .fails("test", "NotFound", &["test"])
+        .fails("name:test", "NotFound", &["test"])
+        .means("labr-root", &root.named("labr-root"))
+        .holds();
+}
+
+/// A user's container says that it is in root's pod.
+#[test]
+fn a_user_puts_no_container_into_roots_pod() {
+    let (host, _, _) = shared();
+    let cri = |name: &'static str| {
+        [
+            ("io.kubernetes.cri.sandbox-namespace", "prod"),
+            ("io.kubernetes.cri.sandbox-name", "web-0"),
+            ("io.kubernetes.cri.container-type", "container"),
+            ("io.kubernetes.cri.container-name", name),
+        ]
+    };
+    let app = process(3300, "app").started(5);
+    host.runc(
+        "run/containerd/runc/k8s.io",
+        "ID3",
+        &app,
+        "/kubepods/podPOD-UID/ID3",
+        &cri("app"),
+    );
+    let path = format!("{SERVICE}/user.slice/theirs");
+    let theirs = users(3400);
+    host.runc("run/user/1555/runc", "theirs", &theirs, &path, &cri("side"));
+    given(&host);
+    let app = container("containerd", "ID3", "v2:/kubepods/podPOD-UID/ID3");
+    Scene::of(host)
+        .means("prod/web-0", &app.named("app"))
+        .fails("prod/web-0/side", "NotFound", &["side"])
+        .holds();
+}
+
+/// Two containers have one cgroup on record, and one of them ended.
+#[test]
+fn a_record_that_is_over_keeps_no_process_from_its_container() {
+    let (host, _, _) = shared();
+    let live = process(3500, "app").started(6);
+    host.runc("run/runc", "web", &live, "/labr/x", &[]);
+    let state = runc_state(
+        "zweb",
+        &process(3600, "app").started(7),
+        &host.recorded("/labr/x"),
+        &[],
+    );
+    host.file("run/runc/zweb/state.json", &state);
+    let web = container("runc", "web", "v2:/labr/x");
+    Scene::of(host)
+        .all_mean(&["web", "pid:3500"], &web)
+        .fails("zweb", "NotRunning", &["zweb"])
+        .holds();
 }

@@ -9,13 +9,13 @@ use nix::unistd::mkfifo;
 use serde_json::json;
 
 use crate::bundles::{Runc, own_id};
-use crate::engines::{Layout, Vessel, starttime};
+use crate::engines::{Layout, PROMPT, Vessel, starttime};
 use crate::in_each_layout;
 
 in_each_layout! {
     a_users_record_of_roots_container_is_refused
     a_users_record_of_what_is_theirs_is_good
-    a_users_record_that_is_no_file_says_nothing_and_hangs_nobody
+    a_users_record_that_is_no_file_is_an_error_and_not_waited_for
 }
 
 /// No user has this number.
@@ -92,7 +92,7 @@ fn a_users_record_of_what_is_theirs_is_good(layout: Layout) {
     }
 }
 
-fn a_users_record_that_is_no_file_says_nothing_and_hangs_nobody(layout: Layout) {
+fn a_users_record_that_is_no_file_is_an_error_and_not_waited_for(layout: Layout) {
     let runc = Runc::new(layout);
     let (web, id) = (runc.container("web"), own_id("odd"));
     let theirs = Theirs::new(&id);
