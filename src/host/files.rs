@@ -76,10 +76,13 @@ impl Host {
     }
 }
 
-/// Reads a file to its end, or until it has more than `most` bytes. `expected` is what it is thought to have: one byte
-/// more is asked for, so that the end shows with the second read.
-pub(crate) fn read_whole(fd: &OwnedFd, expected: usize, most: u64) -> std::io::Result<Vec<u8>> {
-    let mut text = vec![0; expected + 1];
+/// What most files below /proc fit into.
+const PROC_FILE: usize = 1024;
+
+/// Reads a file to its end, or until it has more than `most` bytes. `size` is that of a regular file: what is read in one
+/// piece of that size is all of it.
+pub(crate) fn read_whole(fd: &OwnedFd, size: Option<usize>, most: u64) -> std::io::Result<Vec<u8>> {
+    let mut text = vec![0; size.map_or(PROC_FILE, |size| size + 1)];
     let mut length = 0;
     loop {
         match nix::unistd::read(fd, &mut text[length..]) {
@@ -88,7 +91,7 @@ pub(crate) fn read_whole(fd: &OwnedFd, expected: usize, most: u64) -> std::io::R
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno.into()),
         }
-        if length as u64 > most {
+        if length as u64 > most || Some(length) == size {
             break;
         }
         if length == text.len() {

@@ -198,7 +198,7 @@ impl Host {
     pub(crate) fn read_proc(&self, path: &str) -> Option<Vec<u8>> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let fd = openat(&self.proc_fd, path, flags, Mode::empty()).ok()?; // a process may end at any time
-        read_whole(&fd, PROC_FILE, u64::MAX).ok() // as above: ESRCH
+        read_whole(&fd, None, u64::MAX).ok() // as above: ESRCH
     }
 
     /// When this host booted, in seconds since 1970, as its clock has it now; `None` where it is not told.
@@ -275,9 +275,6 @@ impl Host {
         self.genuine
     }
 }
-
-/// What most files below /proc fit into.
-const PROC_FILE: usize = 1024;
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 //! trees. Taking it is one listing per directory and opens no record; a record is opened when it is asked for. What
 //! could not be listed is said, since a prefix is only unique where everything was.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) struct Census {
     roots: Arc<SystemRoots>,
     /// The roots of users' engines. They can hang: a record of these is read beside the work.
     users: Arc<Vec<Root>>,
-    entries: BTreeMap<String, Entry>,
+    entries: HashMap<String, Entry>,
     /// What could not be listed, and why.
     pub(super) incomplete: Vec<String>,
     /// The same of what is users' own: it makes nothing uncertain that is found among what is root's.
@@ -49,7 +49,7 @@ impl Census {
         let users = UserRoots::start(host);
         let mut incomplete = roots.incomplete.clone();
         let mut doubtful = Vec::new();
-        let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
+        let mut entries: HashMap<String, Entry> = HashMap::new();
         for (index, root) in roots.all.iter().enumerate() {
             for name in listed(root, &mut incomplete) {
                 entries.entry(name).or_default().roots.push(index);
@@ -107,12 +107,12 @@ impl Census {
             })
     }
 
-    /// The IDs that begin so.
+    /// The IDs that begin so, sorted.
     pub(super) fn beginning<'c>(&'c self, prefix: &'c str) -> impl Iterator<Item = &'c str> {
-        self.entries
-            .range(prefix.to_owned()..)
-            .map(|(id, _)| id.as_str())
-            .take_while(move |id| id.starts_with(prefix))
+        let mut ids: Vec<&str> = self.entries.keys().map(String::as_str).collect();
+        ids.retain(|id| id.starts_with(prefix));
+        ids.sort_unstable();
+        ids.into_iter()
     }
 
     /// Where one ID was seen.
@@ -250,7 +250,7 @@ fn listed(root: &Root, incomplete: &mut Vec<String>) -> Vec<String> {
 fn walk(
     host: &Host,
     root: &Cgroup,
-    entries: &mut BTreeMap<String, Entry>,
+    entries: &mut HashMap<String, Entry>,
     incomplete: &mut Vec<String>,
     doubtful: &mut Vec<String>,
 ) -> Result<()> {

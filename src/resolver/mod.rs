@@ -187,9 +187,11 @@ impl<'h> Resolver<'h> {
     #[must_use]
     pub fn everything(&self) -> Everything<'h> {
         let census = Arc::clone(self.census());
+        let mut ids: Vec<String> = census.ids().map(|(id, _)| id.to_owned()).collect();
+        ids.sort_unstable();
         Everything {
             host: self.host,
-            ids: census.ids().map(|(id, _)| id.to_owned()).collect(),
+            ids,
             census,
         }
     }
@@ -366,9 +368,10 @@ fn only(resolver: &Resolver<'_>, word: &str, mut live: Vec<Located>) -> Result<F
     live.sort_by_key(|located| located.first.hierarchy());
     let mut containers: Vec<Container> = Vec::new();
     for located in live {
+        // Its cgroup in the other hierarchy is not its alone where one of its processes was moved in this one.
         let known: Vec<CgroupId> = containers
             .iter()
-            .flat_map(|one| &one.own)
+            .flat_map(|one| one.own.iter().chain(&one.shared))
             .map(Cgroup::id)
             .collect();
         if !known.contains(&located.first.id()) {

@@ -136,7 +136,7 @@ fn other_side(
     let hierarchy = first.hierarchy().other();
     let tasks = first.tids_below()?;
     let mut left = tasks.clone();
-    let mut found: Vec<Cgroup> = Vec::new();
+    let mut found: Vec<(Cgroup, BTreeSet<i32>)> = Vec::new();
     while let Some(tid) = left.pop_first() {
         // A task that is gone says nothing.
         let Some(lines) = task_lines(host, tid) else {
@@ -149,12 +149,13 @@ fn other_side(
         match Cgroup::open(host, hierarchy, &level) {
             Ok(cgroup) => {
                 // The root's tasks are everybody's: they need not be listed to know that.
-                if !cgroup.is_root() {
-                    let members = cgroup.tids_below()?;
-                    left.retain(|tid| !members.contains(tid));
-                }
-                if found.iter().all(|known| known.id() != cgroup.id()) {
-                    found.push(cgroup);
+                let members = match cgroup.is_root() {
+                    true => BTreeSet::new(),
+                    false => cgroup.tids_below()?,
+                };
+                left.retain(|tid| !members.contains(tid));
+                if found.iter().all(|(known, _)| known.id() != cgroup.id()) {
+                    found.push((cgroup, members));
                 }
             }
             Err(Error::Gone(_)) => {} // its last task left meanwhile
@@ -163,14 +164,14 @@ fn other_side(
     }
     if found.len() > 1
         && let Some(common) = common(host, hierarchy, &found)?
-        && is_exclusive(host, &common, first, &tasks)?
+        && is_exclusive(host, &common.tids_below()?, first, &tasks)?
     {
         return Ok((vec![common], Vec::new()));
     }
     let mut own = Vec::new();
     let mut shared = Vec::new();
-    for cgroup in found {
-        if !cgroup.is_root() && is_exclusive(host, &cgroup, first, &tasks)? {
+    for (cgroup, members) in found {
+        if !cgroup.is_root() && is_exclusive(host, &members, first, &tasks)? {
             own.push(cgroup);
         } else {
             shared.push(cgroup);
@@ -191,24 +192,23 @@ fn level(path: &Path, identity: &Identity, recorded: Option<&Path>) -> PathBuf {
     named.map_or_else(|| path.to_owned(), |named| named.path)
 }
 
-fn common(host: &Host, hierarchy: Hierarchy, cgroups: &[Cgroup]) -> Result<Option<Cgroup>> {
-    let Some((first, rest)) = cgroups.split_first() else {
+fn common(host: &Host, hierarchy: Hierarchy, cgroups: &[(Cgroup, BTreeSet<i32>)]) -> Result<Option<Cgroup>> {
+    let Some(((first, _), rest)) = cgroups.split_first() else {
         return Ok(None);
     };
     let above = first
         .path()
         .ancestors()
-        .find(|above| rest.iter().all(|cgroup| cgroup.path().starts_with(above)));
+        .find(|above| rest.iter().all(|(cgroup, _)| cgroup.path().starts_with(above)));
     match above.filter(|above| above.parent().is_some()) {
         Some(above) => Cgroup::open(host, hierarchy, above).map(Some),
         None => Ok(None),
     }
 }
 
-/// Whether only the container's tasks are in `cgroup` and below. `tasks` are those of `first`, read before; tasks that
+/// Whether the members of a cgroup are only the container's tasks. `tasks` are those of `first`, read before; tasks that
 /// came since are looked for in a second reading.
-fn is_exclusive(host: &Host, cgroup: &Cgroup, first: &Cgroup, tasks: &BTreeSet<i32>) -> Result<bool> {
-    let members = cgroup.tids_below()?;
+fn is_exclusive(host: &Host, members: &BTreeSet<i32>, first: &Cgroup, tasks: &BTreeSet<i32>) -> Result<bool> {
     if members.is_subset(tasks) {
         return Ok(true);
     }

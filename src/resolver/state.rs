@@ -152,7 +152,7 @@ impl StateDir {
         if size > LARGEST {
             return Err(self.odd("read", name, "it is larger than 16 MiB"));
         }
-        let text = read_whole(&fd, usize::try_from(size).unwrap_or_default(), LARGEST)
+        let text = read_whole(&fd, usize::try_from(size).ok(), LARGEST)
             .map_err(|cause| Error::io("read", &self.path.join(name), cause))?;
         if text.len() as u64 > LARGEST {
             return Err(self.odd("read", name, "it is larger than 16 MiB"));

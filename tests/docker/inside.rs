@@ -194,13 +194,19 @@ fn another_pid_namespace_is_refused_and_said_how(layout: Layout) {
 fn the_cgroups_that_a_container_sees_itself_are_no_hosts(layout: Layout) {
     let docker = Docker::start(layout);
     let web = docker.container("web");
-    let tool = tool(
-        &docker,
-        "tool",
-        &[all_rights(), words(&["--pid=host", "--cgroupns=private"])],
-    );
-    for target in [&web.id, &format!("pid:{}", web.pid)] {
-        inside(&docker, &tool, "/", &["freeze", target]).refuses(5, &[&tool.id, "--root DIR"]);
+    // v2 is mounted anew for each container, and shows what its cgroup namespace is.
+    let namespaces: &[&str] = match layout {
+        Layout::AsFound => &["--cgroupns=private", "--cgroupns=host"],
+        Layout::V2 => &["--cgroupns=private"],
+    };
+    for (at, namespace) in namespaces.iter().enumerate() {
+        let name = format!("tool-{at}");
+        let tool = tool(&docker, &name, &[all_rights(), words(&["--pid=host", namespace])]);
+        for target in [&web.id, &format!("pid:{}", web.pid)] {
+            inside(&docker, &tool, "/", &["freeze", target]).refuses(5, &[&tool.id, "--root DIR"]);
+        }
+        let listed = inside(&docker, &tool, "/", &["list"]);
+        assert_eq!(listed.code(), Some(5), "{namespace}: {listed:?}");
     }
     web.is_thawed();
 }
