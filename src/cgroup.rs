@@ -417,11 +417,12 @@ impl Cgroup {
         let total = self.descendants(host);
         let mut seen = 0;
         let mut level: Vec<PathBuf> = Vec::new();
+        let mut cut = None;
         self.paths_in(&self.children()?, &self.path, visit, &mut level);
         for _ in 0..DEEPEST {
             seen += level.len();
             if level.is_empty() || total == Some(seen) {
-                return Ok(None);
+                return Ok(cut);
             }
             let mut next = Vec::new();
             for path in &level {
@@ -436,12 +437,16 @@ impl Cgroup {
                 match names {
                     Ok(names) => self.paths_in(&names, path, visit, &mut next),
                     Err(Error::Gone(_)) => {}
+                    // Longer than a path can be.
+                    Err(Error::Io { cause, .. }) if cause.raw_os_error() == Some(libc::ENAMETOOLONG) => {
+                        cut.get_or_insert_with(|| path.clone());
+                    }
                     Err(error) => return Err(error),
                 }
             }
             level = next;
         }
-        Ok(level.into_iter().next())
+        Ok(cut.or_else(|| level.into_iter().next()))
     }
 
     fn paths_in(

@@ -27,7 +27,7 @@ pub(super) struct Census {
     entries: HashMap<String, Entry>,
     /// What could not be listed, and why.
     pub(super) incomplete: Vec<String>,
-    /// The same of what is users' own: it makes nothing uncertain that is found among what is root's.
+    /// The same of what is users' own, or too deep for any runtime: it makes nothing uncertain that is found elsewhere.
     pub(super) doubtful: Vec<String>,
 }
 
@@ -57,9 +57,7 @@ impl Census {
         }
         for mount in host.mounts() {
             let root = Cgroup::open(host, mount.hierarchy, "/".as_ref());
-            if let Err(error) =
-                root.and_then(|root| walk(host, &root, &mut entries, &mut incomplete, &mut doubtful))
-            {
+            if let Err(error) = root.and_then(|root| walk(host, &root, &mut entries, &mut doubtful)) {
                 incomplete.push(error.to_string());
             }
         }
@@ -251,7 +249,6 @@ fn walk(
     host: &Host,
     root: &Cgroup,
     entries: &mut HashMap<String, Entry>,
-    incomplete: &mut Vec<String>,
     doubtful: &mut Vec<String>,
 ) -> Result<()> {
     let hierarchy = root.hierarchy();
@@ -264,11 +261,8 @@ fn walk(
     // What a container nests inside itself keeps no other from being certain.
     if let Some(cut) = cut.filter(|cut| naming::chain(cut).is_empty()) {
         let top: PathBuf = cut.iter().take(3).collect();
-        let whose = match user_of(&cut) {
-            Some(_) => doubtful,
-            None => incomplete,
-        };
-        whose.push(format!(
+        // No runtime makes one there; what is found elsewhere is as certain as ever.
+        doubtful.push(format!(
             "the cgroups below {} are too deep to be listed",
             top.display()
         ));
