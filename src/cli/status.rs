@@ -27,7 +27,7 @@ pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u
     let mut records = Pending::start(context.host, identities);
     for (index, typed, container) in found {
         context.within(context.timeout(ANSWER) + RECORD);
-        let details = records.next(RECORD);
+        let details = records.next(if targets.late { Duration::ZERO } else { RECORD });
         match engine::status(context.host, container, details.as_ref()) {
             Ok(_) if context.cli.quiet && !context.cli.json => context.out(format!("{typed}\n")),
             Ok((mut status, holdouts)) => {

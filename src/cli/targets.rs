@@ -25,6 +25,8 @@ const MOST_INPUT: u64 = 16 << 20;
 /// Resolved or not, one entry per target, with its place in the order typed.
 pub(super) struct Targets {
     each: Vec<(usize, String, std::result::Result<Container, Report>)>,
+    /// Whether a source of names did not answer in time: what else is on that disk would not either.
+    pub(super) late: bool,
 }
 
 impl Targets {
@@ -123,7 +125,8 @@ pub(super) fn resolve(context: &Context<'_>, verb: &str, typed: &[OsString], nes
             Err(error) => each.push((index, name.clone(), Err(unresolved(verb, &name, &error)))),
         }
     }
-    Targets { each }
+    let late = resolver.is_late();
+    Targets { each, late }
 }
 
 /// The containers that a target means, each with its name in the pod where there are several.

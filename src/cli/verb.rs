@@ -202,6 +202,11 @@ fn learn(report: &mut Report, details: Option<Details>) {
     if report.name.is_none() {
         report.name = details.name;
     }
+    if report.verb == "freeze" && report.exit == 0 && report.runtime.as_deref() == Some("lxc") {
+        report.hints.push(
+            "lxc-unfreeze does nothing for what lxc-freeze did not freeze: iceaxe thaw it, or lxc-freeze it first".to_owned(),
+        );
+    }
     let engine = report.runtime.as_deref().unwrap_or("the engine");
     let thawed = matches!(report.after.effective, Some(Effective::Thawed));
     let frozen = matches!(report.after.effective, Some(Effective::Frozen));

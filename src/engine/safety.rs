@@ -5,7 +5,7 @@ use crate::cgroup::{Cgroup, Descent};
 use crate::error::{Error, Force, Result};
 use crate::host::Host;
 use crate::resolver::{Identity, naming};
-use crate::verifier::{Sighting, Witness};
+use crate::verifier::{Sighting, Sightings, Witness};
 
 /// Daemons that a host is lost without, as `comm` shows them: cut to 15 bytes.
 const DAEMONS: [&str; 15] = [
@@ -49,7 +49,7 @@ pub fn check(host: &Host, cgroup: &Cgroup, identity: &Identity, lifted: &[Force]
         );
     }
     if !lifted.contains(&Force::NotContainer)
-        && let Some(why) = why_no_container(cgroup)?
+        && let Some(why) = why_no_container(cgroup)?.or_else(|| several(witness, cgroup, &tasks))
     {
         return refuse(format!("{dir} is no container: {why}"), Some(Force::NotContainer));
     }
@@ -102,6 +102,25 @@ fn ours(witness: Witness<'_>) -> Vec<(i32, &'static str)> {
         next = stat.ppid.to_string();
     }
     ours
+}
+
+/// Whether a cgroup that is not called after a container holds the first processes of several, each in one below it. Who
+/// names a cgroup that two share as their own means both.
+fn several(witness: Witness<'_>, cgroup: &Cgroup, tasks: &Sightings) -> Option<String> {
+    let is_shared = || cgroup.tids().is_ok_and(|own| !own.is_empty()); // else it is gone
+    if naming::innermost(cgroup.path()).is_some() || is_shared() {
+        return None;
+    }
+    let depths = tasks
+        .seen
+        .keys()
+        .filter_map(|&tid| witness.first_in_namespace_at(tid));
+    let mut depths: Vec<usize> = depths.collect();
+    depths.sort_unstable();
+    // One container's own containers are deeper than it is.
+    let outermost = depths.first().copied()?;
+    let count = depths.iter().take_while(|&&depth| depth == outermost).count();
+    (count > 1).then(|| format!("the first processes of {count} containers are in it"))
 }
 
 /// Why a cgroup is not one container's, as far as its name and what is below it tell.

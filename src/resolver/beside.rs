@@ -11,6 +11,9 @@ use crate::host::Host;
 /// How long one source may take before what it knows counts as uncertain.
 pub(super) const BUDGET: Duration = Duration::from_secs(2);
 
+/// How long each is waited for at least.
+const LEAST: Duration = Duration::from_millis(250);
+
 /// Enough for a walk of the deepest tree.
 const STACK: usize = 4 << 20;
 
@@ -24,7 +27,8 @@ pub(super) struct Reading<T> {
 impl<T> Reading<T> {
     /// Waits for it until its budget is spent; `None` where that was not enough, or no thread could be had.
     pub(super) fn wait(&self) -> Option<T> {
-        let left = BUDGET.saturating_sub(self.since.elapsed());
+        // What was busy elsewhere while this was read does not count against it.
+        let left = BUDGET.saturating_sub(self.since.elapsed()).max(LEAST);
         self.from.as_ref()?.recv_timeout(left).ok() // a thread that is gone without a word is no answer either
     }
 }

@@ -2,13 +2,12 @@
 //! cgroup that the record says; the cgroup is that container's alone, and its user's if the record is a user's word.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::census::Census;
+use super::beside::beside;
 use super::lines::{cgroup_lines, within_namespace};
 use super::place::Point;
 use super::record::{Place, Record, Recorded};
-use super::roots::SystemRoots;
+use super::roots::{self, Root, SystemRoots};
 use super::{Identity, Located, naming};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
@@ -120,17 +119,23 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
     }
     let other = recorded.next().map(|(_, path)| top_of(&path, id).unwrap_or(path));
     // podman and others run runc in its default root; the cgroup is named by whom.
-    let named = naming::innermost(&path).and_then(|named| named.runtime);
+    let named = naming::chain(&path).into_iter().find(|named| named.id == id);
+    let named = named.and_then(|named| named.runtime);
     let runtime = named.unwrap_or(record.runtime);
     let user = record.user;
+    let mut about = record.about;
+    if user.is_some() {
+        // A path that a user wrote can lead anywhere.
+        (about.rootfs, about.bundle) = (None, None);
+    }
     let identity = Identity {
         id: Some(record.id),
         name: None,
         runtime: Some(runtime.to_owned()),
         pid: Some(pid),
         record: Some(record.dir),
-        is_sandbox: record.about.is_sandbox(),
-        about: record.about,
+        is_sandbox: about.is_sandbox(),
+        about,
     };
     Ok(Located {
         identity,
@@ -229,20 +234,42 @@ pub(super) fn by_version(host: &Host) -> impl Iterator<Item = Hierarchy> {
         .filter(|&hierarchy| host.mount(hierarchy).is_some())
 }
 
-/// The records of all containers whose cgroup, as recorded, is `path` or holds it.
+/// The records of all containers whose cgroup, as recorded, is `path` or holds it: root's, and where there are none the
+/// users'.
 fn records_above(host: &Host, hierarchy: Hierarchy, path: &Path) -> Vec<(PathBuf, Record)> {
-    let census = Census::take(host, Arc::new(SystemRoots::open(host)));
-    let records = census.ids().flat_map(|(id, _)| census.records(host, id));
-    let records = records.filter_map(|(_, record)| record.ok()); // an unreadable one names no cgroup
-    let above = records.filter_map(|record| match record.place.cgroup(host, hierarchy, path) {
+    let above = |record: Record| match record.place.cgroup(host, hierarchy, path) {
         Recorded::At(own) => {
             let is_theirs = |user| is_users(user, &Cgroup::open(host, hierarchy, &own).ok()?).ok(); // gone
             let counts = record.user.is_none_or(|user| is_theirs(user) == Some(true));
             counts.then_some((own, record))
         }
         _ => None,
+    };
+    // One that can't be read names no cgroup.
+    let roots: Vec<_> = all_records(&SystemRoots::open(host).all)
+        .into_iter()
+        .filter_map(above)
+        .collect();
+    if !roots.is_empty() || !roots::has_users(host) {
+        return roots;
+    }
+    let users = beside(host, |host| all_records(&roots::of_users(host, &mut Vec::new())));
+    users
+        .wait()
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(above)
+        .collect()
+}
+
+fn all_records(roots: &[Root]) -> Vec<Record> {
+    let each = roots.iter().flat_map(|root| {
+        let names = root.dir.names().unwrap_or_default();
+        names
+            .into_iter()
+            .filter_map(move |name| root.record(name.to_str()?).ok()?)
     });
-    above.collect()
+    each.collect()
 }
 
 /// Refuses a cgroup that a second running container has on record as its own: what freezes one freezes both.

@@ -64,6 +64,11 @@ impl Traces {
         self.is_rejected |= other.is_rejected;
     }
 
+    /// The same, of root's word alone.
+    pub(super) fn reason_of_roots(self) -> Option<Error> {
+        self.dead.into_iter().next()
+    }
+
     /// Why there is none.
     pub(super) fn reason(self) -> Option<Error> {
         self.dead.into_iter().chain(self.lies).next()
@@ -128,9 +133,10 @@ pub(super) fn unrecorded(resolver: &Resolver<'_>, id: &str) -> Result<Option<sup
             let Ok(first) = Cgroup::open(host, mount.hierarchy, &path) else {
                 continue; // gone
             };
-            let Some(pid) =
-                census::first_process(host, &first).filter(|&pid| witness.is_first_in_namespace(pid))
-            else {
+            // In the cgroup itself: what has its processes only below is a parent of others.
+            let own = first.tids().unwrap_or_default(); // gone: nobody is in it
+            let is_it = |pid: &i32| own.contains(pid) && witness.is_first_in_namespace(*pid);
+            let Some(pid) = census::first_process(host, &first).filter(is_it) else {
                 continue;
             };
             let identity = Identity {

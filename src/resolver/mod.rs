@@ -196,6 +196,12 @@ impl<'h> Resolver<'h> {
         }
     }
 
+    /// Whether a source of names did not answer in time.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.names.get().is_some_and(|names| names.late)
+    }
+
     fn roots(&self) -> &Arc<SystemRoots> {
         self.roots.get_or_init(|| Arc::new(SystemRoots::open(self.host)))
     }
@@ -241,7 +247,7 @@ impl<'h> Resolver<'h> {
     fn introduced(&self, candidates: Vec<(Identity, Candidate)>) -> Vec<Candidate> {
         let (identities, mut candidates): (Vec<_>, Vec<_>) = candidates.into_iter().unzip();
         // What hung before would hang again.
-        if self.names.get().is_some_and(|names| names.late) {
+        if self.is_late() {
             return candidates;
         }
         let mut records = Pending::start(self.host, identities);
@@ -297,7 +303,7 @@ impl Everything<'_> {
         };
         if traces.live.is_empty() {
             return traces
-                .reason()
+                .reason_of_roots()
                 .map(|error| Err(unknown(error)))
                 .into_iter()
                 .collect();

@@ -102,7 +102,7 @@ impl Asked {
                 beside(host, move |host| of_docker(host, &for_docker, &from)),
             ),
             ("podman's store", begin(of_podman)),
-            ("the stores of users' engines", begin(of_users)),
+            (USERS, begin(of_users)),
             ("nerdctl's names", begin(of_nerdctl)),
             ("LXC's configurations", begin(of_lxc)),
         ];
@@ -118,16 +118,21 @@ impl Asked {
                 Some(names) => all.add(names),
                 None => {
                     all.late = true;
-                    all.unsure.push(format!(
-                        "{source} could not be read within {} s",
-                        BUDGET.as_secs()
-                    ));
+                    let why = format!("{source} could not be read within {} s", BUDGET.as_secs());
+                    // A user who lets it hang shall not make root's names uncertain.
+                    match *source == USERS {
+                        true => all.torn.push(why),
+                        false => all.unsure.push(why),
+                    }
                 }
             }
         }
         all
     }
 }
+
+/// The source that is the users' own.
+const USERS: &str = "the stores of users' engines";
 
 fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Census>>) -> Names {
     let mut names = Names::default();

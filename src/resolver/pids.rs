@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::check::recorded_at;
 use super::ids::{Traces, by_named, exactly};
-use super::lines::{cgroup_lines, within_namespace};
+use super::lines::{Lines, cgroup_lines, within_namespace};
 use super::{Found, Nesting, Resolver, completed, found, naming, no_such};
 use crate::cgroup::Cgroup;
 use crate::error::{Candidate, Error, Result};
@@ -34,7 +34,10 @@ pub(super) fn by_pid(resolver: &Resolver<'_>, pid: i32, nesting: Nesting) -> Res
         .collect();
     // The longest: a container inside another need not be named in both hierarchies.
     let longest = chains.into_iter().rev().max_by_key(|(_, chain)| chain.len());
-    if let Some((hierarchy, chain)) = longest {
+    if let Some((hierarchy, mut chain)) = longest {
+        // One inside it need not be called so by its cgroup: its record tells.
+        let inner = unnamed_inside(resolver, hierarchy, &lines, &chain)?;
+        chain.extend(inner);
         let named = match (chain.as_slice(), nesting) {
             ([one], _) | ([one, ..], Nesting::Outer) | ([.., one], Nesting::Inner) => one,
             _ => {
@@ -79,6 +82,37 @@ pub(super) fn by_pid(resolver: &Resolver<'_>, pid: i32, nesting: Nesting) -> Res
         "process {pid} is in no container that is known here, but in {}; written so, a target means that cgroup",
         places.join(" and ")
     )))
+}
+
+/// The container on record whose cgroup is below the last of a chain, and holds the process too.
+fn unnamed_inside(
+    resolver: &Resolver<'_>,
+    hierarchy: Hierarchy,
+    lines: &Lines,
+    chain: &[naming::Named],
+) -> Result<Option<naming::Named>> {
+    let (Some(last), Some(path)) = (chain.last(), lines.path(hierarchy)) else {
+        return Ok(None);
+    };
+    // At its own levels there is nobody else, and no record has to be read.
+    if path == last.path || last.level().as_deref() == Some(path) {
+        return Ok(None);
+    }
+    let located = recorded_at(resolver.host, hierarchy, path)?;
+    let inside = located.filter(|located| {
+        let at = located.first.path();
+        located.first.hierarchy() == hierarchy
+            && at != last.path
+            && at.starts_with(&last.path)
+            && path.starts_with(at)
+    });
+    Ok(inside.map(|located| naming::Named {
+        runtime: None,
+        id: located.identity.id.unwrap_or_default(),
+        is_name: false,
+        path: located.first.path().to_owned(),
+        below: None,
+    }))
 }
 
 /// The container whose cgroup is named so: by its runtime's record where that fits the cgroup, else by the cgroup.

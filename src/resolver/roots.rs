@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::beside::{Source, beside};
 use super::record::Record;
 use super::state::StateDir;
 use super::{crun, docker, runc, youki};
@@ -47,6 +48,8 @@ impl Root {
     }
 }
 
+const CONFIGURATION: Source = Source("docker's configuration in /etc/docker");
+
 /// The runtimes that keep a root called by their own name below a directory for state.
 const BARE: [&str; 3] = ["runc", "crun", "youki"];
 
@@ -85,7 +88,9 @@ impl SystemRoots {
 /// `incomplete`, and hides nothing else.
 fn of_system(host: &Host, incomplete: &mut Vec<String>) -> Vec<Root> {
     let mut roots = of_docker(&host.path("/run/docker"), incomplete);
-    match docker::configured_exec_root(host) {
+    // /etc can lie on a disk that hangs.
+    let configured = beside(host, docker::configured_exec_root).wait();
+    match configured.unwrap_or_else(|| Err(CONFIGURATION.late())) {
         Ok(Some(exec_root))
             if exec_root != host.path("/run/docker") && exec_root != host.path("/var/run/docker") =>
         {

@@ -49,6 +49,11 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
         notes.extend(
             others.map(|id| format!("{word} is taken for an ID; it is also the name of {id} (name:{word})")),
         );
+        let places = named.live.iter().map(|one| one.first.dir().display().to_string());
+        notes.extend(
+            places
+                .map(|dir| format!("{word} is taken for an ID; it is also the name of {dir} (name:{word})")),
+        );
         return noted(only(resolver, word, exact.live)?, notes);
     }
     let unread = exact.unread();

@@ -237,6 +237,13 @@ impl<'h> Witness<'h> {
     /// Whether a task is the first process of a PID namespace below that of this /proc, as a container's is.
     #[must_use]
     pub fn is_first_in_namespace(self, tid: i32) -> bool {
+        self.first_in_namespace_at(tid).is_some()
+    }
+
+    /// How deep below that of this /proc the PID namespace is of which a task is the first process; `None` where it is
+    /// of none.
+    #[must_use]
+    pub fn first_in_namespace_at(self, tid: i32) -> Option<usize> {
         let dir = self.open_task(tid).ok().flatten(); // gone, or may not be read: not known to be
         let status = dir
             .and_then(|dir| read(&dir, "status").ok().flatten())
@@ -244,7 +251,7 @@ impl<'h> Witness<'h> {
         let numbers: Vec<&str> = status_field(&status, "NSpid:")
             .map(|numbers| numbers.split_whitespace().collect())
             .unwrap_or_default();
-        numbers.len() > 1 && numbers.last() == Some(&"1")
+        (numbers.len() > 1 && numbers.last() == Some(&"1")).then(|| numbers.len() - 1)
     }
 
     /// Says of a task what helps to find out why it does not move.

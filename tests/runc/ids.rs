@@ -1,7 +1,7 @@
 //! runc containers by their IDs, their processes and their places.
 
 use crate::bundles::{Runc, own_digits, own_id};
-use crate::engines::Layout;
+use crate::engines::{Layout, Vessel};
 use crate::in_each_layout;
 
 in_each_layout! {
@@ -13,6 +13,8 @@ in_each_layout! {
     a_cgroup_that_is_not_called_by_the_id_is_found_by_id_and_process
     a_cgroup_that_two_containers_share_is_frozen_for_neither
     a_container_in_another_is_listed_as_a_chain_and_chosen_by_inner_and_outer
+    a_process_in_an_unnamed_container_inside_a_named_one_is_in_both
+    the_parent_of_containers_is_no_container_whatever_it_is_called
 }
 
 fn a_paused_container_is_thawed_by_each_form(layout: Layout) {
@@ -196,4 +198,42 @@ fn a_container_in_another_is_listed_as_a_chain_and_chosen_by_inner_and_outer(lay
         .is(0, "confirmed");
     assert_eq!(report["id"], outer.as_str(), "{report}");
     inner.is_thawed();
+}
+
+fn a_process_in_an_unnamed_container_inside_a_named_one_is_in_both(layout: Layout) {
+    let runc = Runc::new(layout);
+    let digits = own_digits();
+    let parent = format!("/{}/{digits}", own_id("outer"));
+    let outer = runc.container_at(&digits, &parent);
+    let inner = runc.container_at(&own_id("inner"), &format!("{parent}/sub"));
+    let pid = format!("pid:{}", inner.pid);
+    runc.iceaxe(["freeze", &pid])
+        .refuses(4, &[&outer.id[..12], &inner.id, "--outer", "--inner"]);
+    let report = runc
+        .iceaxe(["freeze", "--inner", &pid, "--json"])
+        .is(0, "confirmed");
+    assert_eq!(
+        (&report["id"], &report["runtime"]),
+        (&inner.id.as_str().into(), &"runc".into()),
+        "{report}"
+    );
+    inner.is_frozen();
+    outer.goes_on();
+    runc.iceaxe(["thaw", &inner.id, "--json"]).is(0, "confirmed");
+    inner.is_thawed();
+}
+
+fn the_parent_of_containers_is_no_container_whatever_it_is_called(layout: Layout) {
+    let runc = Runc::new(layout);
+    let parent = own_id("parent");
+    let each = ["a", "b"].map(|name| runc.container_at(&own_id(name), &format!("/{parent}/{name}")));
+    for target in [parent.clone(), format!("id:{parent}")] {
+        runc.iceaxe(["freeze", &target])
+            .refuses(3, &["no such container"]);
+    }
+    for version in each[0].cgroups.iter().map(|cgroup| cgroup.hierarchy.version()) {
+        runc.iceaxe(["freeze", &format!("v{version}:/{parent}")])
+            .refuses(11, &["2 containers"]);
+    }
+    each.iter().for_each(Vessel::is_thawed);
 }
