@@ -54,7 +54,7 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
             places
                 .map(|dir| format!("{word} is taken for an ID; it is also the name of {dir} (name:{word})")),
         );
-        return noted(only(resolver, word, exact.live)?, notes);
+        return Ok(noted(only(resolver, word, exact.live)?, notes));
     }
     let unread = exact.unread();
     let is_something_else = !named.is_empty() || !prefixed.is_empty();
@@ -71,7 +71,7 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
             });
         }
         let notes = also_begins("a name");
-        return noted(named.container(resolver, word)?, notes);
+        return Ok(noted(named.container(resolver, word)?, notes));
     }
     if let Some(uncertain) = named.uncertain(resolver, word, &prefixed) {
         return Err(uncertain);
@@ -104,9 +104,9 @@ pub(super) fn by_name(resolver: &Resolver<'_>, name: &str) -> Result<Found> {
     Err(uncertain.or(named.machine).unwrap_or_else(|| no_such(name)))
 }
 
-fn noted(mut found: Found, notes: Vec<String>) -> Result<Found> {
+fn noted(mut found: Found, notes: Vec<String>) -> Found {
     found.notes.extend(notes);
-    Ok(found)
+    found
 }
 
 /// The containers that are called by one name.
@@ -349,14 +349,11 @@ fn numbered(resolver: &Resolver<'_>, name: &str) -> Vec<Located> {
         .filter(|id| lxc::without_number(id) == Some(name))
     {
         let live = locate(host, census, id).live.into_iter();
-        all.extend(
-            live.filter(|located| located.identity.runtime.as_deref() == Some("lxc"))
-                .map(|mut located| {
-                    located.identity.name = Some(name.to_owned());
-                    located.identity.id = Some(name.to_owned());
-                    located
-                }),
-        );
+        all.extend(live.filter(is_lxc).map(|mut located| {
+            located.identity.name = Some(name.to_owned());
+            located.identity.id = Some(name.to_owned());
+            located
+        }));
     }
     all
 }

@@ -3,10 +3,11 @@
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use crate::container::Container;
 use crate::docker::Docker;
 use crate::engines::{Layout, PROMPT};
 
@@ -39,19 +40,21 @@ impl Drop for Dead {
     }
 }
 
-/// The directory with the records of all containers, given the one of one of them.
-fn containers(data: &Path) -> PathBuf {
-    data.parent().unwrap().to_owned()
+/// A paused container whose daemons are gone, and whose data root does not answer.
+#[track_caller]
+fn unattended(docker: &Docker) -> (Container<'_>, Dead) {
+    let web = docker.container("web");
+    web.pause();
+    docker.kill_dockerd();
+    docker.kill_containerd();
+    let dead = Dead::over(docker.data_of(&web.id).parent().unwrap().to_owned());
+    (web, dead)
 }
 
 #[test]
 fn a_data_root_that_never_answers_leaves_ids_and_processes_working() {
     let docker = Docker::start(Layout::AsFound);
-    let web = docker.container("web");
-    web.pause();
-    docker.kill_dockerd();
-    docker.kill_containerd();
-    let _dead = Dead::over(containers(&docker.data_of(&web.id)));
+    let (web, _dead) = unattended(&docker);
     for target in [
         web.id.clone(),
         format!("id:{}", web.id),
@@ -71,11 +74,7 @@ fn a_data_root_that_never_answers_leaves_ids_and_processes_working() {
 #[test]
 fn a_data_root_that_never_answers_costs_names_their_budget_once() {
     let docker = Docker::start(Layout::AsFound);
-    let web = docker.container("web");
-    web.pause();
-    docker.kill_dockerd();
-    docker.kill_containerd();
-    let _dead = Dead::over(containers(&docker.data_of(&web.id)));
+    let (web, _dead) = unattended(&docker);
     docker
         .iceaxe(["thaw", &web.name])
         .refuses(4, &["not certain", "docker's records"]);
