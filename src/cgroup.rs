@@ -278,6 +278,12 @@ impl Cgroup {
         }
     }
 
+    /// Whether it has a control file of that name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        nix::sys::stat::fstatat(&self.fd, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+    }
+
     /// Whether this kernel has no such file, as opposed to one that may not be read.
     fn lacks(&self, name: &str) -> bool {
         let stat = nix::sys::stat::fstatat(&self.fd, name, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
@@ -336,6 +342,29 @@ impl Cgroup {
             }
         }
         Ok(tids)
+    }
+
+    /// Makes a cgroup right below, and opens it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`]; there is one of that name; what the kernel says.
+    pub(crate) fn make_child(&self, name: &str) -> Result<Self> {
+        nix::sys::stat::mkdirat(&self.fd, name, Mode::S_IRWXU)
+            .map_err(|errno| self.failed("make", name, errno.into()))?;
+        let dir = self.dir.join(name);
+        let fd = open_below(self.fd.as_fd(), name, &dir)?;
+        Self::from_fd(self.genuine, self.hierarchy, fd, dir, self.path.join(name))
+    }
+
+    /// Removes an empty cgroup right below.
+    ///
+    /// # Errors
+    ///
+    /// It is not empty; what the kernel says.
+    pub(crate) fn remove_child(&self, name: &str) -> Result<()> {
+        nix::unistd::unlinkat(&self.fd, name, nix::unistd::UnlinkatFlags::RemoveDir)
+            .map_err(|errno| self.failed("remove", name, errno.into()))
     }
 
     /// The names of the cgroups right below.

@@ -30,6 +30,7 @@ pub mod freezer;
 pub mod host;
 pub mod patience;
 pub mod resolver;
+mod signaller;
 pub mod verifier;
 
 pub use engine::{Frozen, Handle, NotConfirmed, Report, Status};

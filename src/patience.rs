@@ -32,6 +32,15 @@ impl<'f> Patience<'f> {
         }
     }
 
+    /// The same, but not longer than `limit`.
+    #[must_use]
+    pub fn at_most(self, limit: Duration) -> Self {
+        Self {
+            limit: self.limit.min(limit),
+            ..self
+        }
+    }
+
     /// The limit alone.
     #[must_use]
     pub fn limit(self) -> Duration {

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nix::sys::signal::Signal;
+
+use crate::engine::Rung;
 
 /// Freezes and thaws containers without their daemon, and proves it task by task
 #[derive(Debug, Parser)]
@@ -76,6 +79,11 @@ pub(crate) enum Verb {
     /// Show what is requested, what is in force, and what the engine believes
     #[command(visible_alias = "inspect")]
     Status(Status),
+    /// End containers, frozen or not, without letting them run in between
+    Kill(Kill),
+    /// Say why a container is frozen, or does not freeze or thaw, which task holds it, and what to do
+    #[command(visible_alias = "why")]
+    Explain(Status),
     /// List every container on the host and its freezer state
     #[command(visible_aliases = ["ls", "ps"])]
     List,
@@ -97,6 +105,8 @@ impl Verb {
             Self::Thaw(_) => "thaw",
             Self::Freeze(_) => "freeze",
             Self::Status(_) => "status",
+            Self::Kill(_) => "kill",
+            Self::Explain(_) => "explain",
             Self::List => "list",
             Self::Path(_) => "path",
             Self::Demo | Self::DemoTask { .. } => "demo",
@@ -128,9 +138,19 @@ pub(crate) struct Thaw {
     /// Also clear the requests of ancestors, which thaws all else below them
     #[arg(long)]
     pub(crate) ancestors: bool,
+    /// Where a plain thaw does not do, climb: wait, rekick, ancestors, tracer, move, kill; alone, all but kill
+    #[arg(long, value_name = "STEP", num_args = 0..=1, require_equals = true, default_missing_value = "move", value_parser = rung)]
+    pub(crate) rescue: Option<Rung>,
     /// Print the steps with their times
     #[arg(long)]
     pub(crate) trace: bool,
+}
+
+/// Reads the name of a step of a rescue.
+fn rung(text: &str) -> Result<Rung, String> {
+    let words = || Rung::ALL.map(Rung::word).join(", ");
+    let found = Rung::ALL.into_iter().find(|rung| rung.word() == text);
+    found.ok_or_else(|| format!("the steps are {}", words()))
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +166,41 @@ pub(crate) struct Freeze {
     /// Print the steps with their times
     #[arg(long)]
     pub(crate) trace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Kill {
+    /// What to end; - reads targets from standard input, one a line
+    #[arg(required = true, value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+    /// Send this signal instead, to the first process: TERM, SIGHUP, 10
+    #[arg(short, long, value_name = "SIGNAL", value_parser = signal)]
+    pub(crate) signal: Option<i32>,
+    /// Send the signal to every process
+    #[arg(long, requires = "signal")]
+    pub(crate) all: bool,
+    /// Lift a safety rule: not-container, host-daemon, sandbox; alone, all three
+    #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub(crate) force: Vec<Rule>,
+    /// Print the steps with their times
+    #[arg(long)]
+    pub(crate) trace: bool,
+}
+
+/// Reads `TERM`, `SIGTERM`, `term` or `15`.
+fn signal(text: &str) -> Result<i32, String> {
+    let number = text
+        .parse()
+        .ok()
+        .and_then(|number: i32| Signal::try_from(number).ok());
+    let name = text.to_ascii_uppercase();
+    let named = || format!("SIG{}", name.trim_start_matches("SIG")).parse().ok();
+    number
+        .or_else(named)
+        .map(|signal: Signal| signal as i32)
+        .ok_or_else(|| "no signal that has a name, such as TERM, SIGHUP or 10".to_owned())
 }
 
 /// A safety rule by name.
@@ -249,6 +304,16 @@ mod tests {
             "200h",
         ] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_signal_is_written_as_kill_takes_it() {
+        for text in ["TERM", "SIGTERM", "term", "15"] {
+            assert_eq!(signal(text), Ok(15), "{text}");
+        }
+        for text in ["", "0", "-1", "TERMINATE", "64", "RTMIN+3"] {
+            assert!(signal(text).is_err(), "{text}");
         }
     }
 

@@ -1,8 +1,9 @@
-//! The command line: a thin layer over the library. One file per verb; every sentence is in `human.rs`.
+//! The command line: a thin layer over the library. One file per verb; every sentence is in `human`.
 
 mod args;
 mod child;
 mod demo;
+mod explain;
 mod human;
 mod list;
 mod path;
@@ -85,6 +86,8 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             Verb::Thaw(thaw) => verb::thaw(&context, thaw, &typed),
             Verb::Freeze(freeze) => verb::freeze(&context, freeze, &typed),
             Verb::Status(status) => status::run(&context, status, &typed),
+            Verb::Kill(kill) => verb::kill(&context, kill, &typed),
+            Verb::Explain(explain) => explain::run(&context, explain, &typed),
             Verb::List => list::run(&context),
             Verb::Path(path) => path::run(&context, path, &typed),
             Verb::Demo => demo::run(&context),
@@ -175,11 +178,12 @@ impl Context<'_> {
     }
 }
 
-/// A status that can't be told, with all fields of one that can.
+/// A status or an explanation that can't be told, with all fields of a status.
 #[derive(Serialize)]
 struct Untold<'r> {
     #[serde(flatten)]
     status: Status,
+    verb: &'r str,
     target: &'r str,
     outcome: Outcome,
     exit: u8,
@@ -189,9 +193,10 @@ struct Untold<'r> {
 
 /// What is printed of one target: its line, or its object, and its trouble.
 fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
-    let out = if cli.json && report.verb == "status" {
+    let out = if cli.json && matches!(report.verb.as_str(), "status" | "explain") {
         json(&Untold {
             status: Status::unknown(),
+            verb: &report.verb,
             target: &report.target,
             outcome: report.outcome,
             exit: report.exit,

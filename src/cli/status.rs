@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::args::Status;
 use super::{Context, human, joined, json, targets, unresolved};
 use crate::engine;
-use crate::resolver::Pending;
+use crate::error::Result;
+use crate::resolver::{Container, Details, Pending};
 
 /// How long the answers wait for the engines' records, all together, beyond the kernel's own files.
 const RECORD: Duration = Duration::from_secs(2);
@@ -16,7 +17,29 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// Runs `status`.
 pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u8 {
-    let targets = targets::resolve(context, "status", typed, args.nested);
+    answer(context, "status", args, typed, |target, container, details| {
+        let (mut status, holdouts) = engine::status(context.host, container, details)?;
+        match engine::outside(context.host, container) {
+            Ok(outside) => status.outside = outside,
+            Err(error) => context.err(human::unseen_outside(target, &error)),
+        }
+        Ok(if context.cli.json {
+            json(&status)
+        } else {
+            human::status(target, &status, &holdouts)
+        })
+    })
+}
+
+/// Prints the answer of a verb that only reads, for each target.
+pub(super) fn answer(
+    context: &Context<'_>,
+    verb: &str,
+    args: &Status,
+    typed: &[OsString],
+    mut say: impl FnMut(&str, &Container, Option<&Details>) -> Result<String>,
+) -> u8 {
+    let targets = targets::resolve(context, verb, typed, args.nested);
     let mut codes = Vec::new();
     for (index, report) in targets.lost() {
         context.end(index, report);
@@ -28,21 +51,11 @@ pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u
     for (index, typed, container) in found {
         context.within(context.timeout(ANSWER) + RECORD);
         let details = records.next(if targets.late { Duration::ZERO } else { RECORD });
-        match engine::status(context.host, container, details.as_ref()) {
+        match say(typed, container, details.as_ref()) {
             Ok(_) if context.cli.quiet && !context.cli.json => context.out(format!("{typed}\n")),
-            Ok((mut status, holdouts)) => {
-                match engine::outside(context.host, container) {
-                    Ok(outside) => status.outside = outside,
-                    Err(error) => context.err(human::unseen_outside(typed, &error)),
-                }
-                context.out(if context.cli.json {
-                    json(&status)
-                } else {
-                    human::status(typed, &status, &holdouts)
-                });
-            }
+            Ok(text) => context.out(text),
             Err(error) => {
-                let report = unresolved("status", typed, &error);
+                let report = unresolved(verb, typed, &error);
                 context.end(index, &report);
                 codes.push(report.exit);
                 continue;

@@ -50,7 +50,8 @@ pub(super) fn typed(verb: &Verb) -> Result<Vec<OsString>> {
     let words = match verb {
         Verb::Thaw(thaw) => &thaw.targets[..],
         Verb::Freeze(freeze) => &freeze.targets,
-        Verb::Status(status) => &status.targets,
+        Verb::Kill(kill) => &kill.targets,
+        Verb::Status(status) | Verb::Explain(status) => &status.targets,
         Verb::Path(path) => std::slice::from_ref(&path.target),
         Verb::List | Verb::Demo | Verb::DemoTask { .. } => &[],
     };

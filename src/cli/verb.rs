@@ -3,12 +3,15 @@
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use super::args::{Freeze, Rule, Thaw};
+use super::args::{Freeze, Kill, Rule, Thaw};
 use super::child::Message;
 use super::targets::{self, Targets};
 use super::{Context, human, joined, number};
 use crate::engine::report::{Effective, Outcome, Report};
-use crate::engine::{self, Clear, FreezeOptions, Mode, Reach, Step, ThawOptions, Watcher};
+use crate::engine::{
+    self, Clear, FreezeOptions, KillOptions, Mode, Reach, RescueOptions, SignalOptions, Step, ThawOptions,
+    Watcher, Whom,
+};
 use crate::error::Force;
 use crate::freezer::Standing;
 use crate::patience::Patience;
@@ -17,6 +20,7 @@ use crate::resolver::{Believed, Container, Details, Pending};
 /// The limits where none is given.
 const THAW: Duration = Duration::from_secs(5);
 const FREEZE: Duration = Duration::from_secs(10);
+const KILL: Duration = Duration::from_secs(10);
 /// How long after its limit the work may take to undo, look once more and say so, before it counts as hanging.
 const GRACE: Duration = Duration::from_millis(900);
 /// And how much longer for each target: a look at a few hundred tasks.
@@ -42,21 +46,25 @@ pub(super) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8
         &targets,
         context.timeout(THAW),
         args.trace,
-        |containers, patience, watcher| engine::thaw(context.host, containers, options, patience, watcher),
+        |containers, patience, watcher| match args.rescue {
+            None => engine::thaw(context.host, containers, options, patience, watcher),
+            Some(up_to) => {
+                let options = RescueOptions {
+                    thaw: options,
+                    up_to,
+                    force: Vec::new(),
+                };
+                engine::rescue(context.host, containers, &options, patience, watcher)
+            }
+        },
     )
 }
 
 /// Runs `freeze`.
 pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -> u8 {
     let targets = targets::resolve(context, "freeze", typed, args.nested);
-    let lifted = args.force.iter().flat_map(|rule| match rule {
-        Rule::All => Force::ALL.to_vec(),
-        Rule::NotContainer => vec![Force::NotContainer],
-        Rule::HostDaemon => vec![Force::HostDaemon],
-        Rule::Sandbox => vec![Force::Sandbox],
-    });
     let options = FreezeOptions {
-        force: lifted.collect(),
+        force: lifted(&args.force),
         mode: mode(context.cli.dry_run),
     };
     act(
@@ -66,6 +74,48 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
         args.trace,
         |containers, patience, watcher| engine::freeze(context.host, containers, &options, patience, watcher),
     )
+}
+
+/// Runs `kill`.
+pub(super) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8 {
+    let targets = targets::resolve(context, "kill", typed, args.nested);
+    let (force, mode) = (lifted(&args.force), mode(context.cli.dry_run));
+    let signal = args.signal.filter(|&signal| signal != libc::SIGKILL);
+    act(
+        context,
+        &targets,
+        context.timeout(KILL),
+        args.trace,
+        |containers, patience, watcher| match signal {
+            Some(signal) => {
+                let whom = if args.all { Whom::All } else { Whom::First };
+                let options = SignalOptions {
+                    signal,
+                    whom,
+                    force,
+                    mode,
+                };
+                engine::signal(context.host, containers, &options, watcher)
+            }
+            None => engine::kill(
+                context.host,
+                containers,
+                &KillOptions { force, mode },
+                patience,
+                watcher,
+            ),
+        },
+    )
+}
+
+fn lifted(rules: &[Rule]) -> Vec<Force> {
+    let each = rules.iter().flat_map(|rule| match rule {
+        Rule::All => Force::ALL.to_vec(),
+        Rule::NotContainer => vec![Force::NotContainer],
+        Rule::HostDaemon => vec![Force::HostDaemon],
+        Rule::Sandbox => vec![Force::Sandbox],
+    });
+    each.collect()
 }
 
 fn mode(dry_run: bool) -> Mode {
@@ -132,7 +182,7 @@ fn act(
                     return;
                 }
                 let hint = match report.verb.as_str() {
-                    "thaw" => "the write is still on its way: look again with iceaxe status",
+                    "thaw" | "kill" => "the write is still on its way: look again with iceaxe status",
                     _ => "the write is still on its way, and is undone when it returns",
                 };
                 let file = write.file.display();
@@ -151,6 +201,13 @@ fn act(
                 Some("it is thawed again when that returns"),
             ),
             Step::Done => will(report),
+            Step::Climbing(_) => context.within(limit),
+            Step::Dying(all) => {
+                for task in all {
+                    let (typed, dying) = (human::escaped(typed), human::dying(task));
+                    context.err(format!("iceaxe: note: {typed}: {dying}\n"));
+                }
+            }
             Step::Settled | Step::Released | Step::Task { .. } => {}
         }
         },

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::report::{Counts, Effective, FrozenCounts, Outcome, Report, States};
 use super::scope::Scope;
+use super::why::{self, Known};
 use super::{Mode, Run, Step, Watcher, look, safety, tids};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Force, Result};
@@ -347,7 +348,7 @@ impl Freezing<'_> {
     }
 
     /// Names who does not freeze, then puts back what stood before and looks whether everybody is let go.
-    fn roll_back(&mut self, host: &Host, why: &str) {
+    fn roll_back(&mut self, host: &Host, cause: &str) {
         let container = self.run.container;
         let witness = Witness::new(host);
         // The evidence first: the rollback changes it. Tasks that can't be listed are gone, and hold nothing up.
@@ -361,7 +362,22 @@ impl Freezing<'_> {
             .iter()
             .map(|task| format!("{} {} {}", task.tid, task.comm, task.letter))
             .collect();
-        self.run.report.holdouts = holdouts.iter().map(|task| witness.describe(task)).collect();
+        let described = Scope::read(host, container).map(|scope| {
+            let known = Known {
+                scope: &scope,
+                asked: Some(self.by.hierarchy()),
+                before: &self.run.before.seen,
+                watch: if cause == BROKEN_OFF {
+                    why::Watch::No
+                } else {
+                    why::Watch::Afar
+                },
+            };
+            why::holdouts(host, known, holdouts.iter().copied())
+        });
+        // Without its cgroups nothing more is known of the tasks than what they show.
+        self.run.report.holdouts =
+            described.unwrap_or_else(|_| holdouts.iter().map(|task| witness.describe(task)).collect());
         let counted = FrozenCounts {
             total: count(self.last.len()),
             holdouts: count(holdouts.len()),
@@ -370,10 +386,10 @@ impl Freezing<'_> {
         };
         self.run.report.tasks = Some(Counts::Freeze(counted));
         let what = if names.is_empty() {
-            why.to_owned()
+            cause.to_owned()
         } else {
             format!(
-                "{why}: {} of {} tasks not frozen ({})",
+                "{cause}: {} of {} tasks not frozen ({})",
                 names.len(),
                 self.last.len(),
                 names.join(", ")

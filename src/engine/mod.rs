@@ -1,13 +1,19 @@
 //! The verbs, for any number of containers at once: request everything, wait for all together, gather the evidence.
 //! It is the only place that knows both the freezer, which acts, and the verifier, which testifies.
 
+mod explain;
 mod freeze;
 mod guard;
+mod kill;
+mod ladder;
 pub mod report;
+mod rescue;
 mod safety;
 mod scope;
+mod signal;
 mod status;
 mod thaw;
+mod why;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -20,18 +26,28 @@ use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host};
 use crate::resolver::Container;
 use crate::verifier::{Proof, Sightings, Witness};
 
+pub use explain::{Explanation, Holder, Holds, explain};
 pub use freeze::{FreezeOptions, freeze, put_back};
 pub use guard::{Frozen, Handle, NotConfirmed};
+pub use kill::{KillOptions, kill};
+pub use ladder::{Advice, Rung};
 pub use report::{Outcome, Report, Status};
+pub use rescue::{Rescue, RescueOptions, rescue};
 pub use safety::check as check_safety;
+pub use signal::{Acts, Does, Sent, SignalOptions, Whom, signal};
 pub use status::{outside, status};
 pub use thaw::{Clear, Reach, ThawOptions, thaw};
+pub use why::Dying;
 
 /// What just happened to one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// This stood before, and is to be put back if the freeze fails; told before its write.
     Standing(Standing),
+    /// These die by the thaw; told before its first write.
+    Dying(Vec<Dying>),
+    /// The next step of a rescue begins, which has the whole limit to itself.
+    Climbing(Rung),
     /// This write is about to be done; it may never return.
     Writing(Write),
     /// It returned.

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::rescue::Rescue;
+use super::signal::Sent;
+use super::why::Dying;
 use crate::freezer::{Write, shown};
 use crate::verifier::{Holdout, Proof};
 
@@ -209,6 +212,14 @@ pub struct Report {
     pub unprovable_classes: BTreeMap<String, u32>,
     /// The tasks that are not as wanted.
     pub holdouts: Vec<Holdout>,
+    /// What was tried besides; `None` where no rescue was asked for.
+    pub rescue: Option<Rescue>,
+    /// Of a kill: whether any of its own code can have run between the verb's beginning and its end.
+    pub ran_between: Option<bool>,
+    /// The signals that were sent, and what they do.
+    pub signals: Vec<Sent>,
+    /// The tasks that die by the thaw, as a fatal signal waits for them.
+    pub dying: Vec<Dying>,
     /// Microseconds that it was frozen, where known.
     pub frozen_for_us: Option<u64>,
     /// Microseconds from the first write until the requests were met in the kernel's words.
@@ -244,6 +255,10 @@ impl Report {
             tasks: None,
             unprovable_classes: BTreeMap::new(),
             holdouts: Vec::new(),
+            rescue: None,
+            ran_between: None,
+            signals: Vec::new(),
+            dying: Vec::new(),
             frozen_for_us: None,
             settle_us: None,
             verify_us: None,

@@ -83,6 +83,17 @@ impl Scope {
             || self.shared.iter().flatten().any(Around::is_asked)
     }
 
+    /// The hierarchy in which a freeze is asked for, by itself before by its ancestors.
+    pub(crate) fn asked(&self, container: &Container) -> Option<Hierarchy> {
+        let own = container.own.iter().zip(&self.own);
+        let first = |asks: fn(&Around) -> bool| {
+            own.clone()
+                .find(|(_, around)| around.as_ref().is_some_and(asks))
+                .map(|(cgroup, _)| cgroup.hierarchy())
+        };
+        first(|around| around.requested).or_else(|| first(|around| !around.ancestors.is_empty()))
+    }
+
     /// The requests below that are not its own.
     pub(crate) fn inner(&self) -> impl Iterator<Item = &Cgroup> {
         self.own.iter().flatten().flat_map(|around| &around.inner)

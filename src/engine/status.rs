@@ -100,7 +100,7 @@ pub fn outside(host: &Host, container: &Container) -> Result<Option<Vec<Outsider
     Ok(strays.map(|strays| strays.into_iter().filter_map(outsider).collect()))
 }
 
-fn oldest(witness: Witness<'_>, tids: &BTreeSet<i32>) -> Option<i32> {
+pub(super) fn oldest(witness: Witness<'_>, tids: &BTreeSet<i32>) -> Option<i32> {
     let seen = witness.look_at_all(tids.iter().copied()).seen;
     seen.values()
         .min_by_key(|task| (task.start, task.tid))

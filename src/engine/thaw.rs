@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::report::{Counts, Outcome, Report, Requested, States, ThawedCounts};
 use super::scope::{Scope, written};
+use super::why::{self, Known, Watch};
 use super::{Mode, Run, Step, Watcher, look, tids};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
@@ -175,6 +176,10 @@ impl Thawing<'_> {
             self.run.report.error = Some("broken off by a signal before anything was written".to_owned());
             self.run.done = true;
             return Ok(());
+        }
+        self.run.report.dying = why::dying(host, &self.run.before.seen);
+        if !self.run.report.dying.is_empty() {
+            told(&self.run.report, &Step::Dying(self.run.report.dying.clone()));
         }
         self.run.began = Instant::now();
         for cgroup in frozen {
@@ -368,10 +373,16 @@ impl Thawing<'_> {
         for task in unprovable.filter_map(|tid| self.run.before.seen.get(tid)) {
             *report
                 .unprovable_classes
-                .entry(witness.class(task).to_owned())
+                .entry(witness.class(task).word().to_owned())
                 .or_default() += 1;
         }
-        report.holdouts = stragglers.iter().map(|task| witness.describe(task)).collect();
+        let known = Known {
+            scope: &scope,
+            asked: None,
+            before: &self.run.before.seen,
+            watch: Watch::Afar,
+        };
+        report.holdouts = why::holdouts(host, known, &stragglers);
         let holders = scope.holders(container);
         let proven = self.proofs.values().all(|proof| proof.is_settled());
         if scope.requested() {

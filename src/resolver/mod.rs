@@ -46,7 +46,7 @@ use roots::SystemRoots;
 use target::Target;
 
 pub use details::{Believed, Details, Pending};
-pub(crate) use lines::cgroup_lines;
+pub(crate) use lines::{cgroup_lines, task_lines};
 pub use record::About;
 
 /// Who a container is.

@@ -2,12 +2,18 @@
 //! to them: a witness that asks the accused is no witness. It never reads what can hang on a sick host (`cmdline`,
 //! `environ`, `maps`, `exe`, `fd`).
 
+mod holdout;
 mod outside;
 mod place;
 mod proof;
+mod rivals;
+mod signals;
 mod task;
 
+pub use holdout::{Class, Holdout, On, Party};
 pub use outside::Stray;
 pub use place::{Place, place};
 pub use proof::{Held, Proof, judge_freeze, judge_thaw};
-pub use task::{Counters, Holdout, Sighting, Sightings, Witness};
+pub use rivals::Ticks;
+pub use signals::{Disposition, Fatal, signal_name};
+pub use task::{Counters, Sighting, Sightings, Witness};

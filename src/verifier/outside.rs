@@ -79,13 +79,20 @@ impl Witness<'_> {
         Ok(None)
     }
 
+    /// The first task of the process of `tid` that is none of `inside`; `None` where all are.
+    #[must_use]
+    pub(crate) fn thread_outside(self, tid: i32, inside: &BTreeSet<i32>) -> Option<i32> {
+        let threads = self.numbers_in(&format!("{tid}/task")).unwrap_or_default(); // gone: it has none
+        threads.into_iter().find(|thread| !inside.contains(thread))
+    }
+
     /// Which PID namespace a process is in, as the kernel writes it.
     fn pid_namespace(self, pid: i32) -> nix::Result<PathBuf> {
         readlinkat(self.proc_fd, format!("{pid}/ns/pid").as_str()).map(PathBuf::from)
     }
 
     /// The numbers among the names in a directory of /proc; none where it is gone.
-    fn numbers_in(self, path: &str) -> io::Result<Vec<i32>> {
+    pub(super) fn numbers_in(self, path: &str) -> io::Result<Vec<i32>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut dir = match Dir::openat(self.proc_fd, path, flags, Mode::empty()) {
             Ok(dir) => dir,

@@ -156,6 +156,7 @@ mod tests {
             comm: "x".to_owned(),
             site: site.map(str::to_owned),
             counters: None,
+            killed: false,
         };
         assert_eq!(place(&sighting, kernel), expected);
     }

@@ -203,6 +203,7 @@ mod tests {
                 on_cpu_ns: 100 * timeslices,
                 timeslices,
             }),
+            killed: false,
         }
     }
 

@@ -11,13 +11,15 @@ use nix::sys::stat::Mode;
 use nix::sys::uio::pread;
 use procfs::FromRead;
 use procfs::process::{Schedstat, Stat};
-use serde::{Deserialize, Serialize};
 
 use super::place::{Place, place};
 use crate::host::{Host, Kernel};
 
 /// `PF_KTHREAD` of include/linux/sched.h: a kernel thread. v2 never freezes one.
 pub(crate) const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// SIGKILL in a set of signals.
+const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
 
 /// `stat` has 52 numbers and a name, some 400 bytes.
 const SHORT: usize = 1024;
@@ -63,6 +65,9 @@ pub struct Sighting {
     pub site: Option<String>,
     /// `None` where the kernel has none.
     pub counters: Option<Counters>,
+    /// Whether a signal waits that ends it: the kernel turns any such signal into SIGKILL for each thread
+    /// (`complete_signal()`, kernel/signal.c), but for those that dump core.
+    pub killed: bool,
 }
 
 impl Sighting {
@@ -80,25 +85,6 @@ pub struct Sightings {
     pub seen: BTreeMap<i32, Sighting>,
     /// Those that are there and could not be looked at.
     pub unseen: BTreeSet<i32>,
-}
-
-/// A task that does not do what was asked of its cgroup, and where it is instead.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holdout {
-    /// Its process.
-    pub pid: i32,
-    /// The task.
-    pub tid: i32,
-    /// Its name.
-    pub comm: String,
-    /// The state letter.
-    pub state: char,
-    /// Where it waits, if the kernel says.
-    pub wchan: Option<String>,
-    /// What kind of task that is, in a word.
-    pub class: String,
-    /// The kernel stack, innermost function first; empty where it can't be read.
-    pub stack: Vec<String>,
 }
 
 /// Looks at tasks of one host.
@@ -171,6 +157,7 @@ impl<'h> Witness<'h> {
             comm: stat.comm,
             site: place,
             counters,
+            killed: stat.signal & SIGKILL != 0,
         }))
     }
 
@@ -214,12 +201,6 @@ impl<'h> Witness<'h> {
         place(sighting, self.kernel)
     }
 
-    /// The word for what kind of task it is.
-    #[must_use]
-    pub fn class(self, sighting: &Sighting) -> &'static str {
-        class(sighting, self.place(sighting))
-    }
-
     /// Whether a task is in a PID namespace below that of this /proc: it then has a number in each of them.
     ///
     /// # Kernel
@@ -254,28 +235,17 @@ impl<'h> Witness<'h> {
         (numbers.len() > 1 && numbers.last() == Some(&"1")).then(|| numbers.len() - 1)
     }
 
-    /// Says of a task what helps to find out why it does not move.
+    /// The process that a task is of; `None` if it is gone or may not be seen.
     #[must_use]
-    pub fn describe(self, sighting: &Sighting) -> Holdout {
-        let dir = self.open_task(sighting.tid).ok().flatten();
-        let text = |name| {
-            dir.as_ref()
-                .and_then(|dir| read(dir, name).ok().flatten())
-                .unwrap_or_default()
-        };
-        let status = text("status");
-        let pid = status_field(&status, "Tgid:")
-            .and_then(|value| value.parse().ok())
-            .unwrap_or(sighting.tid);
-        Holdout {
-            pid,
-            tid: sighting.tid,
-            comm: sighting.comm.clone(),
-            state: sighting.letter,
-            wchan: sighting.site.clone(),
-            class: self.class(sighting).to_owned(),
-            stack: frames(&text("stack")).map(str::to_owned).collect(),
-        }
+    pub(crate) fn leader_of(self, tid: i32) -> Option<i32> {
+        status_field(&self.text_of(tid, "status"), "Tgid:")?.parse().ok()
+    }
+
+    /// A file of a task whole; empty where the task is gone or the file can't be read, which is missing evidence.
+    pub(super) fn text_of(self, tid: i32, name: &str) -> Vec<u8> {
+        let dir = self.open_task(tid).ok().flatten();
+        dir.and_then(|dir| read(&dir, name).ok().flatten())
+            .unwrap_or_default()
     }
 
     fn open_task(self, tid: i32) -> io::Result<Option<OwnedFd>> {
@@ -385,7 +355,7 @@ fn site(dir: &OwnedFd, letter: char) -> Option<String> {
 }
 
 /// The function names of a /proc/TID/stack.
-fn frames(stack: &[u8]) -> impl Iterator<Item = &str> {
+pub(super) fn frames(stack: &[u8]) -> impl Iterator<Item = &str> {
     std::str::from_utf8(stack)
         .unwrap_or_default()
         .lines()
@@ -418,29 +388,11 @@ fn counters(dir: &OwnedFd) -> Option<Counters> {
 }
 
 /// A field of a /proc/TID/status text. procfs reads them all, which costs more than the two that are needed here.
-fn status_field<'t>(status: &'t [u8], field: &str) -> Option<&'t str> {
+pub(super) fn status_field<'t>(status: &'t [u8], field: &str) -> Option<&'t str> {
     let text = std::str::from_utf8(status).ok()?;
     text.lines()
         .find_map(|line| line.strip_prefix(field))
         .map(str::trim)
-}
-
-/// The word for what a holdout is.
-fn class(sighting: &Sighting, place: Place) -> &'static str {
-    if sighting.is_kernel_thread() {
-        return "kernel-thread";
-    }
-    match place {
-        Place::Trap | Place::Refrigerator | Place::InPlace => "frozen",
-        Place::Vfork => "vfork-parent",
-        Place::Stopped => "stopped",
-        Place::Traced => "traced",
-        Place::Uninterruptible => "uninterruptible",
-        Place::Running => "running",
-        Place::Asleep | Place::FreezableSleep => "sleeping",
-        Place::Dead => "zombie",
-        Place::Unseen => "unknown",
-    }
 }
 
 #[cfg(test)]

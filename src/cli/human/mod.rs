@@ -1,16 +1,20 @@
 //! Sentences for people. They say what the report says and never more; what a container chose (names, comm) is
 //! escaped on the way to the screen.
 
+mod state;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
-use crate::engine::Step;
-use crate::engine::report::{Counts, Effective, Outcome, Outsider, Report, Requested, Status};
-use crate::error::{Error, short_id};
+use crate::engine::report::{Counts, Effective, Outcome, Report, Requested};
+use crate::engine::{Acts, Does, Rescue, Sent, Step};
+use crate::error::short_id;
 use crate::verifier::Holdout;
 
+pub(crate) use state::{COLUMNS, dying, explanation, row, status, table, unseen_outside};
+
 /// How many processes are named in one line; the JSON output has all.
-const MOST_OUTSIDERS: usize = 10;
+const MOST_SENT: usize = 10;
 
 /// Escapes what would move the cursor or turn the text around.
 pub(crate) fn escaped(text: &str) -> String {
@@ -58,10 +62,13 @@ fn who_of(report: &Report) -> String {
     )
 }
 
-/// The verdict on a thaw or a freeze, in a line; `None` where there is nothing to say but an error.
+/// The verdict on a thaw, a freeze or a kill, in a line; `None` where there is nothing to say but an error.
 pub(crate) fn verdict(report: &Report) -> Option<String> {
     let who = who_of(report);
     let freeze = report.verb == "freeze";
+    if report.verb == "kill" {
+        return killed(report, &who);
+    }
     let head = match report.outcome {
         Outcome::Confirmed if freeze => format!("froze {who}"),
         Outcome::Confirmed => format!("thawed {who}"),
@@ -87,12 +94,71 @@ pub(crate) fn verdict(report: &Report) -> Option<String> {
     if let Some(counts) = report.tasks.filter(|_| report.outcome != Outcome::Gone) {
         let _ = write!(line, ": {}", tasks(counts, report)); // writing to a String can't fail
     }
+    Some(line + &took(report))
+}
+
+/// `killed web (docker 5978aaee22d5): 12 tasks: 12 exited, and nothing of it ran in between; 3.1 ms`, or
+/// `sent TERM to web (docker 5978aaee22d5): process 41 nginx handles it when thawed`.
+fn killed(report: &Report, who: &str) -> Option<String> {
+    if !report.signals.is_empty() {
+        let planned = report.outcome == Outcome::Planned;
+        let sent = if planned { "would send" } else { "sent" };
+        let name = &report.signals[0].signal;
+        let mut each: Vec<String> = report.signals.iter().take(MOST_SENT).map(effect).collect();
+        if report.signals.len() > MOST_SENT {
+            each.push(format!("and {} more", report.signals.len() - MOST_SENT));
+        }
+        return Some(format!("{sent} {name} to {who}: {}", each.join(", ")));
+    }
+    let head = match report.outcome {
+        Outcome::Confirmed => format!("killed {who}"),
+        Outcome::Released => format!("killed {who}, not all of it is gone"),
+        Outcome::Held => format!("killed {who}, it is still frozen"),
+        Outcome::RolledBack => format!("did not kill {who}"),
+        Outcome::Gone => format!("{who} is gone"),
+        Outcome::Stuck => format!("{who} may be frozen"),
+        Outcome::Planned => format!("would kill {who}"),
+        _ => return None,
+    };
+    let mut line = head;
+    if let Some(counts) = report.tasks {
+        let _ = write!(line, ": {}", tasks(counts, report)); // writing to a String can't fail
+    }
+    match report.ran_between {
+        Some(false) => line += ", and nothing of it ran in between",
+        Some(true) => line += ", and some of it may have run in between",
+        None => {}
+    }
+    Some(line + &took(report))
+}
+
+/// `process 41 nginx handles it when thawed`.
+fn effect(sent: &Sent) -> String {
+    let does = match sent.does {
+        Does::Ends => "ends",
+        Does::Stops => "stops",
+        Does::Continues => "goes on",
+        Does::Handles => "handles it",
+        Does::Nothing => "does nothing about it",
+    };
+    let acts = match sent.acts {
+        Acts::Now => " at once",
+        Acts::AfterThaw => " when thawed",
+        Acts::WhenUnblocked => " when it no longer blocks it",
+        Acts::Never => "",
+    };
+    format!("process {} {} {does}{acts}", sent.pid, escaped(&sent.comm))
+}
+
+/// `; 0.8 ms`, where anything was timed.
+fn took(report: &Report) -> String {
+    let mut line = String::new();
     if let (Some(settle), Some(verify)) = (report.settle_us, report.verify_us)
         && !matches!(report.outcome, Outcome::Planned | Outcome::Gone)
     {
         let _ = write!(line, "; {}", duration(settle + verify)); // as above
     }
-    Some(line)
+    line
 }
 
 /// A verdict in green, yellow (not all is as wanted) or red (somebody must look); the words say the same.
@@ -219,47 +285,63 @@ pub(crate) fn trouble(report: &Report) -> String {
             .iter()
             .for_each(|task| text += &format!("  {}\n", holdout(task)));
     }
+    if let Some(rescue) = report.rescue.as_ref().filter(|rescue| !rescue.tried.is_empty()) {
+        text += &format!("rescue: {}\n", rescued(rescue));
+    }
     for hint in &report.hints {
         text += &format!("hint: {}\n", escaped(hint));
     }
     text
 }
 
+/// `tried wait, rekick, ancestors: ancestors worked`.
+fn rescued(rescue: &Rescue) -> String {
+    let tried: Vec<&str> = rescue.tried.iter().map(|rung| rung.word()).collect();
+    let end = match rescue.worked {
+        Some(rung) => format!("{} worked", rung.word()),
+        None => "none worked".to_owned(),
+    };
+    format!("tried {}: {end}", tried.join(", "))
+}
+
 /// What could not be done, in words.
 fn act(verb: &str) -> &str {
     match verb {
         "status" => "tell the status of",
+        "explain" => "explain",
         "path" => "tell the path of",
         other => other,
     }
 }
 
-/// `task 42 mysqld (process 41): D in nfs_wait, uninterruptible`.
+/// `task 42 mysqld (process 41): D in nfs_wait, uninterruptible on nfs`.
 pub(crate) fn holdout(task: &Holdout) -> String {
-    let place = task
-        .wchan
-        .as_ref()
-        .map(|wchan| format!(" in {wchan}"))
-        .unwrap_or_default();
-    let stack = if task.stack.is_empty() {
-        String::new()
-    } else {
-        format!(" [{}]", task.stack.join(" < "))
-    };
+    let place = task.wchan.as_ref().map(|wchan| format!(" in {wchan}"));
+    let on = task.on.as_ref().map(|on| format!(" on {on}"));
+    let by = task.by.as_ref().map(|by| match &by.comm {
+        Some(comm) => format!(" by {} {}", by.pid, escaped(comm)),
+        None => format!(" by {}", by.pid),
+    });
+    let stack = (!task.stack.is_empty()).then(|| format!(" [{}]", task.stack.join(" < ")));
     format!(
-        "task {} {} (process {}): {}{place}, {}{stack}",
+        "task {} {} (process {}): {}{}, {}{}{}{}",
         task.tid,
         escaped(&task.comm),
         task.pid,
         task.state,
-        task.class
+        place.unwrap_or_default(),
+        task.class,
+        on.unwrap_or_default(),
+        by.unwrap_or_default(),
+        stack.unwrap_or_default()
     )
 }
 
 /// A step of `--trace`, `us` after the start.
 pub(crate) fn step(target: &str, us: u64, step: &Step) -> Option<String> {
     let what = match step {
-        Step::Standing(_) => return None,
+        Step::Standing(_) | Step::Dying(_) => return None,
+        Step::Climbing(rung) => format!("rescue: {}", rung.word()),
         Step::Writing(write) => format!("writing {} to {}", write.value, path(&write.file)),
         Step::Written(_) => "write returned".to_owned(),
         Step::Settled => "settled".to_owned(),
@@ -285,155 +367,6 @@ pub(crate) fn effective(state: Option<Effective>) -> &'static str {
         Some(Effective::Thawed) => "thawed",
         None => "-",
     }
-}
-
-/// A status for a screen: the answer first, then what it rests on.
-pub(crate) fn status(target: &str, status: &Status, holdouts: &[Holdout]) -> String {
-    let who = who(
-        target,
-        status.name.as_deref(),
-        status.runtime.as_deref(),
-        status.id.as_deref(),
-    );
-    let mut text = format!("{who}: {}", effective(status.effective));
-    if status.agree == Some(false) {
-        let engine = status.runtime.as_deref().unwrap_or("its engine");
-        text += &format!(
-            ", but {engine} believes {}",
-            escaped(status.believed.as_deref().unwrap_or("otherwise"))
-        );
-    }
-    text.push('\n');
-    text += &format!(
-        "  requested  {}\n  effective  {}\n",
-        requested(status.requested),
-        effective(status.effective)
-    );
-    if let Some(tasks) = status.tasks {
-        text += &format!(
-            "  observed   {} {}: {} frozen, {} running",
-            tasks.total,
-            noun(tasks.total),
-            tasks.frozen,
-            tasks.running
-        );
-        for (n, word) in [
-            (tasks.unprovable, "cannot show"),
-            (tasks.unknown, "unknown"),
-            (tasks.holdouts, "holding out"),
-        ] {
-            if n > 0 {
-                text += &format!(", {n} {word}");
-            }
-        }
-        text.push('\n');
-    }
-    text += &format!(
-        "  believed   {}\n",
-        escaped(status.believed.as_deref().unwrap_or("-"))
-    );
-    for cgroup in &status.cgroups {
-        text += &format!(
-            "  v{}  {}: requested {}, effective {}",
-            cgroup.version,
-            path(&cgroup.dir),
-            requested(cgroup.requested),
-            effective(cgroup.effective)
-        );
-        if !cgroup.frozen_by.is_empty() {
-            let by: Vec<String> = cgroup.frozen_by.iter().map(|by| path(by)).collect();
-            text += &format!(", frozen by {}", by.join(", "));
-        }
-        text.push('\n');
-    }
-    holdouts
-        .iter()
-        .for_each(|task| text += &format!("  {}\n", holdout(task)));
-    if let Some(outsiders) = status.outside.as_deref().filter(|all| !all.is_empty()) {
-        text += &format!("  {}\n", outside(outsiders));
-    }
-    text
-}
-
-/// `2 processes of its PID namespace are outside of its cgroup, and are not frozen with it: 41 sh (v1:/), 42 sleep
-/// (v1:/x)`.
-fn outside(all: &[Outsider]) -> String {
-    let (processes, are) = if all.len() == 1 {
-        ("process", "is")
-    } else {
-        ("processes", "are")
-    };
-    let mut named: Vec<String> = all
-        .iter()
-        .take(MOST_OUTSIDERS)
-        .map(|one| format!("{} {} ({})", one.pid, escaped(&one.comm), escaped(&one.cgroup)))
-        .collect();
-    if all.len() > MOST_OUTSIDERS {
-        named.push(format!("and {} more", all.len() - MOST_OUTSIDERS));
-    }
-    format!(
-        "{} {processes} of its PID namespace {are} outside of its cgroup, and {are} not frozen with it: {}",
-        all.len(),
-        named.join(", ")
-    )
-}
-
-/// A note that nobody knows whether there are such processes.
-pub(crate) fn unseen_outside(target: &str, error: &Error) -> String {
-    format!(
-        "iceaxe: note: whether processes of its PID namespace are outside of the cgroup of {} can't be told: {}\n",
-        escaped(target),
-        escaped(&error.to_string())
-    )
-}
-
-/// The columns of `list`.
-pub(crate) const COLUMNS: [&str; 7] = [
-    "NAME",
-    "ID",
-    "RUNTIME",
-    "REQUESTED",
-    "EFFECTIVE",
-    "BELIEVED",
-    "TASKS",
-];
-
-/// A container's row in `list`.
-pub(crate) fn row(status: &Status) -> [String; 7] {
-    let text = |value: Option<&str>| value.map_or_else(|| "-".to_owned(), escaped);
-    let mark = if status.agree == Some(false) { " !" } else { "" };
-    [
-        text(status.name.as_deref()),
-        text(status.id.as_deref().map(short_id)),
-        text(status.runtime.as_deref()),
-        requested(status.requested).to_owned(),
-        effective(status.effective).to_owned(),
-        format!("{}{mark}", text(status.believed.as_deref())),
-        status
-            .tasks
-            .map_or_else(|| "-".to_owned(), |tasks| tasks.total.to_string()),
-    ]
-}
-
-/// Lines up rows under their heads.
-pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
-    let heads = heads.map(str::to_owned);
-    let width = |column: usize| {
-        let cells = rows.iter().chain([&heads]).map(|row| row[column].chars().count());
-        cells.max().unwrap_or(0)
-    };
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut text = String::new();
-    for row in [&heads].into_iter().chain(rows) {
-        let line: Vec<String> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        text += line.join("  ").trim_end();
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]

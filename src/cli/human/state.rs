@@ -1,0 +1,280 @@
+//! Sentences about what is so: `status`, `list`, `explain`.
+
+use super::{duration, effective, escaped, holdout, noun, path, requested, who};
+use crate::engine::report::{Effective, Outsider, Requested, Status};
+use crate::engine::{Advice, Dying, Explanation, Holder, Holds};
+use crate::error::{Error, short_id};
+use crate::verifier::{Class, Holdout};
+
+/// How many processes are named in one line, and how many tasks of a kind in an explanation; the JSON output has all.
+const MOST_OUTSIDERS: usize = 10;
+const MOST_TASKS: usize = 20;
+
+/// A status for a screen: the answer first, then what it rests on.
+pub(crate) fn status(target: &str, status: &Status, holdouts: &[Holdout]) -> String {
+    let who = called(target, status);
+    let mut text = format!("{who}: {}", effective(status.effective));
+    if status.agree == Some(false) {
+        let engine = status.runtime.as_deref().unwrap_or("its engine");
+        text += &format!(
+            ", but {engine} believes {}",
+            escaped(status.believed.as_deref().unwrap_or("otherwise"))
+        );
+    }
+    text.push('\n');
+    text += &states(status);
+    holdouts
+        .iter()
+        .for_each(|task| text += &format!("  {}\n", holdout(task)));
+    if let Some(outsiders) = status.outside.as_deref().filter(|all| !all.is_empty()) {
+        text += &format!("  {}\n", outside(outsiders));
+    }
+    text
+}
+
+/// Who a status is about.
+fn called(target: &str, status: &Status) -> String {
+    who(
+        target,
+        status.name.as_deref(),
+        status.runtime.as_deref(),
+        status.id.as_deref(),
+    )
+}
+
+/// The four states, a line each, and a line for each cgroup.
+fn states(status: &Status) -> String {
+    let mut text = String::new();
+    text += &format!(
+        "  requested  {}\n  effective  {}\n",
+        requested(status.requested),
+        effective(status.effective)
+    );
+    if let Some(tasks) = status.tasks {
+        text += &format!(
+            "  observed   {} {}: {} frozen, {} running",
+            tasks.total,
+            noun(tasks.total),
+            tasks.frozen,
+            tasks.running
+        );
+        for (n, word) in [
+            (tasks.unprovable, "cannot show"),
+            (tasks.unknown, "unknown"),
+            (tasks.holdouts, "holding out"),
+        ] {
+            if n > 0 {
+                text += &format!(", {n} {word}");
+            }
+        }
+        text.push('\n');
+    }
+    text += &format!(
+        "  believed   {}\n",
+        escaped(status.believed.as_deref().unwrap_or("-"))
+    );
+    for cgroup in &status.cgroups {
+        text += &format!(
+            "  v{}  {}: requested {}, effective {}",
+            cgroup.version,
+            path(&cgroup.dir),
+            requested(cgroup.requested),
+            effective(cgroup.effective)
+        );
+        if !cgroup.frozen_by.is_empty() {
+            let by: Vec<String> = cgroup.frozen_by.iter().map(|by| path(by)).collect();
+            text += &format!(", frozen by {}", by.join(", "));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// `2 processes of its PID namespace are outside of its cgroup, and are not frozen with it: 41 sh (v1:/), 42 sleep
+/// (v1:/x)`.
+fn outside(all: &[Outsider]) -> String {
+    let (processes, are) = if all.len() == 1 {
+        ("process", "is")
+    } else {
+        ("processes", "are")
+    };
+    let mut named: Vec<String> = all
+        .iter()
+        .take(MOST_OUTSIDERS)
+        .map(|one| format!("{} {} ({})", one.pid, escaped(&one.comm), escaped(&one.cgroup)))
+        .collect();
+    if all.len() > MOST_OUTSIDERS {
+        named.push(format!("and {} more", all.len() - MOST_OUTSIDERS));
+    }
+    format!(
+        "{} {processes} of its PID namespace {are} outside of its cgroup, and {are} not frozen with it: {}",
+        all.len(),
+        named.join(", ")
+    )
+}
+
+/// A note that nobody knows whether there are such processes.
+pub(crate) fn unseen_outside(target: &str, error: &Error) -> String {
+    format!(
+        "iceaxe: note: whether processes of its PID namespace are outside of the cgroup of {} can't be told: {}\n",
+        escaped(target),
+        escaped(&error.to_string())
+    )
+}
+
+/// The columns of `list`.
+pub(crate) const COLUMNS: [&str; 7] = [
+    "NAME",
+    "ID",
+    "RUNTIME",
+    "REQUESTED",
+    "EFFECTIVE",
+    "BELIEVED",
+    "TASKS",
+];
+
+/// A container's row in `list`.
+pub(crate) fn row(status: &Status) -> [String; 7] {
+    let text = |value: Option<&str>| value.map_or_else(|| "-".to_owned(), escaped);
+    let mark = if status.agree == Some(false) { " !" } else { "" };
+    [
+        text(status.name.as_deref()),
+        text(status.id.as_deref().map(short_id)),
+        text(status.runtime.as_deref()),
+        requested(status.requested).to_owned(),
+        effective(status.effective).to_owned(),
+        format!("{}{mark}", text(status.believed.as_deref())),
+        status
+            .tasks
+            .map_or_else(|| "-".to_owned(), |tasks| tasks.total.to_string()),
+    ]
+}
+
+/// Lines up rows under their heads.
+pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> String {
+    let heads = heads.map(str::to_owned);
+    let width = |column: usize| {
+        let cells = rows.iter().chain([&heads]).map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in [&heads].into_iter().chain(rows) {
+        let line: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        text += line.join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// An explanation for a screen: the reason first, then the four states, the tasks, and what to do.
+pub(crate) fn explanation(all: &Explanation) -> String {
+    let state = &all.status;
+    let mut text = format!("{}: {}\n", called(&all.target, state), reason(all));
+    text += &states(state);
+    for holder in &all.held_by {
+        text += &format!("  held by    {} ({})\n", escaped(&holder.cgroup), kind(holder));
+    }
+    if let Some(us) = all
+        .frozen_at_most_us
+        .filter(|_| state.effective != Some(Effective::Thawed))
+    {
+        text += &format!(
+            "  since      at most {} (the kernel's running total)\n",
+            duration(us)
+        );
+    }
+    for task in all.holdouts.iter().take(MOST_TASKS) {
+        text += &format!("  {}\n    {}\n", holdout(task), escaped(&task.meaning));
+    }
+    if all.holdouts.len() > MOST_TASKS {
+        text += &format!("  and {} more\n", all.holdouts.len() - MOST_TASKS);
+    }
+    for task in &all.dying {
+        text += &format!("  {}\n", dying(task));
+    }
+    if !all.ladder.is_empty() {
+        text += "what to do, mildest first:\n";
+    }
+    for Advice { step, what, command } in &all.ladder {
+        text += &format!(
+            "  {:<9}  {}\n             {}\n",
+            step.word(),
+            escaped(what),
+            escaped(command)
+        );
+    }
+    text
+}
+
+/// `process 41 x has TERM pending and dies when it is thawed`.
+pub(crate) fn dying(task: &Dying) -> String {
+    format!(
+        "process {} {} has {} pending and dies when it is thawed",
+        task.pid,
+        escaped(&task.comm),
+        task.signals.join(", ")
+    )
+}
+
+fn kind(holder: &Holder) -> &'static str {
+    match holder.kind {
+        Holds::Own => "its own request",
+        Holds::Ancestor => "an ancestor, which holds all below it",
+        Holds::Shared => "shared with others, in the other hierarchy",
+        Holds::Inner => "inside of it, which holds only what is in there",
+    }
+}
+
+/// Why it is as it is, in half a sentence.
+fn reason(all: &Explanation) -> String {
+    let state = &all.status;
+    let by_others = all
+        .held_by
+        .iter()
+        .find(|holder| matches!(holder.kind, Holds::Ancestor | Holds::Shared));
+    let own = state.requested == Some(Requested::Frozen);
+    // Those count as frozen where they are; that they rest has other reasons.
+    let rests = |task: &&Holdout| matches!(task.class(), Class::Stopped | Class::Traced | Class::VforkParent);
+    let (resting, blocking): (Vec<&Holdout>, Vec<&Holdout>) = all.holdouts.iter().partition(rests);
+    let classes = |tasks: &[&Holdout]| {
+        let mut words: Vec<&str> = tasks.iter().map(|task| task.class.as_str()).collect();
+        words.sort_unstable();
+        words.dedup();
+        words.join(", ")
+    };
+    match (state.effective, by_others) {
+        (Some(Effective::Frozen), Some(by)) if own => {
+            format!("frozen, by its own request and by {}", escaped(&by.cgroup))
+        }
+        (Some(Effective::Frozen), Some(by)) => {
+            format!(
+                "frozen by {}: a thaw of its own changes nothing",
+                escaped(&by.cgroup)
+            )
+        }
+        (Some(Effective::Frozen), None) => "frozen, by its own request".to_owned(),
+        (Some(Effective::Freezing), _) if blocking.is_empty() => "freezing, and on its way".to_owned(),
+        (Some(Effective::Freezing), _) => {
+            let n = blocking.len();
+            let tasks = u32::try_from(n).map_or("tasks", noun);
+            format!("freezing, and held up by {n} {tasks}: {}", classes(&blocking))
+        }
+        (Some(Effective::Thawed), _) => {
+            let left = all.holdouts.iter().any(|task| task.class() == Class::LeftBehind);
+            if left {
+                "thawed, but the kernel left a task behind in the freezer".to_owned()
+            } else if all.holdouts.is_empty() {
+                "thawed, and nothing holds it".to_owned()
+            } else {
+                let all: Vec<&Holdout> = resting.into_iter().chain(blocking).collect();
+                format!("thawed, but not all of it moves: {}", classes(&all))
+            }
+        }
+        (None, _) => "the kernel does not say".to_owned(),
+    }
+}

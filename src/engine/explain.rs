@@ -1,0 +1,169 @@
+//! Why a container is as it is: who holds it, which task is not as asked, what that means, and what to do. Writes
+//! nothing.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::ladder::{self, Advice};
+use super::report::{Effective, Requested, Status};
+use super::scope::{Scope, written};
+use super::why::{self, Dying, Known, Watch};
+use super::{look, status};
+use crate::error::Result;
+use crate::host::{Hierarchy, Host};
+use crate::resolver::{Container, Details};
+use crate::verifier::{Class, Holdout, Place, Sighting, Witness};
+
+/// What kind of cgroup asks for the freeze.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Holds {
+    /// One of the container's own.
+    Own,
+    /// One above its own.
+    Ancestor,
+    /// One in the other hierarchy that it shares with others, or above that.
+    Shared,
+    /// One below its own, which holds only what is in it.
+    Inner,
+}
+
+/// A cgroup that asks for a freeze that concerns the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    /// What it is to the container.
+    pub kind: Holds,
+    /// The cgroup, as a target is written.
+    pub cgroup: String,
+}
+
+/// Why a container is as it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explanation {
+    /// `explain`.
+    pub verb: String,
+    /// The target as typed.
+    pub target: String,
+    /// The four states, in both hierarchies.
+    #[serde(flatten)]
+    pub status: Status,
+    /// Every cgroup that asks for a freeze, in the order in which they hold it, own requests first.
+    pub held_by: Vec<Holder>,
+    /// Microseconds that it was frozen altogether since its v2 cgroup was made, by the kernel's running total: no freeze
+    /// of it is older than that. `None` where the kernel keeps none.
+    pub frozen_at_most_us: Option<u64>,
+    /// The tasks that are not as the requests have it, or that would not go on without them.
+    pub holdouts: Vec<Holdout>,
+    /// How many tasks came between two looks: more than a few mean that it does not settle for them.
+    pub arriving: u32,
+    /// The tasks that die when it is thawed.
+    pub dying: Vec<Dying>,
+    /// What to do, mildest first.
+    pub ladder: Vec<Advice>,
+}
+
+/// Says why a container is as it is; `details` is what its engine has on record.
+///
+/// # Errors
+///
+/// As [`status`].
+pub fn explain(
+    host: &Host,
+    target: &str,
+    container: &Container,
+    details: Option<&Details>,
+) -> Result<Explanation> {
+    let first = look(host, container)?;
+    let (status, _) = status(host, container, details)?;
+    let now = look(host, container)?;
+    let scope = Scope::read(host, container)?;
+    let known = Known {
+        scope: &scope,
+        asked: scope.asked(container),
+        before: &first.seen,
+        watch: Watch::Closely,
+    };
+    let witness = Witness::new(host);
+    let frozen = status.effective == Some(Effective::Frozen);
+    let is_odd = |task: &&Sighting| is_odd(witness.place(task), &status, frozen, known.asked);
+    let mut holdouts = why::holdouts(host, known, now.seen.values().filter(is_odd));
+    // A task that only runs, with nothing asked, is not in anybody's way.
+    let asks = status.effective != Some(Effective::Thawed);
+    let is_usual = |class| {
+        matches!(
+            class,
+            Class::Running | Class::Sleeping | Class::Arriving | Class::Unknown | Class::Spinning
+        )
+    };
+    holdouts.retain(|task| asks || !is_usual(task.class()));
+    let arriving = now
+        .seen
+        .keys()
+        .filter(|tid| !first.seen.contains_key(tid))
+        .count();
+    let dying = why::dying(host, &now.seen);
+    let held_by = held_by(container, &scope);
+    let ladder = ladder::ladder(
+        target,
+        &ladder::Facts {
+            status: &status,
+            held_by: &held_by,
+            holdouts: &holdouts,
+        },
+    );
+    Ok(Explanation {
+        verb: "explain".to_owned(),
+        target: target.to_owned(),
+        frozen_at_most_us: container
+            .own
+            .iter()
+            .find(|own| own.hierarchy() == Hierarchy::V2)
+            .and_then(why::frozen_total_us),
+        status,
+        held_by,
+        holdouts,
+        arriving: u32::try_from(arriving).unwrap_or(u32::MAX),
+        dying,
+        ladder,
+    })
+}
+
+/// Whether a task is worth a word: it is not as asked, or does not go on by a thaw alone.
+fn is_odd(place: Place, status: &Status, frozen: bool, asked: Option<Hierarchy>) -> bool {
+    match place {
+        Place::Trap | Place::Refrigerator | Place::InPlace => {
+            let is_asked = status.requested == Some(Requested::Frozen) || !status.frozen_by.is_empty();
+            !is_asked || (!frozen && asked.is_some_and(|asked| place.frozen_by() != Some(asked)))
+        }
+        Place::Dead => false,
+        Place::Asleep | Place::FreezableSleep => !frozen,
+        Place::Running
+        | Place::Vfork
+        | Place::Stopped
+        | Place::Traced
+        | Place::Uninterruptible
+        | Place::Unseen => true,
+    }
+}
+
+fn held_by(container: &Container, scope: &Scope) -> Vec<Holder> {
+    let own = container.own.iter().zip(&scope.own);
+    let own = own
+        .filter(|(_, around)| around.as_ref().is_some_and(|around| around.requested))
+        .map(|(cgroup, _)| (Holds::Own, written(cgroup)));
+    let ancestors = scope.ancestors().map(|cgroup| (Holds::Ancestor, written(cgroup)));
+    let inner: BTreeSet<String> = scope.inner().map(written).collect();
+    let known: BTreeSet<String> = scope.ancestors().map(written).collect();
+    let shared = scope
+        .holders(container)
+        .into_iter()
+        .filter(|name| !inner.contains(name) && !known.contains(name))
+        .map(|name| (Holds::Shared, name));
+    let below = inner.iter().map(|name| (Holds::Inner, name.clone()));
+    own.chain(ancestors)
+        .chain(shared)
+        .chain(below)
+        .map(|(kind, cgroup)| Holder { kind, cgroup })
+        .collect()
+}

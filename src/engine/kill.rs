@@ -1,0 +1,534 @@
+//! Ends any number of containers without letting them run in between, where the kernel allows that: freeze, kill while
+//! frozen, look for newcomers until there is none, clear the requests, watch until the cgroup is empty.
+//!
+//! On v2 a fatal signal ends a frozen task at once; on v1 it waits for the thaw, and the task dies on its way out of the
+//! refrigerator, before it sees user mode again (`get_signal()`, kernel/signal.c).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::report::{Counts, Outcome, Report, States, ThawedCounts};
+use super::scope::{Scope, written};
+use super::why::{self, Known, Watch};
+use super::{FreezeOptions, Mode, Run, Step, Watcher, freeze, look, safety, tids};
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Force, Result};
+use crate::freezer::{self, Write};
+use crate::host::{Hierarchy, Host};
+use crate::patience::{Clock, Patience, Woke};
+use crate::resolver::Container;
+use crate::signaller;
+use crate::verifier::{Proof, Witness, judge_thaw};
+
+/// How long the freeze before the kill may take: what does not freeze in that time is killed as it is.
+const HOLD: Duration = Duration::from_millis(500);
+/// The first and the longest pause between two looks whether a cgroup is empty.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+/// How often a cgroup is looked through for newcomers at one go; those that come faster are met again in the wait.
+const SWEEPS: u32 = 100;
+
+/// How a kill is done.
+#[derive(Debug, Clone, Default)]
+pub struct KillOptions {
+    /// The safety rules that are lifted.
+    pub force: Vec<Force>,
+    /// Whether anything is done.
+    pub mode: Mode,
+}
+
+/// A target on its way, with what only a kill knows.
+struct Killing<'c> {
+    run: Run<'c>,
+    /// Whether every task was proven to stand still when the first signal was sent.
+    stood_still: bool,
+    /// The processes that were sent SIGKILL, by number and start.
+    signalled: BTreeSet<(i32, u64)>,
+    /// Whether something came into the cgroup after it was thawed.
+    came_late: bool,
+}
+
+/// Kills `containers` (each with the target as typed), and proves that their cgroups are empty. The reports come in
+/// order.
+pub fn kill(
+    host: &Host,
+    containers: &[(&str, &Container)],
+    options: &KillOptions,
+    patience: Patience<'_>,
+    watcher: Watcher<'_>,
+) -> Vec<Report> {
+    let clock = patience.start();
+    let mut all: Vec<Killing<'_>> = containers
+        .iter()
+        .map(|(target, container)| Killing {
+            run: Run::new("kill", target, container),
+            stood_still: false,
+            signalled: BTreeSet::new(),
+            came_late: false,
+        })
+        .collect();
+    for (index, killing) in all.iter_mut().enumerate() {
+        if let Err(error) = killing.check(host, options) {
+            killing.run.fail(&error);
+        }
+        if killing.run.done {
+            watcher(index, &killing.run.report, &Step::Done);
+        }
+    }
+    hold(host, &mut all, patience, watcher);
+    if clock.is_cancelled() {
+        for (index, killing) in all
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, killing)| !killing.run.done)
+        {
+            killing.run.report.end(Outcome::RolledBack, 6);
+            killing.run.report.error = Some("broken off by a signal before anything was killed".to_owned());
+            killing.run.done = true;
+            watcher(index, &killing.run.report, &Step::Done);
+        }
+    }
+    for (index, killing) in all
+        .iter_mut()
+        .enumerate()
+        .filter(|(_, killing)| !killing.run.done)
+    {
+        let mut told = |report: &Report, step: &Step| watcher(index, report, step);
+        if let Err(error) = killing.strike(host, &mut told) {
+            killing.broken_off(host, &error);
+            told(&killing.run.report, &Step::Done);
+        }
+    }
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let mut waiting = false;
+        for (index, killing) in all
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, killing)| !killing.run.done)
+        {
+            if let Err(error) = killing.watch(host, &clock) {
+                killing.broken_off(host, &error);
+            }
+            if killing.run.done {
+                watcher(index, &killing.run.report, &Step::Done);
+            }
+            waiting |= !killing.run.done;
+        }
+        if !waiting {
+            return all.into_iter().map(|killing| killing.run.report).collect();
+        }
+        if clock.pause(pause, &[]) == Woke::Cancelled {
+            for (index, killing) in all
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, killing)| !killing.run.done)
+            {
+                killing.verdict(host); // what is killed stays killed
+                watcher(index, &killing.run.report, &Step::Done);
+            }
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Freezes those that are not done with, as far as they can be in a short time: who stands still can't run on.
+fn hold(host: &Host, all: &mut [Killing<'_>], patience: Patience<'_>, watcher: Watcher<'_>) {
+    let open: Vec<usize> = (0..all.len()).filter(|&index| !all[index].run.done).collect();
+    let targets: Vec<(&str, &Container)> = open.iter().map(|&index| ("", all[index].run.container)).collect();
+    let options = FreezeOptions {
+        force: Force::ALL.to_vec(), // checked by the stricter rules of a kill
+        mode: Mode::Act,
+    };
+    let blanks: Vec<Report> = all.iter().map(|killing| killing.run.report.clone()).collect();
+    let reports = freeze(
+        host,
+        &targets,
+        &options,
+        patience.at_most(HOLD),
+        &mut |nth, report, step| {
+            if matches!(step, Step::Standing(_) | Step::Writing(_) | Step::Written(_)) {
+                let mut so_far = blanks[open[nth]].clone();
+                so_far.writes.clone_from(&report.writes);
+                watcher(open[nth], &so_far, step);
+            }
+        },
+    );
+    for (index, report) in open.into_iter().zip(reports) {
+        let killing = &mut all[index];
+        killing.stood_still = report.exit == 0;
+        killing.run.report.writes = report.writes;
+        if report.outcome == Outcome::Gone {
+            killing.run.report.end(Outcome::Gone, 3);
+            killing.run.report.error = report.error;
+            killing.run.done = true;
+            watcher(index, &killing.run.report, &Step::Done);
+        }
+    }
+}
+
+impl<'c> Killing<'c> {
+    /// The topmost of its own cgroups in each hierarchy, which hold all others.
+    fn tops(&self) -> Vec<&'c Cgroup> {
+        let own = &self.run.container.own;
+        let top = |hierarchy| own.iter().find(|cgroup| cgroup.hierarchy() == hierarchy);
+        [top(Hierarchy::V2), top(Hierarchy::V1)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// Looks, and refuses what is not to be killed.
+    fn check(&mut self, host: &Host, options: &KillOptions) -> Result<()> {
+        let container = self.run.container;
+        self.run.before = look(host, container)?;
+        let scope = Scope::read(host, container)?;
+        if scope.is_gone() {
+            return Err(Error::Gone(container.freeze_point().dir().to_owned()));
+        }
+        self.run.report.before = scope.states(container, &self.run.before.seen, host);
+        self.run.report.cgroups = scope.changes(container, &self.run.before.seen, host);
+        for top in self.tops() {
+            safety::check(host, top, &container.identity, &options.force)?;
+        }
+        if !options.force.contains(&Force::NotContainer) {
+            refuse_what_is_no_container(container)?;
+            self.check_threads(host)?;
+        }
+        if options.mode == Mode::DryRun {
+            self.plan(&scope)?;
+        }
+        self.run.began = Instant::now();
+        Ok(())
+    }
+
+    /// On v1 a process can have threads in several cgroups, and a signal ends all of them.
+    fn check_threads(&self, host: &Host) -> Result<()> {
+        let witness = Witness::new(host);
+        let inside: BTreeSet<i32> = self.run.before.seen.keys().copied().collect();
+        let mut checked = BTreeSet::new();
+        for &tid in &inside {
+            let is_new = |leader| checked.insert(leader);
+            if !witness.leader_of(tid).is_some_and(is_new) {
+                continue;
+            }
+            let Some(outside) = witness.thread_outside(tid, &inside) else {
+                continue;
+            };
+            // One that was not there when the others were listed is inside nevertheless.
+            let lines = crate::resolver::task_lines(host, outside);
+            let is_inside = |top: &&Cgroup| {
+                let path = lines.as_ref().and_then(|lines| lines.path(top.hierarchy()));
+                path.is_none_or(|path| path.starts_with(top.path()))
+            };
+            if !self.tops().iter().any(is_inside) {
+                return Err(Error::Refused {
+                    rule: format!("the process of task {tid} has another task, {outside}, in another cgroup"),
+                    force: Some(Force::NotContainer),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self, scope: &Scope) -> Result<()> {
+        let container = self.run.container;
+        let mut writes = Vec::new();
+        if !scope.requested() {
+            writes.push(freezer::freeze_write(container.freeze_point()));
+        }
+        for top in self.tops() {
+            if top.hierarchy() == Hierarchy::V2 && has_kill(top) {
+                writes.push(kill_write(top));
+            }
+        }
+        let standing = container.own.iter().zip(&scope.own);
+        let own = standing.filter(|(cgroup, around)| {
+            around.as_ref().is_some_and(|around| around.requested)
+                || cgroup.id() == container.freeze_point().id()
+        });
+        writes.extend(own.map(|(cgroup, _)| freezer::thaw_write(cgroup)));
+        self.run.report.writes = writes;
+        self.run.report.end(Outcome::Planned, 0);
+        self.run.done = true;
+        Ok(())
+    }
+
+    /// Kills what is there, and clears its own requests.
+    fn strike(&mut self, host: &Host, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        for top in self.tops() {
+            if top.hierarchy() == Hierarchy::V2 && has_kill(top) {
+                let write = kill_write(top);
+                told(&self.run.report, &Step::Writing(write.clone()));
+                match top.write("cgroup.kill", "1") {
+                    Ok(()) => {
+                        self.run.report.writes.push(write.clone());
+                        told(&self.run.report, &Step::Written(write));
+                    }
+                    Err(Error::Gone(_)) => {}
+                    // A threaded cgroup has the file and refuses: each process is signalled then.
+                    Err(Error::Unsupported(_) | Error::Io { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        for _ in 0..SWEEPS {
+            if self.sweep(host)? == 0 {
+                break;
+            }
+        }
+        self.release(host, told)
+    }
+
+    /// Sends SIGKILL to each process that was not sent one; says how many there were.
+    fn sweep(&mut self, host: &Host) -> Result<usize> {
+        let tids = match tids(host, self.run.container) {
+            Err(Error::Gone(_)) => return Ok(0),
+            other => other?,
+        };
+        let witness = Witness::new(host);
+        let mut sent = 0;
+        for tid in tids {
+            let Ok(Some(task)) = witness.look(tid) else {
+                continue; // it is gone, or may not be seen: it is met again while it is there
+            };
+            let leader = witness.leader_of(tid).unwrap_or(tid);
+            if task.killed || !self.signalled.insert((leader, task.start)) {
+                continue;
+            }
+            self.run.before.seen.entry(tid).or_insert_with(|| task.clone());
+            let container = self.run.container;
+            let is_it = || {
+                let now = witness.look(tid).ok().flatten();
+                now.is_some_and(|now| now.start == task.start)
+                    && witness.leader_of(tid) == Some(leader)
+                    && is_inside(host, container, tid)
+            };
+            if signaller::send(host, leader, Signal::SIGKILL as i32, is_it)? {
+                sent += 1;
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Clears its own requests: v2 first, as a thaw does. v1 lets the dead go only then.
+    fn release(&mut self, host: &Host, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        let container = self.run.container;
+        let scope = Scope::read(host, container)?;
+        let own = container.own.iter().zip(&scope.own);
+        let mut asking: Vec<&Cgroup> = own
+            .filter(|(_, around)| around.as_ref().is_some_and(|around| around.requested))
+            .map(|(cgroup, _)| cgroup)
+            .chain(scope.inner())
+            .collect();
+        asking.sort_by_key(|cgroup| cgroup.hierarchy() == Hierarchy::V1); // stable: v2 first
+        for cgroup in asking {
+            told(&self.run.report, &Step::Writing(freezer::thaw_write(cgroup)));
+            match freezer::thaw(cgroup) {
+                Ok(write) => {
+                    self.run.report.writes.push(write.clone());
+                    told(&self.run.report, &Step::Written(write));
+                }
+                Err(Error::Gone(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether all are gone. Whoever came meanwhile is killed too.
+    fn watch(&mut self, host: &Host, clock: &Clock<'_>) -> Result<()> {
+        let left = match tids(host, self.run.container) {
+            Err(Error::Gone(_)) => BTreeSet::new(),
+            other => other?,
+        };
+        if left.is_empty() {
+            self.run.settled = Some(Instant::now());
+            self.verdict(host);
+        } else if self.run.began.elapsed() >= clock.limit() || self.waits_for_others(host, &left)? {
+            self.verdict(host);
+        } else if self.sweep(host)? > 0 {
+            self.came_late = true;
+        }
+        Ok(())
+    }
+
+    /// Whether all that is left has its SIGKILL, and somebody else's v1 freeze keeps it from dying: no wait changes that.
+    fn waits_for_others(&self, host: &Host, left: &BTreeSet<i32>) -> Result<bool> {
+        let witness = Witness::new(host);
+        let waits = |tid: &i32| {
+            let task = witness.look(*tid).ok().flatten(); // gone: the next look shows it
+            task.is_some_and(|task| task.killed && witness.place(&task).frozen_by() == Some(Hierarchy::V1))
+        };
+        if !left.iter().all(waits) {
+            return Ok(false);
+        }
+        Ok(Scope::read(host, self.run.container)?.is_held_from_outside())
+    }
+
+    fn verdict(&mut self, host: &Host) {
+        let container = self.run.container;
+        let witness = Witness::new(host);
+        let left = tids(host, container);
+        let left = match left {
+            Ok(left) => left,
+            Err(Error::Gone(_)) => BTreeSet::new(),
+            Err(error) => return self.broken_off(host, &error),
+        };
+        let scope = match Scope::read(host, container) {
+            Ok(scope) => scope,
+            Err(error) => return self.broken_off(host, &error),
+        };
+        let mut counts = ThawedCounts::default();
+        let mut alive = BTreeMap::new();
+        let before = &self.run.before;
+        let all: BTreeSet<i32> = before
+            .seen
+            .keys()
+            .chain(&before.unseen)
+            .chain(&left)
+            .copied()
+            .collect();
+        for tid in all {
+            let then = before.seen.get(&tid);
+            let proof = match witness.look(tid) {
+                Ok(now) => match judge_thaw(then, now.as_ref(), witness.kernel()) {
+                    Proof::Exited => Proof::Exited,
+                    // Another task that has the number now, and is elsewhere.
+                    Proof::New if !left.contains(&tid) => Proof::Exited,
+                    _ => {
+                        alive.extend(now.map(|now| (tid, now)));
+                        Proof::Holdout
+                    }
+                },
+                Err(_) => Proof::Unknown, // it is there and can't be read
+            };
+            counts.add(proof);
+        }
+        let report = &mut self.run.report;
+        report.tasks = Some(Counts::Thaw(counts));
+        report.after = scope.states(container, &alive, host);
+        for (change, status) in report
+            .cgroups
+            .iter_mut()
+            .zip(scope.statuses(container, &alive, host))
+        {
+            change.after = States {
+                requested: status.requested,
+                effective: status.effective,
+            };
+            change.frozen_by = status.frozen_by;
+        }
+        let known = Known {
+            scope: &scope,
+            asked: None,
+            before: &self.run.before.seen,
+            watch: Watch::No,
+        };
+        report.holdouts = why::holdouts(host, known, alive.values());
+        report.ran_between = Some(!self.stood_still || self.came_late);
+        let populated = self.tops().into_iter().any(is_populated);
+        let report = &mut self.run.report;
+        let holders = scope.holders(container);
+        if counts.exited == counts.total && left.is_empty() && !populated {
+            report.end(Outcome::Confirmed, 0);
+        } else if !holders.is_empty() && scope.is_held_from_outside() {
+            report.end(Outcome::Held, 8);
+            report.error = Some(format!(
+                "killed, and still frozen by {}: its tasks die when that is thawed",
+                holders.join(", ")
+            ));
+            for ancestor in scope.ancestors() {
+                report.hints.push(format!(
+                    "iceaxe thaw {} thaws it and all else below it",
+                    written(ancestor)
+                ));
+            }
+        } else {
+            report.end(Outcome::Released, 9);
+            report.error = Some(format!(
+                "killed, but {} of {} tasks are not gone; they die as soon as the kernel lets them",
+                counts.total - counts.exited,
+                counts.total
+            ));
+        }
+        self.run.stamp();
+    }
+
+    /// An error on the way: what stands now is asked once more.
+    fn broken_off(&mut self, host: &Host, error: &Error) {
+        self.run.fail(error);
+        self.run.report.end(Outcome::Error, 1);
+        match Scope::read(host, self.run.container).map(|scope| scope.requested()) {
+            Ok(false) => self
+                .run
+                .report
+                .hints
+                .push("none of its own cgroups asks for a freeze now".to_owned()),
+            Ok(true) => {
+                let mut nobody = |_: &Report, _: &Step| {};
+                if self.release(host, &mut nobody).is_err() {
+                    self.run.report.end(Outcome::Stuck, 7);
+                    self.run
+                        .report
+                        .hints
+                        .push("it is frozen, and could not be thawed".to_owned());
+                }
+            }
+            Err(_) => {
+                self.run.report.end(Outcome::Stuck, 7);
+                self.run
+                    .report
+                    .hints
+                    .push("whether it is frozen could not be read".to_owned());
+            }
+        }
+    }
+}
+
+/// Refuses a cgroup that nobody is known to have made for a container: what is killed does not come back.
+pub(super) fn refuse_what_is_no_container(container: &Container) -> Result<()> {
+    if container.identity.runtime.is_some() {
+        return Ok(());
+    }
+    Err(Error::Refused {
+        rule: format!(
+            "{} is no container that a runtime is known to have made",
+            container.freeze_point().dir().display()
+        ),
+        force: Some(Force::NotContainer),
+    })
+}
+
+/// Whether a task is in one of a container's own cgroups.
+pub(super) fn is_inside(host: &Host, container: &Container, tid: i32) -> bool {
+    let Some(lines) = crate::resolver::task_lines(host, tid) else {
+        return false; // it is gone
+    };
+    let fits = |cgroup: &Cgroup| {
+        lines
+            .path(cgroup.hierarchy())
+            .is_some_and(|path| path.starts_with(cgroup.path()))
+    };
+    container.own.iter().any(fits)
+}
+
+/// Whether this kernel can end a whole cgroup with one write: `cgroup.kill`, since Linux 5.14.
+fn has_kill(cgroup: &Cgroup) -> bool {
+    cgroup.has("cgroup.kill")
+}
+
+fn kill_write(cgroup: &Cgroup) -> Write {
+    Write {
+        file: cgroup.file("cgroup.kill"),
+        value: "1".to_owned(),
+    }
+}
+
+/// Whether v2 says that there are tasks in it, the dying ones too. v1 says it by its list alone.
+fn is_populated(cgroup: &Cgroup) -> bool {
+    // Gone is empty.
+    cgroup.hierarchy() == Hierarchy::V2 && cgroup.event("populated").unwrap_or(false)
+}

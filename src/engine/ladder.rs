@@ -1,0 +1,334 @@
+//! What to do about a container that is held or does not settle, in rising danger. Pure: facts in, advice out.
+
+use serde::{Deserialize, Serialize};
+
+use super::explain::{Holder, Holds};
+use super::report::{Effective, Requested, Status};
+use crate::verifier::{Class, Holdout};
+
+/// A step of a rescue, in rising danger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rung {
+    /// Give it more time.
+    Wait,
+    /// Clear its requests again, also those inside of it.
+    Rekick,
+    /// Clear the requests of its ancestors, which thaws others too.
+    Ancestors,
+    /// Let a stopped tracer go on.
+    Tracer,
+    /// On v1, move a task that sits in the freezer with no request standing out and back.
+    Move,
+    /// End the container.
+    Kill,
+}
+
+impl Rung {
+    /// All of them, mildest first.
+    pub const ALL: [Self; 6] = [
+        Self::Wait,
+        Self::Rekick,
+        Self::Ancestors,
+        Self::Tracer,
+        Self::Move,
+        Self::Kill,
+    ];
+
+    /// The word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::Rekick => "rekick",
+            Self::Ancestors => "ancestors",
+            Self::Tracer => "tracer",
+            Self::Move => "move",
+            Self::Kill => "kill",
+        }
+    }
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    /// How dangerous it is; `iceaxe thaw --rescue` takes these steps itself where it can.
+    pub step: Rung,
+    /// What it does, and to whom else.
+    pub what: String,
+    /// The command.
+    pub command: String,
+}
+
+/// What the advice rests on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts<'f> {
+    pub(super) status: &'f Status,
+    pub(super) held_by: &'f [Holder],
+    pub(super) holdouts: &'f [Holdout],
+}
+
+/// What to do, mildest first; empty where nothing is wrong.
+pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
+    let Facts {
+        status,
+        held_by,
+        holdouts,
+    } = facts;
+    let target = quoted(target);
+    let mut all: Vec<Advice> = Vec::new();
+    let mut add = |step: Rung, what: &str, command: String| {
+        if !all.iter().any(|advice| advice.command == command) {
+            all.push(Advice {
+                step,
+                what: what.to_owned(),
+                command,
+            });
+        }
+    };
+    let holds = |kind: Holds| held_by.iter().filter(move |holder| holder.kind == kind);
+    if status.effective == Some(Effective::Freezing) && !holdouts.is_empty() {
+        add(
+            Rung::Wait,
+            "look again: what is on its way may settle",
+            format!("iceaxe explain {target}"),
+        );
+    }
+    if status.requested == Some(Requested::Frozen) {
+        add(
+            Rung::Rekick,
+            "clear its own requests, and prove that it runs",
+            format!("iceaxe thaw {target}"),
+        );
+    }
+    if holds(Holds::Inner).next().is_some() {
+        add(
+            Rung::Rekick,
+            "also clear the requests of the cgroups inside, such as a paused inner container's",
+            format!("iceaxe thaw --recursive {target}"),
+        );
+    }
+    if holds(Holds::Ancestor).next().is_some() {
+        add(
+            Rung::Ancestors,
+            "clear the requests of its ancestors too, which thaws all else below them",
+            format!("iceaxe thaw --ancestors {target}"),
+        );
+    }
+    for holder in holds(Holds::Shared) {
+        add(
+            Rung::Ancestors,
+            "thaw the cgroup that it shares with others, and them with it",
+            format!("iceaxe thaw {}", quoted(&holder.cgroup)),
+        );
+    }
+    for task in *holdouts {
+        for (step, what, command) in about(task, &target) {
+            add(step, what, command);
+        }
+    }
+    all.sort_by_key(|advice| advice.step); // stable
+    all
+}
+
+/// What helps a task of its class.
+fn about(task: &Holdout, target: &str) -> Vec<(Rung, &'static str, String)> {
+    let mut all = Vec::new();
+    let by = task.by.as_ref().map(|party| party.pid);
+    let wait = |what| (Rung::Wait, what, format!("iceaxe explain {target}"));
+    let kill = |what| (Rung::Kill, what, format!("iceaxe kill {target}"));
+    let kill_stuck = kill("end the container; what waits in the kernel dies when its wait ends");
+    match task.class() {
+        Class::Uninterruptible => {
+            match task.on.as_deref() {
+                Some("nfs" | "cifs") => all.push((
+                    Rung::Wait,
+                    "bring the server or the network back: the task goes on by itself; which mounts there are",
+                    "grep -E ' (nfs4?|cifs|smb3) ' /proc/self/mounts".to_owned(),
+                )),
+                Some("fuse") => all.push((
+                    Rung::Wait,
+                    "find the file system whose server is silent (a number above 0), and start that again; writing 1 to \
+                     abort beside it fails all its requests",
+                    "grep . /sys/fs/fuse/connections/*/waiting".to_owned(),
+                )),
+                Some("disk") => all.push((
+                    Rung::Wait,
+                    "see whether the device answers",
+                    "cat /proc/diskstats; dmesg | tail".to_owned(),
+                )),
+                Some("pipe-lock" | "lock") => all.push((
+                    Rung::Wait,
+                    "another task holds the lock: see which tasks wait in the kernel, and where (in the kernel's log)",
+                    "echo w > /proc/sysrq-trigger; dmesg | tail -50".to_owned(),
+                )),
+                _ => all.push(wait("wait: the sleep may end")),
+            }
+            all.push(kill_stuck);
+        }
+        Class::VforkParent => {
+            all.push(match by {
+                Some(child) => (
+                    Rung::Wait,
+                    "look why its child does not go on",
+                    format!("iceaxe explain pid:{child}"),
+                ),
+                None => wait("wait until its child runs a program or ends"),
+            });
+        }
+        Class::Traced => {
+            if let Some(tracer) = by {
+                all.push((
+                    Rung::Tracer,
+                    "let its tracer go on, in case that is stopped itself",
+                    format!("kill -CONT {tracer}"),
+                ));
+                all.push((
+                    Rung::Kill,
+                    "end its tracer, which lets go of it",
+                    format!("kill -TERM {tracer}"),
+                ));
+            }
+        }
+        Class::Stopped => all.push((
+            Rung::Tracer,
+            "let it go on, once it is thawed",
+            format!("kill -CONT {}", task.pid),
+        )),
+        Class::KernelThread => all.push((
+            Rung::Move,
+            "move the kernel thread where it belongs, to the root cgroup",
+            format!("echo {} > /sys/fs/cgroup/cgroup.procs", task.tid),
+        )),
+        Class::Throttled => all.push(wait(
+            "wait: it gets a CPU with its next period; or raise the container's CPU limit",
+        )),
+        Class::Starved => all.push(match by {
+            Some(rival) => (
+                Rung::Wait,
+                "make the real-time task an ordinary one, which lets others have the CPU",
+                format!("chrt --other --pid 0 {rival}"),
+            ),
+            None => wait("wait until the CPU is less busy"),
+        }),
+        Class::Arriving => all.push(wait(
+            "wait: what starts processes in it (a health check, an exec) must come to an end",
+        )),
+        Class::Userfault => {
+            all.push(wait(
+                "bring back whoever serves its userfaultfd (a migration, a snapshot): only that ends it",
+            ));
+            all.push(kill("end the container: a fatal signal ends the loop"));
+        }
+        Class::Spinning => {
+            all.push(wait("wait: it may get out of it"));
+            all.push(kill("end the container: a fatal signal ends most such loops"));
+        }
+        Class::LeftBehind => {
+            all.push((
+                Rung::Rekick,
+                "clear its requests again: the kernel wakes each task once more",
+                format!("iceaxe thaw {target}"),
+            ));
+            all.push((
+                Rung::Move,
+                "on v1, move the task out of its cgroup and back, which wakes it",
+                format!("iceaxe thaw --rescue=move {target}"),
+            ));
+            all.push(kill("end the container"));
+        }
+        Class::FrozenElsewhere => all.push((
+            Rung::Rekick,
+            "clear the requests in both hierarchies; a freeze in one alone then settles",
+            format!("iceaxe thaw {target}"),
+        )),
+        Class::Running | Class::Sleeping => all.push(wait("wait: it may be on its way")),
+        Class::Frozen | Class::Zombie | Class::Unknown => {}
+    }
+    all
+}
+
+/// A target for a shell.
+fn quoted(target: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/:._-@+=,".contains(c);
+    if !target.is_empty() && target.chars().all(plain) {
+        target.to_owned()
+    } else {
+        format!("'{}'", target.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(class: &str, on: Option<&str>) -> Holdout {
+        Holdout {
+            pid: 41,
+            tid: 42,
+            comm: "x".to_owned(),
+            state: 'D',
+            wchan: None,
+            class: class.to_owned(),
+            stack: Vec::new(),
+            on: on.map(str::to_owned),
+            by: None,
+            meaning: String::new(),
+        }
+    }
+
+    fn steps(status: &Status, held_by: &[Holder], holdouts: &[Holdout]) -> Vec<(Rung, String)> {
+        let facts = Facts {
+            status,
+            held_by,
+            holdouts,
+        };
+        let all = ladder("we b", &facts);
+        all.into_iter()
+            .map(|advice| (advice.step, advice.command))
+            .collect()
+    }
+
+    #[test]
+    fn advice_comes_mildest_first_and_once() {
+        let mut status = Status::unknown();
+        status.requested = Some(Requested::Frozen);
+        status.effective = Some(Effective::Freezing);
+        let ancestor = Holder {
+            kind: Holds::Ancestor,
+            cgroup: "v1:/a".to_owned(),
+        };
+        let holdouts = [
+            task("uninterruptible", None),
+            task("uninterruptible", Some("fuse")),
+            task("uninterruptible", None),
+        ];
+        let all = steps(&status, &[ancestor], &holdouts);
+        let commands: Vec<&str> = all.iter().map(|(_, command)| command.as_str()).collect();
+        assert_eq!(
+            commands,
+            [
+                "iceaxe explain 'we b'",
+                "grep . /sys/fs/fuse/connections/*/waiting",
+                "iceaxe thaw 'we b'",
+                "iceaxe thaw --ancestors 'we b'",
+                "iceaxe kill 'we b'",
+            ]
+        );
+        assert!(all.is_sorted_by_key(|(step, _)| *step));
+    }
+
+    #[test]
+    fn nothing_is_advised_where_nothing_is_wrong() {
+        let mut status = Status::unknown();
+        status.requested = Some(Requested::Thawed);
+        status.effective = Some(Effective::Thawed);
+        assert_eq!(steps(&status, &[], &[]), []);
+    }
+
+    #[test]
+    fn a_target_is_one_word_for_a_shell() {
+        assert_eq!(quoted("v2:/docker/5978"), "v2:/docker/5978");
+        assert_eq!(quoted("it's; rm -rf"), "'it'\\''s; rm -rf'");
+    }
+}

@@ -1,0 +1,270 @@
+//! A thaw that does not give up: after a plain one it climbs the ladder, mildest step first, looks after each step
+//! whether every task is proven to run, and says which step did it.
+
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+use super::ladder::Rung;
+use super::report::{Outcome, Report};
+use super::thaw::{Clear, ThawOptions, thaw};
+use super::{KillOptions, Mode, Step, Watcher, kill};
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Force, Result};
+use crate::freezer::Write;
+use crate::host::{Hierarchy, Host};
+use crate::patience::Patience;
+use crate::resolver::{Container, task_lines};
+use crate::signaller;
+use crate::verifier::Witness;
+
+/// The name of the cgroup through which a task that was left behind is moved; it is there for a moment.
+const ASIDE: &str = "iceaxe-rescue";
+
+/// What a rescue did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescue {
+    /// The steps that were taken, in order.
+    pub tried: Vec<Rung>,
+    /// The one after which all was well; `None` where none was, or none was needed.
+    pub worked: Option<Rung>,
+}
+
+/// How far a rescue goes.
+#[derive(Debug, Clone)]
+pub struct RescueOptions {
+    /// The thaw that it begins with.
+    pub thaw: ThawOptions,
+    /// The last step that may be taken.
+    pub up_to: Rung,
+    /// The safety rules that are lifted for a kill.
+    pub force: Vec<Force>,
+}
+
+/// Thaws `containers`, and takes steps up to `options.up_to` for each that is not proven to run then. Each step has the
+/// whole limit to itself. The reports come in order.
+pub fn rescue(
+    host: &Host,
+    containers: &[(&str, &Container)],
+    options: &RescueOptions,
+    patience: Patience<'_>,
+    watcher: Watcher<'_>,
+) -> Vec<Report> {
+    let mut reports = thaw(host, containers, options.thaw, patience, watcher);
+    if options.thaw.mode == Mode::DryRun {
+        return reports;
+    }
+    for (index, report) in reports.iter_mut().enumerate() {
+        let mut told = |so_far: &Report, step: &Step| watcher(index, so_far, step);
+        let mut climb = Climb {
+            host,
+            target: containers[index],
+            options,
+            patience,
+        };
+        climb.up(report, &mut told);
+        told(report, &Step::Done);
+    }
+    reports
+}
+
+struct Climb<'a> {
+    host: &'a Host,
+    target: (&'a str, &'a Container),
+    options: &'a RescueOptions,
+    patience: Patience<'a>,
+}
+
+impl Climb<'_> {
+    fn up(&mut self, report: &mut Report, told: &mut dyn FnMut(&Report, &Step)) {
+        let mut rescue = Rescue::default();
+        let mut options = self.options.thaw;
+        for rung in Rung::ALL {
+            let is_over = report.exit == 0 || self.patience.start().is_cancelled();
+            if is_over || rung > self.options.up_to || !self.helps(rung, report) {
+                continue;
+            }
+            rescue.tried.push(rung);
+            told(report, &Step::Climbing(rung));
+            let done = match rung {
+                Rung::Wait => Ok(Vec::new()),
+                Rung::Rekick => {
+                    options.reach.inner = Clear::Clear;
+                    Ok(Vec::new())
+                }
+                Rung::Ancestors => {
+                    options.reach.ancestors = Clear::Clear;
+                    Ok(Vec::new())
+                }
+                Rung::Tracer => self.wake_tracers(report).map(|()| Vec::new()),
+                Rung::Move => self.move_left_behind(report),
+                Rung::Kill => {
+                    self.kill(report, told);
+                    Ok(Vec::new())
+                }
+            };
+            match done {
+                Ok(writes) => report.writes.extend(writes),
+                Err(error) => report
+                    .hints
+                    .push(format!("rescue: {} failed: {error}", rung.word())),
+            }
+            if rung != Rung::Kill {
+                let mut again = |_: usize, so_far: &Report, step: &Step| {
+                    if !matches!(step, Step::Done | Step::Dying(_)) {
+                        told(so_far, step);
+                    }
+                };
+                let mut next = thaw(self.host, &[self.target], options, self.patience, &mut again);
+                if let Some(next) = next.pop() {
+                    take(report, next);
+                }
+            }
+            if report.exit == 0 {
+                rescue.worked = Some(rung);
+            }
+        }
+        report.rescue = Some(rescue);
+    }
+
+    /// Whether a step can change anything for what is left.
+    fn helps(&self, rung: Rung, report: &Report) -> bool {
+        let is_held = report.outcome == Outcome::Held;
+        let left = |words: &[&str]| {
+            let mut classes = report.holdouts.iter().map(|task| task.class.as_str());
+            classes.any(|class| words.contains(&class))
+        };
+        match rung {
+            Rung::Wait => report.outcome == Outcome::Released,
+            Rung::Rekick => is_held || left(&["left-behind"]) || report.outcome == Outcome::Error,
+            Rung::Ancestors => is_held,
+            Rung::Tracer => report.holdouts.iter().any(|task| task.by.is_some()),
+            Rung::Move => left(&["left-behind"]) && self.in_v1(),
+            Rung::Kill => !matches!(report.outcome, Outcome::Refused | Outcome::Denied),
+        }
+    }
+
+    fn in_v1(&self) -> bool {
+        let (_, container) = self.target;
+        container.own.iter().any(|own| own.hierarchy() == Hierarchy::V1)
+    }
+
+    /// Lets the tracers of what is left go on where they are stopped themselves. None is ended: that is the operator's.
+    fn wake_tracers(&self, report: &Report) -> Result<()> {
+        let witness = Witness::new(self.host);
+        for tracer in report.holdouts.iter().filter_map(|task| task.by.as_ref()) {
+            let Ok(Some(seen)) = witness.look(tracer.pid) else {
+                continue; // it is gone, and has let go
+            };
+            if seen.letter == 'T' {
+                let is_it = || {
+                    let now = witness.look(tracer.pid).ok().flatten();
+                    now.is_some_and(|now| now.start == seen.start)
+                };
+                signaller::send(self.host, tracer.pid, Signal::SIGCONT as i32, is_it)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves each task that v1 forgot into a cgroup below its own and back: who is attached to a thawed cgroup is woken
+    /// (`freezer_attach()`, kernel/cgroup/legacy_freezer.c). It stays below its own all the while, so that nothing of the
+    /// container gets out of it. On v2 this is never done: processes that leave a scope end it.
+    fn move_left_behind(&self, report: &Report) -> Result<Vec<Write>> {
+        let (_, container) = self.target;
+        let witness = Witness::new(self.host);
+        let mut writes = Vec::new();
+        for task in report.holdouts.iter().filter(|task| task.class == "left-behind") {
+            let Ok(Some(seen)) = witness.look(task.tid) else {
+                continue; // it is gone
+            };
+            if witness.place(&seen).frozen_by() == Some(Hierarchy::V1) {
+                writes.extend(out_and_back(self.host, container, task.tid)?);
+            }
+        }
+        Ok(writes)
+    }
+
+    fn kill(&self, report: &mut Report, told: &mut dyn FnMut(&Report, &Step)) {
+        let options = KillOptions {
+            force: self.options.force.clone(),
+            mode: Mode::Act,
+        };
+        let mut again = |_: usize, so_far: &Report, step: &Step| {
+            if *step != Step::Done {
+                told(so_far, step);
+            }
+        };
+        let mut killed = kill(self.host, &[self.target], &options, self.patience, &mut again);
+        if let Some(mut killed) = killed.pop() {
+            if matches!(killed.outcome, Outcome::Refused | Outcome::Denied) {
+                let why = killed.error.unwrap_or_default();
+                report.hints.push(format!("rescue: kill is not done: {why}"));
+                return;
+            }
+            killed.verb.clone_from(&report.verb);
+            if killed.outcome == Outcome::Confirmed {
+                killed.end(Outcome::Gone, 0);
+                killed
+                    .hints
+                    .push("it was killed, as nothing milder helped".to_owned());
+            }
+            take(report, killed);
+        }
+    }
+}
+
+/// Takes over what a further step found. What was so at the beginning, and all that was written, stays told.
+fn take(report: &mut Report, mut next: Report) {
+    next.before = report.before;
+    for (cgroup, first) in next.cgroups.iter_mut().zip(&report.cgroups) {
+        cgroup.before = first.before;
+    }
+    let mut writes = std::mem::take(&mut report.writes);
+    writes.append(&mut next.writes);
+    next.writes = writes;
+    next.dying = std::mem::take(&mut report.dying);
+    if next.outcome == Outcome::Unchanged {
+        next.outcome = Outcome::Confirmed;
+    }
+    *report = next;
+}
+
+/// Moves a task of a container out of its v1 cgroup and back.
+pub(super) fn out_and_back(host: &Host, container: &Container, tid: i32) -> Result<Vec<Write>> {
+    let Some(lines) = task_lines(host, tid) else {
+        return Ok(Vec::new()); // it is gone
+    };
+    let path = lines.path(Hierarchy::V1).filter(|path| {
+        let own = container
+            .own
+            .iter()
+            .filter(|own| own.hierarchy() == Hierarchy::V1);
+        own.into_iter().any(|own| path.starts_with(own.path()))
+    });
+    let Some(path) = path else {
+        return Ok(Vec::new()); // it is elsewhere by now
+    };
+    let home = Cgroup::open(host, Hierarchy::V1, path)?;
+    let aside = home.make_child(ASIDE)?;
+    let number = tid.to_string();
+    let mut writes = Vec::new();
+    let mut admit = |cgroup: &Cgroup| match cgroup.write("tasks", &number) {
+        Ok(()) => {
+            writes.push(Write {
+                file: cgroup.file("tasks"),
+                value: number.clone(),
+            });
+            Ok(())
+        }
+        // The task ended.
+        Err(Error::Io { cause, .. }) if cause.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        Err(error) => Err(error),
+    };
+    let moved = admit(&aside).and_then(|()| admit(&home));
+    // What forked meanwhile is in there: it goes home first.
+    for left in aside.tids().unwrap_or_default() {
+        let _ = home.write("tasks", &left.to_string()); // it ended, or is told of by the removal
+    }
+    home.remove_child(ASIDE)?;
+    moved.map(|()| writes)
+}

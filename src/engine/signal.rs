@@ -1,0 +1,217 @@
+//! Sends a signal to containers, frozen or not, and says the truth about when it will act.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
+
+use super::kill::{is_inside, refuse_what_is_no_container};
+use super::report::{Effective, Outcome, Report};
+use super::scope::Scope;
+use super::{Mode, Run, Step, Watcher, look, safety, status};
+use crate::error::{Error, Force, Result};
+use crate::host::{Hierarchy, Host};
+use crate::resolver::Container;
+use crate::signaller;
+use crate::verifier::{Disposition, Witness, signal_name};
+
+/// Whom a signal goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Whom {
+    /// The container's first process, as docker and podman have it.
+    #[default]
+    First,
+    /// Every process.
+    All,
+}
+
+/// How a signal is sent.
+#[derive(Debug, Clone)]
+pub struct SignalOptions {
+    /// Its number.
+    pub signal: i32,
+    /// To whom.
+    pub whom: Whom,
+    /// The safety rules that are lifted.
+    pub force: Vec<Force>,
+    /// Whether it is sent.
+    pub mode: Mode,
+}
+
+/// When a signal acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Acts {
+    /// At once.
+    Now,
+    /// When the container is thawed.
+    AfterThaw,
+    /// When the process no longer blocks it.
+    WhenUnblocked,
+    /// Not at all.
+    Never,
+}
+
+/// What a signal does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Does {
+    /// It ends the process.
+    Ends,
+    /// It stops the process.
+    Stops,
+    /// It lets a stopped process go on.
+    Continues,
+    /// The process has a handler for it.
+    Handles,
+    /// Nothing: the process ignores it, or it is the first of its PID namespace and has no handler for it.
+    Nothing,
+}
+
+/// A signal that was sent to a process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// The process.
+    pub pid: i32,
+    /// Its name.
+    pub comm: String,
+    /// The signal's name, `TERM`.
+    pub signal: String,
+    /// When it acts.
+    pub acts: Acts,
+    /// What it does.
+    pub does: Does,
+}
+
+/// Sends a signal to each of `containers` (each with the target as typed). The reports come in order.
+pub fn signal(
+    host: &Host,
+    containers: &[(&str, &Container)],
+    options: &SignalOptions,
+    watcher: Watcher<'_>,
+) -> Vec<Report> {
+    let each = containers.iter().enumerate().map(|(index, (target, container))| {
+        let mut run = Run::new("kill", target, container);
+        if let Err(error) = send(host, container, options, &mut run) {
+            let sent = std::mem::take(&mut run.report.signals);
+            run.fail(&error);
+            if !sent.is_empty() {
+                run.report.end(Outcome::Error, 1);
+                run.report.signals = sent;
+            }
+        }
+        watcher(index, &run.report, &Step::Done);
+        run.report
+    });
+    each.collect()
+}
+
+fn send(host: &Host, container: &Container, options: &SignalOptions, run: &mut Run<'_>) -> Result<()> {
+    let witness = Witness::new(host);
+    run.before = look(host, container)?;
+    let scope = Scope::read(host, container)?;
+    if scope.is_gone() {
+        return Err(Error::Gone(container.freeze_point().dir().to_owned()));
+    }
+    run.report.before = scope.states(container, &run.before.seen, host);
+    run.report.after = run.report.before;
+    run.report.cgroups = scope.changes(container, &run.before.seen, host);
+    safety::check(
+        host,
+        container.freeze_point(),
+        &container.identity,
+        &options.force,
+    )?;
+    if !options.force.contains(&Force::NotContainer) {
+        refuse_what_is_no_container(container)?;
+    }
+    let leaders: BTreeSet<i32> = run
+        .before
+        .seen
+        .keys()
+        .filter_map(|&tid| witness.leader_of(tid))
+        .collect();
+    let meant: Vec<i32> = match options.whom {
+        Whom::All => leaders.into_iter().collect(),
+        Whom::First => {
+            let first = container.identity.pid.filter(|pid| leaders.contains(pid));
+            first
+                .or_else(|| status::oldest(witness, &leaders))
+                .into_iter()
+                .collect()
+        }
+    };
+    // A vfork parent shows nothing of the freeze that it is in.
+    let frozen = run.report.before.effective == Some(Effective::Frozen);
+    let by = scope.asked(container).filter(|_| frozen);
+    run.began = Instant::now();
+    for pid in meant {
+        let Ok(Some(task)) = witness.look(pid) else {
+            continue; // it is gone
+        };
+        let held = witness.place(&task).frozen_by().or(by);
+        let (does, acts) = truth(witness, pid, held, options.signal);
+        let is_it = || {
+            let now = witness.look(pid).ok().flatten();
+            now.is_some_and(|now| now.start == task.start) && is_inside(host, container, pid)
+        };
+        if options.mode == Mode::DryRun || signaller::send(host, pid, options.signal, is_it)? {
+            run.report.signals.push(Sent {
+                pid,
+                comm: task.comm,
+                signal: signal_name(options.signal),
+                acts,
+                does,
+            });
+        }
+    }
+    if run.report.signals.is_empty() {
+        return Err(Error::Gone(container.freeze_point().dir().to_owned()));
+    }
+    let planned = options.mode == Mode::DryRun;
+    run.report.end(
+        if planned {
+            Outcome::Planned
+        } else {
+            Outcome::Confirmed
+        },
+        0,
+    );
+    run.stamp();
+    Ok(())
+}
+
+/// What a signal does to a process as it is now, and when.
+///
+/// # Kernel
+///
+/// A task that v1 holds takes no signal before its thaw. On v2 a fatal one ends it at once, and others wait in the trap
+/// (`do_freezer_trap()`, kernel/signal.c). The first process of a PID namespace gets only those that it handles, but for
+/// SIGKILL and SIGSTOP from above (`sig_task_ignored()`).
+fn truth(witness: Witness<'_>, pid: i32, held: Option<Hierarchy>, signal: i32) -> (Does, Acts) {
+    let kill = signal == Signal::SIGKILL as i32;
+    let stop = signal == Signal::SIGSTOP as i32;
+    let disposition = witness.disposition(pid, signal);
+    let does = match disposition {
+        _ if kill => Does::Ends,
+        Some(Disposition::Ends) => Does::Ends,
+        Some(Disposition::Stops) => Does::Stops,
+        Some(Disposition::Handles | Disposition::Blocks) => Does::Handles,
+        Some(Disposition::Ignores) if signal == Signal::SIGCONT as i32 => Does::Continues,
+        Some(Disposition::Ignores) | None => Does::Nothing,
+    };
+    let is_spared = matches!(does, Does::Ends | Does::Stops) && !kill && !stop;
+    if is_spared && witness.is_first_in_namespace(pid) {
+        return (Does::Nothing, Acts::Never);
+    }
+    let acts = match (does, held) {
+        (Does::Nothing, _) => Acts::Never,
+        (_, Some(Hierarchy::V1)) => Acts::AfterThaw,
+        (Does::Ends | Does::Continues, _) => Acts::Now,
+        (_, Some(Hierarchy::V2)) => Acts::AfterThaw,
+        (_, None) if disposition == Some(Disposition::Blocks) => Acts::WhenUnblocked,
+        (_, None) => Acts::Now,
+    };
+    (does, acts)
+}

@@ -1,0 +1,255 @@
+//! Why a task is not as was asked, where the task alone does not show it: its cgroups and a second look do. Whoever
+//! names holdouts refines them here first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::scope::Scope;
+use crate::host::{Hierarchy, Host};
+use crate::patience::Patience;
+use crate::resolver::task_lines;
+use crate::verifier::{Class, Holdout, Sighting, Ticks, Witness};
+
+/// How long tasks that could run are watched: two of the periods in which CPU quotas are given out
+/// (`default_cfs_period()`, kernel/sched/fair.c: 100 ms).
+const WINDOW: Duration = Duration::from_millis(200);
+/// So many are watched.
+const MOST_SUSPECTS: usize = 32;
+/// Between two looks at a stack.
+const SAMPLE: Duration = Duration::from_millis(5);
+/// How long the host's tasks may be looked through for one that keeps a CPU to itself.
+const SCAN: Duration = Duration::from_millis(300);
+
+/// What is known of the container besides its tasks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'k> {
+    /// The cgroups around it, as they are now.
+    pub(super) scope: &'k Scope,
+    /// The hierarchy that was asked for a freeze; `None` where it was to thaw.
+    pub(super) asked: Option<Hierarchy>,
+    /// The tasks that were there before the request.
+    pub(super) before: &'k BTreeMap<i32, Sighting>,
+    /// How tasks that could run are watched.
+    pub(super) watch: Watch,
+}
+
+/// How tasks that could run are watched for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Watch {
+    /// Not at all: somebody waits.
+    No,
+    /// From wherever this program runs.
+    Afar,
+    /// Also from the CPU that they are on, where their stacks can be seen. Whoever has that CPU to itself keeps this
+    /// program from going on, which is nothing for a verb that changes anything.
+    Closely,
+}
+
+/// Describes `tasks`, and gives each the class that tells most.
+pub(super) fn holdouts<'t>(
+    host: &Host,
+    known: Known<'_>,
+    tasks: impl IntoIterator<Item = &'t Sighting>,
+) -> Vec<Holdout> {
+    let witness = Witness::new(host);
+    let tasks: Vec<&Sighting> = tasks.into_iter().collect();
+    let mut all: Vec<Holdout> = tasks.iter().map(|task| witness.describe(task)).collect();
+    for (holdout, task) in all.iter_mut().zip(&tasks) {
+        let by = witness.place(task).frozen_by();
+        let stands = known.scope.requested() || known.scope.is_held_from_outside();
+        match (holdout.class(), known.asked) {
+            (Class::Frozen, Some(asked)) if by.is_some_and(|by| by != asked) => {
+                holdout.reclass(Class::FrozenElsewhere, None);
+            }
+            (Class::Frozen, None) if !stands && known.scope.inner().next().is_none() => {
+                holdout.reclass(Class::LeftBehind, None);
+            }
+            (Class::Sleeping, Some(_)) if !known.before.contains_key(&task.tid) => {
+                holdout.reclass(Class::Arriving, None);
+            }
+            _ => {}
+        }
+    }
+    second_look(host, known, &mut all, &tasks);
+    all
+}
+
+/// One that could run, as it was at the first look.
+struct Suspect<'t> {
+    /// Its place among the holdouts.
+    at: usize,
+    first: &'t Sighting,
+    ticks: Option<Ticks>,
+    quotas: Vec<Quota>,
+}
+
+/// Looks again at those that could run: who gets no CPU, and who turns round in the kernel.
+fn second_look(host: &Host, known: Known<'_>, all: &mut [Holdout], tasks: &[&Sighting]) {
+    // Between two states a task is nowhere.
+    let may_run = |holdout: &Holdout| matches!(holdout.class(), Class::Running | Class::Unknown);
+    let witness = Witness::new(host);
+    let suspects: Vec<Suspect<'_>> = (0..all.len())
+        .filter(|&at| may_run(&all[at]))
+        .take(MOST_SUSPECTS)
+        .map(|at| Suspect {
+            at,
+            first: tasks[at],
+            ticks: witness.ticks(tasks[at].tid),
+            quotas: quotas(host, tasks[at].tid),
+        })
+        .collect();
+    if suspects.is_empty() || known.watch == Watch::No {
+        return;
+    }
+    let clock = Patience::of(WINDOW).start();
+    while !clock.is_over() {
+        clock.pause(SAMPLE, &[]);
+        for suspect in &suspects {
+            if may_run(&all[suspect.at]) {
+                witness.look_for_userfault(&mut all[suspect.at]);
+            }
+        }
+    }
+    for suspect in suspects {
+        if may_run(&all[suspect.at]) {
+            judge(witness, known, &suspect, &mut all[suspect.at]);
+        }
+    }
+}
+
+/// Says of one that could run what the time since the first look showed.
+fn judge(witness: Witness<'_>, known: Known<'_>, suspect: &Suspect<'_>, holdout: &mut Holdout) {
+    let tid = holdout.tid;
+    let Ok(Some(now)) = witness.look(tid) else {
+        return; // it is gone, or not to be seen any more
+    };
+    if holdout.class() == Class::Unknown {
+        *holdout = witness.describe(&now);
+        return;
+    }
+    let had = now.counters.zip(suspect.first.counters);
+    let stood_still = had.is_some_and(|(now, then)| now.since(then) == 0);
+    let spent = suspect.quotas.iter().find_map(|quota| {
+        let count = nr_throttled(&quota.dir)?;
+        (count > quota.nr_throttled || (stood_still && count > 0)).then_some((&quota.dir, count))
+    });
+    // None of it its own.
+    let in_the_kernel = || {
+        let (then, now) = (suspect.ticks?, witness.ticks(tid)?);
+        Some(now.user == then.user && now.system > then.system)
+    };
+    if let Some((dir, count)) = spent {
+        holdout.reclass(Class::Throttled, None);
+        holdout.meaning += &format!(" (nr_throttled {count} in {})", dir.join("cpu.stat").display());
+    } else if stood_still {
+        let by = witness.real_time_task_on_cpu_of(tid, SCAN);
+        holdout.reclass(Class::Starved, by);
+    } else if known.asked.is_some() && !known.before.contains_key(&tid) {
+        holdout.reclass(Class::Arriving, None);
+    } else if in_the_kernel() == Some(true) && is_after_a_fault(known.before.get(&tid)) {
+        holdout.reclass(Class::Userfault, None);
+    } else if in_the_kernel() == Some(true) {
+        holdout.reclass(Class::Spinning, None);
+        if known.watch == Watch::Closely {
+            witness.look_from_its_cpu(holdout);
+        }
+    }
+}
+
+/// Whether a task waited for a userfaultfd before it was asked to freeze.
+fn is_after_a_fault(before: Option<&Sighting>) -> bool {
+    before.is_some_and(|before| before.site.as_deref() == Some("handle_userfault"))
+}
+
+/// A cgroup that limits the CPU of all in it.
+struct Quota {
+    dir: PathBuf,
+    /// How often its tasks had to wait for the next period so far.
+    nr_throttled: u64,
+}
+
+/// The limits that a task is under, in its own cgroup and all above.
+fn quotas(host: &Host, tid: i32) -> Vec<Quota> {
+    let Some(lines) = task_lines(host, tid) else {
+        return Vec::new(); // it is gone
+    };
+    let v1 = lines.controller("cpu").map(|path| ("/sys/fs/cgroup/cpu", path));
+    let v2 = host
+        .mount(Hierarchy::V2)
+        .zip(lines.unified())
+        .map(|(mount, path)| (mount.dir.clone(), path));
+    let v1 = v1.map(|(mount, path)| (host.path(mount), path));
+    let mut all = Vec::new();
+    for (mount, path) in [v1, v2].into_iter().flatten() {
+        for level in path.ancestors().filter(|level| *level != Path::new("/")) {
+            let dir = mount.join(level.strip_prefix("/").unwrap_or(level));
+            let has_limit = read(&dir.join("cpu.cfs_quota_us")).is_some_and(|quota| !quota.starts_with('-'))
+                || read(&dir.join("cpu.max")).is_some_and(|quota| !quota.starts_with("max"));
+            if let Some(nr_throttled) = nr_throttled(&dir).filter(|_| has_limit) {
+                all.push(Quota { dir, nr_throttled });
+            }
+        }
+    }
+    all
+}
+
+fn nr_throttled(dir: &Path) -> Option<u64> {
+    let stat = read(&dir.join("cpu.stat"))?;
+    let line = stat.lines().find_map(|line| line.strip_prefix("nr_throttled "))?;
+    line.trim().parse().ok()
+}
+
+/// A control file of a controller that is no freezer's; `None` where it is not there.
+fn read(file: &Path) -> Option<String> {
+    std::fs::read_to_string(file).ok()
+}
+
+/// A task that will die when it is thawed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dying {
+    /// Its process.
+    pub pid: i32,
+    /// The task.
+    pub tid: i32,
+    /// Its name.
+    pub comm: String,
+    /// The signals that wait for it and end it.
+    pub signals: Vec<String>,
+}
+
+/// The tasks that v1 keeps from dying: a fatal signal waits for them, and they die as soon as they are thawed. v2 lets
+/// tasks die while it holds them.
+pub(super) fn dying(host: &Host, tasks: &BTreeMap<i32, Sighting>) -> Vec<Dying> {
+    let witness = Witness::new(host);
+    let mut told = BTreeSet::new();
+    let mut all = Vec::new();
+    for task in tasks.values() {
+        if !task.killed || witness.place(task).frozen_by() != Some(Hierarchy::V1) {
+            continue;
+        }
+        let Some(pending) = witness.fatal_signals(task.tid) else {
+            continue;
+        };
+        // One for the process is every thread's.
+        if !pending.signals.is_empty() && told.insert(pending.pid) {
+            all.push(Dying {
+                pid: pending.pid,
+                tid: task.tid,
+                comm: task.comm.clone(),
+                signals: pending.signals,
+            });
+        }
+    }
+    all
+}
+
+/// What a v2 cgroup's tasks were frozen for altogether since it was made, in microseconds: time from requests to thaws,
+/// its own and its ancestors' (`cgroup.stat.local`, Linux 6.18).
+pub(super) fn frozen_total_us(cgroup: &crate::cgroup::Cgroup) -> Option<u64> {
+    let text = cgroup.read("cgroup.stat.local").ok()?; // this kernel has no such file
+    let line = text.lines().find_map(|line| line.strip_prefix("frozen_usec "))?;
+    line.trim().parse().ok()
+}

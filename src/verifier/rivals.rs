@@ -1,0 +1,97 @@
+//! Who has the CPU that a task waits for.
+
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use super::holdout::{Class, Holdout, Party};
+use super::task::{Witness, parse_stat};
+
+/// `SCHED_FIFO`, `SCHED_RR` and `SCHED_DEADLINE` of include/uapi/linux/sched.h: whoever is of these classes goes before
+/// all ordinary tasks, for as long as it likes (but for what `sched_rt_runtime_us` keeps free).
+const BEFORE_OTHERS: [u32; 3] = [1, 2, 6];
+
+/// How often a stack is looked at from the CPU that its task is on, and how long is waited in between: the task must
+/// get its turns too.
+const LOOKS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// The time that a task had on a CPU, in clock ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticks {
+    /// In its own code.
+    pub user: u64,
+    /// In the kernel.
+    pub system: u64,
+}
+
+impl Witness<'_> {
+    /// The time that a task had on a CPU; `None` if it is gone or may not be seen.
+    #[must_use]
+    pub fn ticks(self, tid: i32) -> Option<Ticks> {
+        let stat = self.stat(&tid.to_string())?;
+        Some(Ticks {
+            user: stat.utime,
+            system: stat.stime,
+        })
+    }
+
+    /// Looks for the stack of a task that is always on a CPU from that CPU: who reads it there has taken the task's
+    /// place, and what it left is to be seen. This thread goes back where it was.
+    pub(crate) fn look_from_its_cpu(self, holdout: &mut Holdout) {
+        let this = Pid::from_raw(0);
+        let cpu = self
+            .stat(&holdout.tid.to_string())
+            .and_then(|stat| stat.processor);
+        let Some(cpu) = cpu.and_then(|cpu| usize::try_from(cpu).ok()) else {
+            return; // it is gone
+        };
+        let (Ok(before), mut there) = (sched_getaffinity(this), CpuSet::new()) else {
+            return; // what it waits for stays unseen
+        };
+        if there
+            .set(cpu)
+            .and_then(|()| sched_setaffinity(this, &there))
+            .is_err()
+        {
+            return; // a CPU that this program may not use
+        }
+        for _ in 0..LOOKS {
+            self.look_for_userfault(holdout);
+            if holdout.class() == Class::Userfault {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        // It was allowed to be there before.
+        let _ = sched_setaffinity(this, &before);
+    }
+
+    /// A real-time task that could run on the CPU that `tid` waits for; `None` where there is none, or none was found
+    /// within `limit`.
+    #[must_use]
+    pub fn real_time_task_on_cpu_of(self, tid: i32, limit: Duration) -> Option<Party> {
+        let began = Instant::now();
+        let cpu = self.stat(&tid.to_string())?.processor?;
+        for pid in self.numbers_in(".").ok()? {
+            // A process that is gone has none.
+            for other in self.numbers_in(&format!("{pid}/task")).unwrap_or_default() {
+                if began.elapsed() >= limit {
+                    return None;
+                }
+                let Ok(stat) = parse_stat(&self.text_of(other, "stat")) else {
+                    continue; // it is gone
+                };
+                let is_before = stat.policy.is_some_and(|policy| BEFORE_OTHERS.contains(&policy));
+                if other != tid && is_before && stat.state == 'R' && stat.processor == Some(cpu) {
+                    return Some(Party {
+                        pid: other,
+                        comm: Some(stat.comm),
+                    });
+                }
+            }
+        }
+        None
+    }
+}
