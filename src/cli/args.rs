@@ -163,6 +163,9 @@ pub(crate) struct Freeze {
     /// Lift a safety rule: not-container, host-daemon, sandbox; alone, all three
     #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
     pub(crate) force: Vec<Rule>,
+    /// Never thaw for a moment and ask again, which some kernels before 6.16 need
+    #[arg(long)]
+    pub(crate) no_pulse: bool,
     /// Print the steps with their times
     #[arg(long)]
     pub(crate) trace: bool,

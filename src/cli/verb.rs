@@ -9,8 +9,8 @@ use super::targets::{self, Targets};
 use super::{Context, human, joined, number};
 use crate::engine::report::{Effective, Outcome, Report};
 use crate::engine::{
-    self, Clear, FreezeOptions, KillOptions, Mode, Reach, RescueOptions, SignalOptions, Step, ThawOptions,
-    Watcher, Whom,
+    self, Clear, FreezeOptions, KillOptions, Mode, Pulses, Reach, RescueOptions, SignalOptions, Step,
+    ThawOptions, Watcher, Whom,
 };
 use crate::error::Force;
 use crate::freezer::Standing;
@@ -66,6 +66,11 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
     let options = FreezeOptions {
         force: lifted(&args.force),
         mode: mode(context.cli.dry_run),
+        pulses: if args.no_pulse {
+            Pulses::Never
+        } else {
+            Pulses::WhereNeeded
+        },
     };
     act(
         context,

@@ -22,6 +22,14 @@ use crate::verifier::{Held, Place, Sighting, Witness, judge_freeze};
 /// How long the rollback of a freeze is watched until no task sits in a frozen place any more.
 const ROLLBACK_LOOKS: Duration = Duration::from_millis(300);
 
+/// When a v1 freeze that sticks is pulsed. What settles at all does so within a fraction of that, a task that waits for
+/// its CPU quota too.
+const PULSES_AFTER: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(6),
+];
+
 /// Why a freeze is undone that somebody gave up.
 const BROKEN_OFF: &str = "broken off by a signal";
 
@@ -32,6 +40,19 @@ pub struct FreezeOptions {
     pub force: Vec<Force>,
     /// Whether anything is written.
     pub mode: Mode,
+    /// Whether it is thawed for a moment and asked again where the kernel needs that.
+    pub pulses: Pulses,
+}
+
+/// Whether a v1 freeze that sticks is thawed for a moment and asked again, on kernels that need it
+/// ([`crate::host::Kernel::sticks_at_freezing`]). Each pulse breaks off system calls of the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pulses {
+    /// Where the kernel needs it.
+    #[default]
+    WhereNeeded,
+    /// Never.
+    Never,
 }
 
 /// A target on its way, with what only a freeze knows.
@@ -43,6 +64,7 @@ struct Freezing<'c> {
     watch: Option<Watch>,
     wrote: bool,
     looks: u32,
+    pulses: Pulses,
     last: BTreeMap<i32, Sighting>,
     /// Until when the rollbacks of the whole set are watched, once one has begun.
     undo_until: &'c Cell<Option<Instant>>,
@@ -68,6 +90,7 @@ pub fn freeze(
             watch: None,
             wrote: false,
             looks: 0,
+            pulses: options.pulses,
             last: BTreeMap::new(),
             undo_until: &undo_until,
         })
@@ -147,6 +170,7 @@ impl Freezing<'_> {
         told: &mut dyn FnMut(&Report, &Step),
     ) -> Result<()> {
         let container = self.run.container;
+        self.run.report.pulses = Some(0);
         self.run.before = look(host, container)?;
         let scope = Scope::read(host, container)?;
         self.run.report.before = scope.states(container, &self.run.before.seen, host);
@@ -220,6 +244,9 @@ impl Freezing<'_> {
             }
             seen = Look::Unsettled;
         }
+        if seen == Look::Unsettled {
+            self.pulse(host, told)?;
+        }
         // Each target has the whole limit, from its own request on.
         let step = settle::step(seen, notices, self.looks, self.run.began.elapsed(), clock.limit());
         self.looks += 1;
@@ -245,6 +272,37 @@ impl Freezing<'_> {
             settle::Step::Done | settle::Step::Pause(_) | settle::Step::Watch(_) => return Ok(Some(step)),
         }
         Ok(None)
+    }
+
+    /// Thaws it for a moment and asks again, where it sticks on a kernel that needs that. A task in an uninterruptible
+    /// sleep of its own is not helped by it.
+    fn pulse(&mut self, host: &Host, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        let done = self.run.report.pulses.unwrap_or(0);
+        let due = PULSES_AFTER.get(done as usize);
+        let is_due = due.is_some_and(|&due| self.run.began.elapsed() >= due);
+        let sticks = self.by.hierarchy() == Hierarchy::V1 && host.kernel().sticks_at_freezing();
+        if self.pulses == Pulses::Never || !self.wrote || !is_due || !sticks {
+            return Ok(());
+        }
+        let witness = Witness::new(host);
+        let is_own_sleep = |task: &Sighting| witness.place(task) == Place::Uninterruptible;
+        if look(host, self.run.container)?.seen.values().any(is_own_sleep) {
+            return Ok(());
+        }
+        self.run.report.pulses = Some(done + 1);
+        for (write, act) in [
+            (
+                freezer::thaw_write(self.by),
+                freezer::thaw as fn(&Cgroup) -> Result<_>,
+            ),
+            (freezer::freeze_write(self.by), freezer::freeze),
+        ] {
+            told(&self.run.report, &Step::Writing(write));
+            let write = act(self.by)?;
+            self.run.report.writes.push(write.clone());
+            told(&self.run.report, &Step::Written(write));
+        }
+        Ok(())
     }
 
     fn kernels_word(&self) -> &'static str {

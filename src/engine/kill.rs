@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use super::report::{Counts, Outcome, Report, States, ThawedCounts};
 use super::scope::{Scope, written};
 use super::why::{self, Known, Watch};
-use super::{FreezeOptions, Mode, Run, Step, Watcher, freeze, look, safety, tids};
+use super::{FreezeOptions, Mode, Pulses, Run, Step, Watcher, freeze, look, safety, tids};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Force, Result};
 use crate::freezer::{self, Write};
@@ -141,6 +141,7 @@ fn hold(host: &Host, all: &mut [Killing<'_>], patience: Patience<'_>, watcher: W
     let options = FreezeOptions {
         force: Force::ALL.to_vec(), // checked by the stricter rules of a kill
         mode: Mode::Act,
+        pulses: Pulses::Never,
     };
     let blanks: Vec<Report> = all.iter().map(|killing| killing.run.report.clone()).collect();
     let reports = freeze(

@@ -27,7 +27,7 @@ use crate::resolver::Container;
 use crate::verifier::{Proof, Sightings, Witness};
 
 pub use explain::{Explanation, Holder, Holds, explain};
-pub use freeze::{FreezeOptions, freeze, put_back};
+pub use freeze::{FreezeOptions, Pulses, freeze, put_back};
 pub use guard::{Frozen, Handle, NotConfirmed};
 pub use kill::{KillOptions, kill};
 pub use ladder::{Advice, Rung};

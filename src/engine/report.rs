@@ -212,6 +212,8 @@ pub struct Report {
     pub unprovable_classes: BTreeMap<String, u32>,
     /// The tasks that are not as wanted.
     pub holdouts: Vec<Holdout>,
+    /// How often a freeze was thawed for a moment and asked again; `None` for other verbs.
+    pub pulses: Option<u32>,
     /// What was tried besides; `None` where no rescue was asked for.
     pub rescue: Option<Rescue>,
     /// Of a kill: whether any of its own code can have run between the verb's beginning and its end.
@@ -255,6 +257,7 @@ impl Report {
             tasks: None,
             unprovable_classes: BTreeMap::new(),
             holdouts: Vec::new(),
+            pulses: None,
             rescue: None,
             ran_between: None,
             signals: Vec::new(),

@@ -76,6 +76,14 @@ impl Kernel {
     pub fn has_frozen_flag(self) -> bool {
         self < Self { major: 6, minor: 1 }
     }
+
+    /// Whether v1 can stick at FREEZING with no task to blame until it is thawed and asked again: a task that was attached
+    /// while it was FROZEN is not frozen, and asking again does nothing. cff5f49d433f brought that to 6.7, and to the
+    /// stable 6.1 and 6.6; 37fb58a72737 took it out in 6.16 and in stable ones, which the version does not tell.
+    #[must_use]
+    pub fn sticks_at_freezing(self) -> bool {
+        (Self { major: 6, minor: 1 }..Self { major: 6, minor: 16 }).contains(&self)
+    }
 }
 
 /// A host's places.

@@ -262,3 +262,30 @@ on_each_hierarchy! {
     a_cgroup_that_is_removed_during_a_thaw_is_gone_and_thawed,
     a_sleep_of_its_own_is_no_thaw_but_is_told_apart,
 }
+
+mod sticking {
+    use super::*;
+
+    /// A holdout that no pulse helps, but that looks like one which it could.
+    fn pulses_of(command: crate::kit::Iceaxe) -> serde_json::Value {
+        let report = command.timeout("1500ms").ends(6, "rolled_back");
+        report["pulses"].clone()
+    }
+
+    mod v1 {
+        use super::*;
+
+        #[test]
+        #[serial_test::serial]
+        fn a_freeze_that_sticks_is_pulsed_only_on_kernels_that_need_it() {
+            let scene = Scene::new();
+            let cgroup = scene.cgroup(Hierarchy::V1);
+            scene.zoo(&[&cgroup], &["fault"]);
+            let needs = (6, 1) <= crate::kit::kernel() && crate::kit::kernel() < (6, 16);
+            assert_eq!(pulses_of(freeze(&cgroup)), u64::from(needs));
+            assert!(!cgroup.asks());
+            assert_eq!(pulses_of(freeze(&cgroup).arg("--no-pulse")), 0);
+            assert!(!cgroup.asks());
+        }
+    }
+}

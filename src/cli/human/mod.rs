@@ -94,6 +94,9 @@ pub(crate) fn verdict(report: &Report) -> Option<String> {
     if let Some(counts) = report.tasks.filter(|_| report.outcome != Outcome::Gone) {
         let _ = write!(line, ": {}", tasks(counts, report)); // writing to a String can't fail
     }
+    if let Some(pulses) = report.pulses.filter(|&pulses| pulses > 0) {
+        let _ = write!(line, "; thawed for a moment and asked again, {pulses} times"); // as above
+    }
     Some(line + &took(report))
 }
 
