@@ -4,7 +4,9 @@
 use std::fmt;
 
 use super::report::Report;
-use super::{FreezeOptions, Status, Step, ThawOptions, freeze, status, thaw};
+use super::{
+    Explanation, FreezeOptions, KillOptions, Status, Step, ThawOptions, explain, freeze, kill, status, thaw,
+};
 use crate::error::Result;
 use crate::freezer::Standing;
 use crate::host::Host;
@@ -93,6 +95,31 @@ impl Handle<'_> {
             patience,
             &mut |_, _, _| {},
         ))
+    }
+
+    /// Ends it, frozen or not, and proves that its cgroups are empty. What no runtime is known to have made is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConfirmed`]: its report says which task is not gone, or why nothing was done.
+    pub fn kill(&self, patience: Patience<'_>) -> std::result::Result<Report, NotConfirmed> {
+        let set = [(self.target.as_str(), &self.container)];
+        confirmed(kill(
+            self.host,
+            &set,
+            &KillOptions::default(),
+            patience,
+            &mut |_, _, _| {},
+        ))
+    }
+
+    /// Why it is as it is: who holds it, which task is not as asked, what to do.
+    ///
+    /// # Errors
+    ///
+    /// Its cgroups are gone or can't be read.
+    pub fn explain(&self) -> Result<Explanation> {
+        explain(self.host, &self.target, &self.container, None)
     }
 }
 

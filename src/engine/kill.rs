@@ -195,42 +195,13 @@ impl<'c> Killing<'c> {
             safety::check(host, top, &container.identity, &options.force)?;
         }
         if !options.force.contains(&Force::NotContainer) {
-            refuse_what_is_no_container(container)?;
-            self.check_threads(host)?;
+            let tops = self.tops();
+            safety::check_kill(host, container, &tops, &self.run.before.seen)?;
         }
         if options.mode == Mode::DryRun {
             self.plan(&scope)?;
         }
         self.run.began = Instant::now();
-        Ok(())
-    }
-
-    /// On v1 a process can have threads in several cgroups, and a signal ends all of them.
-    fn check_threads(&self, host: &Host) -> Result<()> {
-        let witness = Witness::new(host);
-        let inside: BTreeSet<i32> = self.run.before.seen.keys().copied().collect();
-        let mut checked = BTreeSet::new();
-        for &tid in &inside {
-            let is_new = |leader| checked.insert(leader);
-            if !witness.leader_of(tid).is_some_and(is_new) {
-                continue;
-            }
-            let Some(outside) = witness.thread_outside(tid, &inside) else {
-                continue;
-            };
-            // One that was not there when the others were listed is inside nevertheless.
-            let lines = crate::resolver::task_lines(host, outside);
-            let is_inside = |top: &&Cgroup| {
-                let path = lines.as_ref().and_then(|lines| lines.path(top.hierarchy()));
-                path.is_none_or(|path| path.starts_with(top.path()))
-            };
-            if !self.tops().iter().any(is_inside) {
-                return Err(Error::Refused {
-                    rule: format!("the process of task {tid} has another task, {outside}, in another cgroup"),
-                    force: Some(Force::NotContainer),
-                });
-            }
-        }
         Ok(())
     }
 
@@ -487,20 +458,6 @@ impl<'c> Killing<'c> {
             }
         }
     }
-}
-
-/// Refuses a cgroup that nobody is known to have made for a container: what is killed does not come back.
-pub(super) fn refuse_what_is_no_container(container: &Container) -> Result<()> {
-    if container.identity.runtime.is_some() {
-        return Ok(());
-    }
-    Err(Error::Refused {
-        rule: format!(
-            "{} is no container that a runtime is known to have made",
-            container.freeze_point().dir().display()
-        ),
-        force: Some(Force::NotContainer),
-    })
 }
 
 /// Whether a task is in one of a container's own cgroups.

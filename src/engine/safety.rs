@@ -1,10 +1,12 @@
 //! The rules on what is never frozen. They are checked right before the write, on the open cgroup, so that what is
 //! checked is what is written.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::cgroup::{Cgroup, Descent};
 use crate::error::{Error, Force, Result};
 use crate::host::Host;
-use crate::resolver::{Identity, naming};
+use crate::resolver::{Container, Identity, naming};
 use crate::verifier::{Sighting, Sightings, Witness};
 
 /// Daemons that a host is lost without, as `comm` shows them: cut to 15 bytes.
@@ -75,6 +77,54 @@ pub fn check(host: &Host, cgroup: &Cgroup, identity: &Identity, lifted: &[Force]
         ),
         None => Ok(()),
     }
+}
+
+/// Says whether what is in the cgroups `tops` may be killed: what is killed does not come back.
+///
+/// # Errors
+///
+/// [`Error::Refused`]: nobody is known to have made it for a container; a process of it has tasks elsewhere too.
+pub(super) fn check_kill(
+    host: &Host,
+    container: &Container,
+    tops: &[&Cgroup],
+    tasks: &BTreeMap<i32, Sighting>,
+) -> Result<()> {
+    check_is_container(container)?;
+    let witness = Witness::new(host);
+    let inside: BTreeSet<i32> = tasks.keys().copied().collect();
+    let mut checked = BTreeSet::new();
+    for &tid in &inside {
+        let is_new = |leader| checked.insert(leader);
+        if !witness.leader_of(tid).is_some_and(is_new) {
+            continue;
+        }
+        // On v1 a process can have tasks in several cgroups, and a signal ends all of them.
+        let Some(outside) = witness.thread_outside(tid, &inside) else {
+            continue;
+        };
+        // One that was not there when the others were listed is inside nevertheless.
+        let lines = crate::resolver::task_lines(host, outside);
+        let is_inside = |top: &&Cgroup| {
+            let path = lines.as_ref().and_then(|lines| lines.path(top.hierarchy()));
+            path.is_none_or(|path| path.starts_with(top.path()))
+        };
+        if !tops.iter().any(is_inside) {
+            let rule = format!("the process of task {tid} has another task, {outside}, in another cgroup");
+            return refuse(rule, Some(Force::NotContainer));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses what nobody is known to have made for a container.
+pub(super) fn check_is_container(container: &Container) -> Result<()> {
+    if container.identity.runtime.is_some() {
+        return Ok(());
+    }
+    let dir = container.freeze_point().dir().display();
+    let rule = format!("{dir} is no container that a runtime is known to have made");
+    refuse(rule, Some(Force::NotContainer))
 }
 
 fn refuse(rule: String, force: Option<Force>) -> Result<()> {

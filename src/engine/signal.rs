@@ -6,7 +6,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::kill::{is_inside, refuse_what_is_no_container};
+use super::kill::is_inside;
 use super::report::{Effective, Outcome, Report};
 use super::scope::Scope;
 use super::{Mode, Run, Step, Watcher, look, safety, status};
@@ -124,7 +124,7 @@ fn send(host: &Host, container: &Container, options: &SignalOptions, run: &mut R
         &options.force,
     )?;
     if !options.force.contains(&Force::NotContainer) {
-        refuse_what_is_no_container(container)?;
+        safety::check_is_container(container)?;
     }
     let leaders: BTreeSet<i32> = run
         .before

@@ -1,5 +1,6 @@
-//! Fetches Debian's kernels from the mirror that this machine's own package sources name. apt works on a private list
-//! of suites below the target directory, so that neither this machine's release nor its package lists matter.
+//! Kernels to run the tests on: this host's own, where its image is at hand, and Debian's. Those are fetched
+//! from the mirror that this machine's own package sources name. apt works on a private list of suites below the target
+//! directory, so that neither this machine's release nor its package lists matter.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,28 +15,35 @@ use crate::command::{find, limited, output, target_dir};
 pub(crate) struct Kernel {
     /// Its version, as typed.
     pub(crate) name: &'static str,
+    source: Source,
+}
+
+/// Where a kernel comes from.
+#[derive(Debug, PartialEq, Eq)]
+enum Source {
+    /// This host runs it.
+    Host,
+    /// Debian has it.
+    Debian(Package),
+}
+
+/// One of Debian's packages.
+#[derive(Debug, PartialEq, Eq)]
+struct Package {
     /// The Debian release that has it.
     suite: &'static str,
     /// The package that depends on its newest build. The builds' own names change with every security update.
-    package: &'static str,
+    name: &'static str,
 }
 
-/// From the oldest that Debian's mirrors still carry.
-pub(crate) const KERNELS: [Kernel; 3] = [
+/// From the oldest that Debian's mirrors still carry to this host's own.
+pub(crate) const KERNELS: [Kernel; 4] = [
+    Kernel::of_debian("5.10", "bullseye", "linux-image-cloud-amd64"),
+    Kernel::of_debian("6.1", "bookworm", "linux-image-cloud-amd64"),
+    Kernel::of_debian("6.12", "bookworm", "linux-image-6.12-cloud-amd64"),
     Kernel {
-        name: "5.10",
-        suite: "bullseye",
-        package: "linux-image-cloud-amd64",
-    },
-    Kernel {
-        name: "6.1",
-        suite: "bookworm",
-        package: "linux-image-cloud-amd64",
-    },
-    Kernel {
-        name: "6.12",
-        suite: "bookworm",
-        package: "linux-image-6.12-cloud-amd64",
+        name: "host",
+        source: Source::Host,
     },
 ];
 
@@ -51,34 +59,46 @@ struct Mirror {
 }
 
 impl Kernel {
+    const fn of_debian(name: &'static str, suite: &'static str, package: &'static str) -> Self {
+        let package = Package { suite, name: package };
+        Self {
+            name,
+            source: Source::Debian(package),
+        }
+    }
+
     /// The one called `name`.
     pub(crate) fn named(name: &str) -> Result<&'static Self> {
         let known = KERNELS.iter().find(|kernel| kernel.name == name);
-        known.ok_or_else(|| format!("no kernel {name:?}: there are 5.10, 6.1, 6.12"))
+        known.ok_or_else(|| format!("no kernel {name:?}: there are 5.10, 6.1, 6.12 and host"))
     }
 
     /// The kernel's image, fetched unless that was done before.
     pub(crate) fn image(&self) -> Result<PathBuf> {
+        let package = match &self.source {
+            Source::Host => return image_of_host(),
+            Source::Debian(package) => package,
+        };
         let image = target_dir().join("vm").join(format!("vmlinuz-{}", self.name));
         if !image.is_file() {
-            self.fetch(&image)
+            self.fetch(package, &image)
                 .map_err(|error| format!("kernel {} can't be had: {error}", self.name))?;
         }
         Ok(image)
     }
 
-    fn fetch(&self, image: &Path) -> Result<()> {
+    fn fetch(&self, package: &Package, image: &Path) -> Result<()> {
         if find("apt-get").is_none() {
             return Err("no apt-get".to_owned());
         }
-        let apt = Apt::new(self)?;
+        let apt = Apt::new(self, package)?;
         output(apt.command("apt-get").arg("update"))?;
-        let depends = output(apt.command("apt-cache").args(["depends", self.package]))?;
-        let build = dependency(&depends).ok_or_else(|| format!("{} depends on no kernel", self.package))?;
+        let depends = output(apt.command("apt-cache").args(["depends", package.name]))?;
+        let build = dependency(&depends).ok_or_else(|| format!("{} depends on no kernel", package.name))?;
         println!("fetching {build}");
         output(apt.command("apt-get").args(["download", build]))?;
         let packages = apt.downloaded()?;
-        let [package] = &packages[..] else {
+        let [file] = &packages[..] else {
             return Err(format!("{} packages in {}", packages.len(), apt.dir.display()));
         };
         // By way of a second name: a file that is there is whole.
@@ -87,11 +107,29 @@ impl Kernel {
         output(
             limited(LIMIT, "sh")
                 .args(["-c", script, "sh"])
-                .args([package, &part]),
+                .args([file, &part]),
         )?;
         apt.remove()?;
         fs::rename(&part, image).map_err(|error| format!("cannot rename {}: {error}", part.display()))
     }
+}
+
+/// The image that this host was booted from, where its distribution keeps it and for root to read.
+fn image_of_host() -> Result<PathBuf> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_err(|error| format!("cannot read /proc/sys/kernel/osrelease: {error}"))?;
+    let release = release.trim();
+    let places = [
+        format!("/boot/vmlinuz-{release}"),
+        format!("/lib/modules/{release}/vmlinuz"),
+    ];
+    let found = places.iter().map(PathBuf::from).find(|place| place.is_file());
+    found.ok_or_else(|| {
+        format!(
+            "this host's kernel {release} has no image at {}",
+            places.join(" or ")
+        )
+    })
 }
 
 /// A private state of apt.
@@ -100,7 +138,7 @@ struct Apt {
 }
 
 impl Apt {
-    fn new(kernel: &Kernel) -> Result<Self> {
+    fn new(kernel: &Kernel, package: &Package) -> Result<Self> {
         let uris = output(limited(LIMIT, "apt-get").args(["indextargets", "--format", "$(REPO_URI)"]))?;
         let mirror = Mirror::among(&uris).ok_or("this machine's package sources name no Debian mirror")?;
         let apt = Self {
@@ -111,7 +149,7 @@ impl Apt {
             for dir in ["lists/partial", "cache/archives/partial"] {
                 fs::create_dir_all(apt.dir.join(dir))?;
             }
-            fs::write(apt.dir.join("sources.list"), mirror.sources(kernel.suite))
+            fs::write(apt.dir.join("sources.list"), mirror.sources(package.suite))
         };
         write().map_err(|error| format!("cannot write {}: {error}", apt.dir.display()))?;
         Ok(apt)
@@ -230,7 +268,11 @@ mod tests {
 
     #[test]
     fn kernels_are_found_by_name() {
-        assert_eq!(Kernel::named("6.1").unwrap().package, "linux-image-cloud-amd64");
+        let Source::Debian(package) = &Kernel::named("6.1").unwrap().source else {
+            panic!("6.1 is Debian's");
+        };
+        assert_eq!(package.name, "linux-image-cloud-amd64");
+        assert_eq!(Kernel::named("host").unwrap().source, Source::Host);
         assert!(Kernel::named("6").is_err());
     }
 }

@@ -64,7 +64,8 @@ usage: cargo xtask TASK
             formatting, lints, documentation, tidy, then test; fails if one of host-v1, host-v2, docker, runc, vm
             is missing; --quick: formatting, lints, lib, host-v1, host-v2
   vm [--all] [KERNEL LAYOUT]...
-            boot Debian kernels (5.10, 6.1, 6.12) with a layout of cgroups (v1, hybrid, v2) and run the kernel tests
+            boot Debian kernels (5.10, 6.1, 6.12), or this host's (host), with a layout of cgroups (v1, hybrid, v2)
+            and run the kernel tests
   dist      build the static release binary; its path is the last line of standard output
   bench [--rounds N]
             measure the release binary beside runc and the floor; needs root
