@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::report::{Counts, Effective, FrozenCounts, Outcome, Report, States};
 use super::scope::Scope;
 use super::why::{self, Known};
-use super::{Mode, Run, Step, Watcher, look, safety, tids};
+use super::{Mode, Run, Step, Watcher, ladder, look, safety, tids};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Force, Result};
 use crate::freezer::settle::{self, Look};
@@ -436,6 +436,10 @@ impl Freezing<'_> {
         // Without its cgroups nothing more is known of the tasks than what they show.
         self.run.report.holdouts =
             described.unwrap_or_else(|_| holdouts.iter().map(|task| witness.describe(task)).collect());
+        if !self.run.report.holdouts.is_empty() {
+            let hint = ladder::see_explain(&self.run.report.target);
+            self.run.report.hints.push(hint);
+        }
         let counted = FrozenCounts {
             total: count(self.last.len()),
             holdouts: count(holdouts.len()),

@@ -248,6 +248,14 @@ fn about(task: &Holdout, target: &str) -> Vec<(Rung, &'static str, String)> {
     all
 }
 
+/// Where to read on about tasks that are not as asked.
+pub(super) fn see_explain(target: &str) -> String {
+    format!(
+        "iceaxe explain {} says what that means, and what to do",
+        quoted(target)
+    )
+}
+
 /// A target for a shell.
 fn quoted(target: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/:._-@+=,".contains(c);

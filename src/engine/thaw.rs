@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::report::{Counts, Outcome, Report, Requested, States, ThawedCounts};
 use super::scope::{Scope, written};
 use super::why::{self, Known, Watch};
-use super::{Mode, Run, Step, Watcher, look, tids};
+use super::{Mode, Run, Step, Watcher, ladder, look, tids};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::freezer::{self, Standing, Write};
@@ -427,6 +427,7 @@ impl Thawing<'_> {
                 "thawed, but {left} of {} tasks not proven to run again",
                 counts.total
             ));
+            report.hints.push(ladder::see_explain(&report.target));
         }
         self.run.stamp();
     }
