@@ -22,6 +22,9 @@ use crate::verifier::{Held, Place, Sighting, Witness, judge_freeze};
 /// How long the rollback of a freeze is watched until no task sits in a frozen place any more.
 const ROLLBACK_LOOKS: Duration = Duration::from_millis(300);
 
+/// From when on a freeze that does not settle looks whether its request still stands. Most have settled by then.
+const DOUBT: Duration = Duration::from_millis(100);
+
 /// When a v1 freeze that sticks is pulsed. What settles at all does so within a fraction of that, a task that waits for
 /// its CPU quota too.
 const PULSES_AFTER: [Duration; 3] = [
@@ -246,6 +249,10 @@ impl Freezing<'_> {
         }
         if seen == Look::Unsettled {
             self.pulse(host, told)?;
+            if self.wrote && self.run.began.elapsed() >= DOUBT && !self.by.requested()? {
+                self.roll_back(host, "somebody else thawed it meanwhile");
+                return Ok(None);
+            }
         }
         // Each target has the whole limit, from its own request on.
         let step = settle::step(seen, notices, self.looks, self.run.began.elapsed(), clock.limit());
@@ -340,7 +347,12 @@ impl Freezing<'_> {
                 (None, true) => Held::Unknown,
                 (_, false) => Held::Exited,
             };
-            let is_new = !before.seen.contains_key(tid) && !before.unseen.contains(tid);
+            // A number that is another task's by now is no acquaintance.
+            let known = before
+                .seen
+                .get(tid)
+                .is_some_and(|before| second.seen.get(tid).is_none_or(|now| now.start == before.start));
+            let is_new = !known && !before.unseen.contains(tid);
             counts.total += 1;
             match held {
                 Held::Exited => counts.exited += 1,

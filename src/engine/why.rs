@@ -136,12 +136,17 @@ fn judge(witness: Witness<'_>, known: Known<'_>, suspect: &Suspect<'_>, holdout:
         let count = nr_throttled(&quota.dir)?;
         (count > quota.nr_throttled || (stood_still && count > 0)).then_some((&quota.dir, count))
     });
+    if !stood_still && known.watch == Watch::Closely {
+        witness.look_from_its_cpu(holdout);
+    }
     // None of it its own.
     let in_the_kernel = || {
         let (then, now) = (suspect.ticks?, witness.ticks(tid)?);
         Some(now.user == then.user && now.system > then.system)
     };
-    if let Some((dir, count)) = spent {
+    if holdout.class() == Class::Userfault {
+        // Seen at the last look.
+    } else if let Some((dir, count)) = spent {
         holdout.reclass(Class::Throttled, None);
         holdout.meaning += &format!(" (nr_throttled {count} in {})", dir.join("cpu.stat").display());
     } else if stood_still {
@@ -153,9 +158,6 @@ fn judge(witness: Witness<'_>, known: Known<'_>, suspect: &Suspect<'_>, holdout:
         holdout.reclass(Class::Userfault, None);
     } else if in_the_kernel() == Some(true) {
         holdout.reclass(Class::Spinning, None);
-        if known.watch == Watch::Closely {
-            witness.look_from_its_cpu(holdout);
-        }
     }
 }
 

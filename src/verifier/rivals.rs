@@ -14,7 +14,7 @@ const BEFORE_OTHERS: [u32; 3] = [1, 2, 6];
 
 /// How often a stack is looked at from the CPU that its task is on, and how long is waited in between: the task must
 /// get its turns too.
-const LOOKS: u32 = 20;
+const LOOKS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// The time that a task had on a CPU, in clock ticks.

@@ -25,6 +25,7 @@ pub(crate) struct Daemons {
     places: Places,
     scratch: Scratch,
     room: Room,
+    args: Vec<String>,
     containerd: RefCell<Program>,
     dockerd: RefCell<Program>,
 }
@@ -53,37 +54,42 @@ impl Daemons {
             .arg(scratch.file("containerd.toml", &config));
         let mut containerd = Program::start(&command);
         answers(&address, &mut containerd);
-        let mut command = room.command(find("dockerd"));
-        command
-            .arg("--containerd")
-            .arg(&address)
-            .args(["--exec-root", &of("exec", "/run/docker")]);
-        command.args(["--data-root", &of("data", "/var/lib/docker")]);
-        command.arg("--pidfile").arg(scratch.join("docker.pid"));
-        command
-            .arg("--config-file")
-            .arg(scratch.file("daemon.json", "{}"));
-        let socket = scratch.join(SOCKET);
-        command.arg("--host").arg(format!("unix://{}", socket.display()));
-        command.args([
+        scratch.file("daemon.json", "{}");
+        let mut all = vec![
+            format!("--containerd={}", address.display()),
+            format!("--exec-root={}", of("exec", "/run/docker")),
+            format!("--data-root={}", of("data", "/var/lib/docker")),
+            format!("--pidfile={}", scratch.join("docker.pid").display()),
+            format!("--config-file={}", scratch.join("daemon.json").display()),
+            format!("--host=unix://{}", scratch.join(SOCKET).display()),
+        ];
+        let fixed = [
             "--bridge=none",
             "--iptables=false",
             "--ip6tables=false",
             "--storage-driver=vfs",
-        ]);
-        command
-            .args(["--exec-opt", "native.cgroupdriver=cgroupfs"])
-            .args(args);
-        let mut dockerd = Program::start(&command);
-        answers(&socket, &mut dockerd);
+            "--exec-opt=native.cgroupdriver=cgroupfs",
+        ];
+        all.extend(fixed.map(str::to_owned));
+        all.extend_from_slice(args);
+        let dockerd = dockerd(&room, &all, &scratch);
         Self {
             layout,
             places,
             scratch,
             room,
+            args: all,
             containerd: RefCell::new(containerd),
             dockerd: RefCell::new(dockerd),
         }
+    }
+
+    /// Starts dockerd again after its death, so that it leaves the containers alone that run.
+    #[track_caller]
+    pub(crate) fn restart_dockerd(&self) {
+        let mut args = self.args.clone();
+        args.push("--live-restore".to_owned());
+        self.dockerd.replace(dockerd(&self.room, &args, &self.scratch));
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -236,6 +242,14 @@ impl Daemons {
             }
         }
     }
+}
+
+/// A dockerd that answers.
+#[track_caller]
+fn dockerd(room: &Room, args: &[String], scratch: &Scratch) -> Program {
+    let mut dockerd = Program::start(room.command(find("dockerd")).args(args));
+    answers(&scratch.join(SOCKET), &mut dockerd);
+    dockerd
 }
 
 /// Waits until somebody accepts at a socket.

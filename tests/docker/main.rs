@@ -23,6 +23,7 @@ mod inside;
 mod looking;
 mod names;
 mod outside;
+mod paused;
 mod places;
 mod records;
 mod refusals;

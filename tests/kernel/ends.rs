@@ -146,7 +146,48 @@ fn twenty_toggles_end_as_the_last_one_says(hierarchy: Hierarchy) {
     assert!(!cgroup.asks());
 }
 
+/// LTP writes FREEZING and expects EIO; the kernel has long said EINVAL.
+fn a_word_that_the_kernel_refuses_changes_nothing(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let words: &[&str] = match hierarchy {
+        Hierarchy::V1 => &["FREEZING", "frozen", "1"],
+        Hierarchy::V2 => &["2", "-1", "FROZEN"],
+    };
+    let refused = || {
+        words
+            .iter()
+            .all(|word| std::fs::write(cgroup.switch(), word).is_err())
+    };
+    assert!(refused());
+    assert_eq!(status(&cgroup)["effective"], "thawed");
+    thaw(&cgroup).ends(0, "unchanged");
+    zoo.goes_on(0);
+    freeze(&cgroup).ends(0, "confirmed");
+    assert!(refused());
+    assert_eq!(status(&cgroup)["effective"], "frozen");
+    zoo.stands(0);
+    thaw(&cgroup).ends(0, "confirmed");
+    zoo.goes_on(0);
+}
+
+/// systemd gives itself 3 s for each.
+fn what_is_so_already_is_answered_without_a_wait(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let _zoo = scene.zoo(&[&cgroup], &["doze"; 10]);
+    let prompt = std::time::Duration::from_secs(3);
+    let run = thaw(&cgroup).run();
+    assert!(run.is(0, "unchanged").is_object() && run.took < prompt, "{run:?}");
+    freeze(&cgroup).ends(0, "confirmed");
+    let run = freeze(&cgroup).run();
+    assert!(run.is(0, "unchanged").is_object() && run.took < prompt, "{run:?}");
+}
+
 on_each_hierarchy! {
+    a_word_that_the_kernel_refuses_changes_nothing,
+    what_is_so_already_is_answered_without_a_wait,
     forty_sleepers_freeze_and_thaw,
     freezing_what_is_frozen_changes_nothing,
     thawing_what_is_thawed_changes_nothing,

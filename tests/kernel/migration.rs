@@ -35,6 +35,23 @@ fn a_task_moved_from_one_frozen_cgroup_to_another_stays_frozen(hierarchy: Hierar
     zoo.goes_on(0);
 }
 
+fn those_who_come_after_the_freeze_are_frozen_and_thawed_with_the_others(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let (own, elsewhere) = (scene.cgroup(hierarchy), scene.cgroup(hierarchy));
+    let first = scene.zoo(&[&own], &["doze"; 20]);
+    let late = scene.zoo(&[&elsewhere], &["doze"; 20]);
+    freeze(&own).ends(0, "confirmed");
+    late.all().into_iter().for_each(|tid| own.admit(tid));
+    let report = freeze(&own).ends(0, "unchanged");
+    tasks_add_up(&report, &[(&["frozen"], 40)]);
+    (0..20).for_each(|index| late.stands(index));
+    first.stands(0);
+    let report = thaw(&own).ends(0, "confirmed");
+    assert_eq!(report["tasks"]["total"], 40, "{report}");
+    (0..20).for_each(|index| late.goes_on(index));
+    first.goes_on(0);
+}
+
 fn a_task_that_leaves_during_a_freeze_is_not_waited_for(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let (own, elsewhere) = (scene.cgroup(hierarchy), scene.cgroup(hierarchy));
@@ -51,5 +68,6 @@ fn a_task_that_leaves_during_a_freeze_is_not_waited_for(hierarchy: Hierarchy) {
 on_each_hierarchy! {
     a_task_moved_into_a_frozen_cgroup_is_frozen_there,
     a_task_moved_from_one_frozen_cgroup_to_another_stays_frozen,
+    those_who_come_after_the_freeze_are_frozen_and_thawed_with_the_others,
     a_task_that_leaves_during_a_freeze_is_not_waited_for,
 }

@@ -40,6 +40,32 @@ fn a_task_killed_while_frozen_is_gone_after_the_thaw(hierarchy: Hierarchy) {
     zoo.answers(2);
 }
 
+/// Whether a signal is fatal is decided when it is sent, and where it acts when is the same as with SIGKILL.
+fn a_signal_that_ends_a_task_by_default_acts_like_a_kill(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze", "doze", "catch"]);
+    freeze(&cgroup).ends(0, "confirmed");
+    send(zoo.tid(0), Signal::SIGTERM);
+    send(zoo.tid(1), Signal::SIGUSR1);
+    // One that is caught ends nobody.
+    send(zoo.tid(2), Signal::SIGUSR1);
+    let victims = [zoo.tid(0), zoo.tid(1)];
+    match hierarchy {
+        Hierarchy::V1 => {
+            zoo.stands(0);
+            assert!(!victims.iter().any(|&tid| is_gone(tid)));
+        }
+        Hierarchy::V2 => eventually("they are gone", || victims.iter().all(|&tid| is_gone(tid))),
+    }
+    zoo.stands(2);
+    assert!(cgroup.asks());
+    thaw(&cgroup).ends(0, "confirmed");
+    eventually("they are gone", || victims.iter().all(|&tid| is_gone(tid)));
+    zoo.goes_on(2);
+    eventually("the handler runs", || zoo.word(2) == 1);
+}
+
 fn a_container_whose_last_task_dies_by_the_thaw_is_a_success(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
@@ -120,6 +146,7 @@ fn a_stopped_task_is_unmoved_by_many_toggles(hierarchy: Hierarchy) {
 
 on_each_hierarchy! {
     a_task_killed_while_frozen_is_gone_after_the_thaw,
+    a_signal_that_ends_a_task_by_default_acts_like_a_kill,
     a_container_whose_last_task_dies_by_the_thaw_is_a_success,
     a_signal_to_a_frozen_task_is_not_taken_for_a_thaw,
     a_stop_sent_while_frozen_takes_hold_after_the_thaw,

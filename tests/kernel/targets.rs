@@ -100,6 +100,23 @@ mod any {
 
     #[test]
     #[serial]
+    fn who_is_not_there_disturbs_nobody_who_is_frozen() {
+        let scene = Scene::new();
+        let cgroup = scene.cgroup(Hierarchy::available());
+        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        freeze(&cgroup).ends(0, "confirmed");
+        let missing = format!("{}-not", cgroup.target().into_string().unwrap());
+        for verb in ["freeze", "thaw"] {
+            iceaxe(verb).arg(&missing).arg("--json").ends(3, "not_found");
+            assert!(cgroup.asks(), "after {verb}");
+            zoo.stands(0);
+        }
+        thaw(&cgroup).ends(0, "confirmed");
+        zoo.goes_on(0);
+    }
+
+    #[test]
+    #[serial]
     fn targets_are_read_from_standard_input() {
         let scene = Scene::new();
         let cgroups = [0, 1].map(|_| scene.cgroup(Hierarchy::available()));

@@ -160,7 +160,7 @@ fn below(dir: &Path) -> impl Iterator<Item = std::path::PathBuf> {
 }
 
 /// Removes a cgroup and all below it; a task that is just dying still counts for a moment.
-fn removed(dir: &Path) -> bool {
+pub(crate) fn removed(dir: &Path) -> bool {
     let began = Instant::now();
     loop {
         for inner in below(dir) {

@@ -52,8 +52,14 @@ impl Runc {
         args: impl IntoIterator<Item = S>,
         limit: Duration,
     ) -> engines::Asked {
+        self.started(args).answer(limit)
+    }
+
+    /// A runc command at work.
+    #[track_caller]
+    pub(crate) fn started<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Program {
         let mut command = self.room.command(find("runc"));
-        Program::start(command.args(args)).answer(limit)
+        Program::start(command.args(args))
     }
 
     /// How a runc command ends that must end.
@@ -104,25 +110,9 @@ impl Runc {
         cgroups_path: &str,
         annotations: &[(&str, &str)],
     ) -> Vessel {
-        let volume = self.scratch.dir(Path::new("volumes").join(id));
-        let bundle = self.bundle(id, cgroups_path, annotations, &volume);
-        // Before it is there: what is half made must go, too.
-        self.records.borrow_mut().insert(self.record(id));
-        self.cgroups.borrow_mut().insert(top(Path::new(cgroups_path)));
-        let pid_file = self.scratch.join(format!("{id}.pid"));
-        let bundle = bundle.display().to_string();
-        self.ended([
-            "run",
-            "--detach",
-            "--pid-file",
-            &pid_file.display().to_string(),
-            "--bundle",
-            &bundle,
-            id,
-        ])
-        .well();
-        let pid = fs::read_to_string(pid_file).unwrap().parse().unwrap();
-        let vessel = Vessel::new(id, id.to_owned(), pid, volume);
+        self.attempt(id, cgroups_path, annotations).well();
+        let pid = fs::read_to_string(self.pid_file(id)).unwrap().parse().unwrap();
+        let vessel = Vessel::new(id, id.to_owned(), pid, self.volume(id));
         let own = vessel
             .cgroups
             .iter()
@@ -133,6 +123,37 @@ impl Runc {
         );
         vessel.goes_on();
         vessel
+    }
+
+    /// How making such a container ends.
+    #[track_caller]
+    pub(crate) fn attempt(&self, id: &str, cgroups_path: &str, annotations: &[(&str, &str)]) -> Ended {
+        let bundle = self.bundle(id, cgroups_path, annotations, &self.volume(id));
+        // Before it is there: what is half made must go, too.
+        self.records.borrow_mut().insert(self.record(id));
+        self.cleared_away(cgroups_path);
+        self.ended([
+            "run".as_ref(),
+            "--detach".as_ref(),
+            "--pid-file".as_ref(),
+            self.pid_file(id).as_os_str(),
+            "--bundle".as_ref(),
+            bundle.as_os_str(),
+            id.as_ref(),
+        ])
+    }
+
+    /// Has the topmost cgroup of a path, with all below it, thawed, ended and removed in the end.
+    pub(crate) fn cleared_away(&self, cgroups_path: &str) {
+        self.cgroups.borrow_mut().insert(top(Path::new(cgroups_path)));
+    }
+
+    fn pid_file(&self, id: &str) -> PathBuf {
+        self.scratch.join(format!("{id}.pid"))
+    }
+
+    fn volume(&self, id: &str) -> PathBuf {
+        self.scratch.dir(Path::new("volumes").join(id))
     }
 
     /// Puts a container's record where no engine keeps one, as with `runc --root`.
@@ -157,7 +178,9 @@ impl Runc {
 
     #[track_caller]
     fn bundle(&self, id: &str, cgroups_path: &str, annotations: &[(&str, &str)], volume: &Path) -> PathBuf {
+        // A second attempt is made with the same one.
         let bundle = self.scratch.dir(Path::new("bundles").join(id));
+        let _ = fs::remove_file(bundle.join("config.json"));
         self.ended(["spec", "--bundle", &bundle.display().to_string()])
             .well();
         let file = bundle.join("config.json");

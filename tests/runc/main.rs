@@ -14,6 +14,7 @@ mod kit;
 
 mod bundles;
 mod ids;
+mod paused;
 mod pods;
 mod records;
 mod stuck;

@@ -17,6 +17,7 @@ in_layout! { v2 V2:
     a_wedged_systemd_keeps_nobody_from_thawing
     a_wedged_systemd_keeps_nobody_from_thawing_a_service
     what_iceaxe_froze_systemctl_thaws
+    systemd_reads_its_units_again_and_starts_over_and_leaves_it_frozen
     of_a_service_the_supervisor_goes_on
 }
 
@@ -67,6 +68,24 @@ fn what_iceaxe_froze_systemctl_thaws(layout: Layout) {
     boot.run(["systemctl", "thaw", &scope(&web)]);
     story::is_thawed(&boot, &web);
     // Nothing is left that systemd stumbles over.
+    pause(&boot, &web);
+    boot.run(["systemctl", "thaw", &scope(&web)]);
+    story::is_thawed(&boot, &web);
+}
+
+fn systemd_reads_its_units_again_and_starts_over_and_leaves_it_frozen(layout: Layout) {
+    let boot = Boot::start(layout);
+    let web = machine(&boot, "web");
+    story::freeze(&boot, "machine", &web);
+    let asking = boot.asking();
+    for word in ["daemon-reload", "daemon-reexec"] {
+        boot.run(["systemctl", word]);
+        // It answers only when it is done with that.
+        boot.run(["systemctl", "show", "--property=FreezerState", &scope(&web)]);
+        assert_eq!(boot.asking(), asking, "after {word}");
+        web.stands();
+    }
+    story::thaw_each(&boot, "machine", &NAMES[..1], std::slice::from_ref(&web));
     pause(&boot, &web);
     boot.run(["systemctl", "thaw", &scope(&web)]);
     story::is_thawed(&boot, &web);

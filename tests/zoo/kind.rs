@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Hog(usize, u64),
     /// Sleeps 2 ms at a time.
     Doze,
+    /// Dozes and shows the longest time between two looks at the clock, in microseconds.
+    Clock,
     /// Dozes and counts SIGUSR1.
     Catch,
     /// Sleeps for an hour.
@@ -52,7 +54,7 @@ pub(crate) enum Kind {
     Socket,
     /// Waits in poll(2).
     Poll,
-    /// Waits in epoll_wait(2).
+    /// Waits in epoll_wait(2), and counts how often that was broken off.
     Epoll,
     /// So many threads that doze.
     Threads(usize),
@@ -92,6 +94,7 @@ impl FromStr for Kind {
             ("pinned", [cpu]) => Self::Pinned(count(*cpu)),
             ("hog", [cpu, ms]) => Self::Hog(count(*cpu), *ms),
             ("doze", []) => Self::Doze,
+            ("clock", []) => Self::Clock,
             ("catch", []) => Self::Catch,
             ("sleep", []) => Self::Sleep,
             ("nap", [ms]) => Self::Nap(*ms),
@@ -183,6 +186,18 @@ impl Kind {
                     beat(slot, &mut beats);
                 }
             }
+            Self::Clock => {
+                let (mut beats, mut last, mut longest) = (0, Instant::now(), 0);
+                loop {
+                    thread::sleep(DOZE);
+                    let now = Instant::now();
+                    longest = now.duration_since(last).as_micros().max(longest);
+                    last = now;
+                    slot.word
+                        .store(u64::try_from(longest).unwrap_or(u64::MAX), Ordering::SeqCst);
+                    beat(slot, &mut beats);
+                }
+            }
             Self::Sleep => loop {
                 thread::sleep(LONG);
             },
@@ -261,7 +276,11 @@ impl Kind {
                     let mut fds = [PollFd::new(life.poked.as_fd(), PollFlags::POLLIN)];
                     poll(&mut fds, PollTimeout::NONE)?;
                 }
-                Self::Epoll => sys::epoll_wait(&epoll),
+                Self::Epoll => {
+                    while !sys::epoll_wait(&epoll)? {
+                        slot.word.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
                 _ => {}
             }
             if *self != Self::Futex && read(&life.poked, &mut [0])? == 0 {

@@ -1,4 +1,5 @@
-//! Puts tasks into any state and keeps them there: `zoo [--in CGROUP-DIR]... [--beats FILE] [--comm NAME] [--pidns] KIND...`
+//! Puts tasks into any state and keeps them there: `zoo [--in CGROUP-DIR]... [--beats FILE] [--comm NAME] [--pidns]
+//! [--pid PID] KIND...`
 //!
 //! The first process is the keeper. It stays outside the cgroups, so that it can always act; each KIND is a child that
 //! enters the cgroups before it becomes what it is. The keeper prints `task INDEX TID` for each task, then `ready`, and
@@ -62,6 +63,8 @@ struct Plan {
     beats: Option<PathBuf>,
     comm: Option<String>,
     new_pid_namespace: bool,
+    /// The number of the first child.
+    pid: Option<i32>,
     words: Vec<OsString>,
 }
 
@@ -78,6 +81,10 @@ impl Plan {
                 Some("--in") => plan.cgroups.push(value()?.into()),
                 Some("--beats") => plan.beats = Some(value()?.into()),
                 Some("--comm") => plan.comm = Some(value()?.to_string_lossy().into_owned()),
+                Some("--pid") => {
+                    let pid = value()?.to_string_lossy().parse();
+                    plan.pid = Some(pid.map_err(io::Error::other)?);
+                }
                 Some("--pidns") => plan.new_pid_namespace = true,
                 _ => {
                     plan.words.push(arg);
@@ -219,7 +226,11 @@ impl Keeper {
         } else {
             (None, None)
         };
-        let Some(pid) = sys::fork()? else {
+        let forked = match plan.pid.filter(|_| self.tasks.is_empty()) {
+            Some(pid) => sys::fork_as(pid)?,
+            None => sys::fork()?,
+        };
+        let Some(pid) = forked else {
             let life = Life {
                 beats: self.beats,
                 poked,

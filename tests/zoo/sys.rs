@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::{ForkResult, Pid};
 
 /// Where one task writes what it does. Shared with whoever maps or reads the file: four words of 8 bytes.
@@ -91,6 +91,22 @@ pub(crate) fn vfork() -> io::Result<Option<Pid>> {
     let flags = libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: without CLONE_VM and without a stack this is fork, with the same conditions as above.
     match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        pid => Ok(i32::try_from(pid).ok().map(Pid::from_raw)),
+    }
+}
+
+/// Forks a child with this PID, which nobody may have; `None` in the child.
+pub(crate) fn fork_as(pid: i32) -> io::Result<Option<Pid>> {
+    // The fields of `struct clone_args` up to `set_tid_size`: the signal at its end is the fifth, the PIDs are the ninth.
+    let mut args = [0_u64; 10];
+    args[4] = libc::SIGCHLD as u64;
+    args[8] = (&raw const pid) as u64;
+    args[9] = 1;
+    // SAFETY: without CLONE_VM and without a stack this is fork, with the same conditions as above; the kernel reads the
+    // arguments and the one PID, which live during the call.
+    match unsafe { libc::syscall(libc::SYS_clone3, args.as_ptr(), size_of_val(&args)) } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(None),
         pid => Ok(i32::try_from(pid).ok().map(Pid::from_raw)),
@@ -208,11 +224,17 @@ pub(crate) fn epoll_of(fd: &OwnedFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// Waits for an event; a freeze breaks this wait off with EINTR, which is peculiar to it, and it waits again.
-pub(crate) fn epoll_wait(epoll: &OwnedFd) {
+/// Waits for an event; says whether there is one. A freeze breaks this wait off with EINTR, which is peculiar to it.
+pub(crate) fn epoll_wait(epoll: &OwnedFd) -> io::Result<bool> {
     let mut event = libc::epoll_event { events: 0, u64: 0 };
     // SAFETY: there is room for the one event that is asked for.
-    while unsafe { libc::epoll_wait(epoll.as_raw_fd(), &raw mut event, 1, -1) } != 1 {}
+    match unsafe { libc::epoll_wait(epoll.as_raw_fd(), &raw mut event, 1, -1) } {
+        -1 => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+            error => Err(error),
+        },
+        events => Ok(events == 1),
+    }
 }
 
 /// The first ioctl of include/uapi/linux/userfaultfd.h and its version.
@@ -267,7 +289,11 @@ impl Trap {
     /// The same in a thread of its own.
     pub(crate) fn spring(&self) -> io::Result<()> {
         let (at, from) = (self.at, self.from.try_clone()?);
-        std::thread::spawn(move || read_at(at, &from));
+        std::thread::spawn(move || {
+            // Or it would be told of a child's end and not the one who asks for it.
+            let blocked = SigSet::all().thread_block();
+            blocked.map(|()| read_at(at, &from))
+        });
         Ok(())
     }
 
