@@ -15,10 +15,12 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
 
 use crate::error::{Error, Result};
-use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host, is_cgroup, open_beneath};
+use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host, is_cgroup, open_beneath, open_on_mount};
 
 /// The control files of a cgroup that hold one number or a few words fit into this.
 const SMALL: usize = 4096;
+/// No line of a list of tasks is longer: a number, and its end.
+const LONGEST_LINE: usize = 16;
 
 /// The deepest tree that is walked. Each level costs two descriptors and less than a KiB of stack.
 const DEEPEST: usize = 1000;
@@ -74,13 +76,20 @@ impl Cgroup {
         }
         let below = path.strip_prefix("/").unwrap_or(path);
         let dir = mount.dir.join(below);
-        let fd = open_below(mount.fd(), below, &dir)?;
-        if host.is_genuine() && !is_cgroup(fd.as_fd(), hierarchy) {
-            return Err(Error::Unsupported(format!(
-                "{} is not on a cgroup file system",
-                dir.display()
-            )));
-        }
+        // What is on the mount is on its file system. Only what is mounted below it must be asked for its own.
+        let fd = match open_on_mount(mount.fd(), below, AS_DIRECTORY) {
+            Err(Errno::EXDEV | Errno::ENOSYS | Errno::EPERM) => {
+                let fd = open_below(mount.fd(), below, &dir)?;
+                if host.is_genuine() && !is_cgroup(fd.as_fd(), hierarchy) {
+                    return Err(Error::Unsupported(format!(
+                        "{} is not on a cgroup file system",
+                        dir.display()
+                    )));
+                }
+                fd
+            }
+            opened => opened.map_err(|errno| not_opened(errno, &dir))?,
+        };
         Self::from_fd(host.is_genuine(), hierarchy, fd, dir, path.to_owned())
     }
 
@@ -194,14 +203,20 @@ impl Cgroup {
         Ok(String::from_utf8_lossy(&buffer[..count]).into_owned())
     }
 
+    /// Reads a list of tasks. The kernel puts as many whole lines into a read as fit: one that leaves room for another
+    /// is the last (`seq_read_iter()`, fs/seq_file.c).
     fn read_list(&self, name: &str) -> Result<String> {
         let fd = self.open_file(name)?;
         let mut text = Vec::new();
         let mut buffer = [0; SMALL];
         loop {
             match nix::unistd::read(&fd, &mut buffer) {
-                Ok(0) => return Ok(String::from_utf8_lossy(&text).into_owned()),
-                Ok(count) => text.extend_from_slice(&buffer[..count]),
+                Ok(count) => {
+                    text.extend_from_slice(&buffer[..count]);
+                    if count + LONGEST_LINE <= buffer.len() {
+                        return Ok(String::from_utf8_lossy(&text).into_owned());
+                    }
+                }
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(self.failed("read", name, errno.into())),
             }
@@ -556,30 +571,35 @@ impl Cgroup {
     ///
     /// As [`Cgroup::open`].
     pub fn ancestors(&self, host: &Host) -> Result<Vec<Self>> {
-        let mut paths: Vec<&Path> = self
-            .path
-            .ancestors()
-            .skip(1)
-            .filter(|path| path.parent().is_some())
-            .collect();
+        let open = |path| Self::open(host, self.hierarchy, path);
+        self.ancestor_paths().into_iter().map(open).collect()
+    }
+
+    /// The paths of those, topmost first.
+    pub(crate) fn ancestor_paths(&self) -> Vec<&Path> {
+        let above = self.path.ancestors().skip(1);
+        let mut paths: Vec<&Path> = above.filter(|path| path.parent().is_some()).collect();
         paths.reverse();
         paths
-            .into_iter()
-            .map(|path| Self::open(host, self.hierarchy, path))
-            .collect()
     }
 }
 
+const AS_DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
 /// Opens one directory below another, following nothing.
 fn open_below(parent: BorrowedFd<'_>, path: impl AsRef<Path>, dir: &Path) -> Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    open_beneath(parent, path.as_ref(), flags).map_err(|errno| match errno {
+    open_beneath(parent, path.as_ref(), AS_DIRECTORY).map_err(|errno| not_opened(errno, dir))
+}
+
+/// Why a directory of a cgroup was not opened.
+fn not_opened(errno: Errno, dir: &Path) -> Error {
+    match errno {
         Errno::ENOENT | Errno::ENODEV => Error::Gone(dir.to_owned()),
         Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV => {
             Error::Unsupported(format!("{} is not a directory of a cgroup", dir.display()))
         }
         _ => Error::io("open", dir, errno.into()),
-    })
+    }
 }
 
 /// The value of one line of `cgroup.events`.

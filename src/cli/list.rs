@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::{Context, human, json};
 use crate::cgroup::CgroupId;
-use crate::engine::{self, Status};
+use crate::engine::{self, Status, Unasked};
 use crate::error::Error;
 use crate::host::Host;
-use crate::resolver::{Container, Everything, Identity, Pending, Resolver, Unknown};
+use crate::resolver::{Everything, Identity, Pending, Resolver, Unknown};
 
 /// How long each step of a listing may take before it counts as hanging.
 const STEP: Duration = Duration::from_secs(10);
@@ -59,7 +59,8 @@ pub(super) fn run(context: &Context<'_>) -> u8 {
     listing.end()
 }
 
-/// Takes the next part and looks at it, until there is none.
+/// Takes the next part and looks at it, until there is none. The engines' records of a part are read while the next one
+/// is looked at.
 fn look(
     host: &Host,
     everything: &Everything<'_>,
@@ -68,53 +69,74 @@ fn look(
     to: &Sender<(usize, Part)>,
 ) {
     let mut records = Pending::start(host, []);
-    while let at = next.fetch_add(1, Ordering::Relaxed)
-        && let Some(ids) = chunks.get(at)
-    {
-        if to.send((at, part(host, everything, ids, &mut records))).is_err() {
-            return; // nobody prints any more
+    let mut before: Option<(usize, Part)> = None;
+    loop {
+        let at = next.fetch_add(1, Ordering::Relaxed);
+        let this = chunks
+            .get(at)
+            .map(|ids| (at, Part::of(host, everything, ids, &mut records)));
+        let is_last = this.is_none();
+        if let Some((at, mut part)) = std::mem::replace(&mut before, this) {
+            part.add_records(&mut records);
+            if to.send((at, part)).is_err() {
+                return; // nobody prints any more
+            }
+        }
+        if is_last {
+            return;
         }
     }
 }
 
-fn part(host: &Host, everything: &Everything<'_>, ids: &[String], records: &mut Pending) -> Part {
-    let mut part = Part::default();
-    let mut containers: Vec<Container> = Vec::new();
-    for entry in ids.iter().flat_map(|id| everything.containers(id)) {
-        match entry {
-            Ok(mut container) => {
-                // Its records are of no use to anything but the details.
-                let about = std::mem::take(&mut container.identity.about);
-                let identity = container.identity.clone();
-                records.ask(Identity { about, ..identity });
-                containers.push(container);
+impl Part {
+    /// What the kernel has of some IDs. The engines' records are asked for.
+    fn of(host: &Host, everything: &Everything<'_>, ids: &[String], records: &mut Pending) -> Self {
+        let mut part = Self::default();
+        let mut identities: Vec<Identity> = Vec::new();
+        // What is known of an ancestor is of the moment in which a part is looked at.
+        let mut unasked = Unasked::default();
+        for entry in ids.iter().flat_map(|id| everything.containers(id)) {
+            let glimpse = match entry {
+                Ok(glimpse) => glimpse,
+                // A container that ended is not listed, as docker ps has it.
+                Err(Unknown {
+                    why: Error::NotRunning(_) | Error::Gone(_),
+                    ..
+                }) => continue,
+                Err(Unknown { id, why, .. }) => {
+                    part.incomplete.push(format!("{id}: {why}"));
+                    continue;
+                }
+            };
+            match engine::glance(host, &glimpse, &mut unasked) {
+                Ok(status) => {
+                    part.rows.push((glimpse.container.freeze_point().id(), status));
+                    identities.push(glimpse.container.identity);
+                }
+                Err(Error::Gone(_)) => {}
+                Err(error) => {
+                    let id = named(&glimpse.container.identity);
+                    part.incomplete.push(format!("{id}: {error}"));
+                }
             }
-            // A container that ended is not listed, as docker ps has it.
-            Err(Unknown {
-                why: Error::NotRunning(_) | Error::Gone(_),
-                ..
-            }) => {}
-            Err(Unknown { id, why, .. }) => part.incomplete.push(format!("{id}: {why}")),
+        }
+        records.ask(identities);
+        part
+    }
+
+    /// Adds the engines' records, as they come.
+    fn add_records(&mut self, records: &mut Pending) {
+        for (_, status) in &mut self.rows {
+            match records.next(RECORDS) {
+                Some(details) => {
+                    status.add(&details);
+                    self.incomplete.extend(details.unreadable);
+                    records.renew();
+                }
+                None => self.late += 1,
+            }
         }
     }
-    for container in containers {
-        let details = records.next(RECORDS);
-        match &details {
-            Some(details) => {
-                part.incomplete.extend(details.unreadable.iter().cloned());
-                records.renew();
-            }
-            None => part.late += 1,
-        }
-        match engine::status(host, &container, details.as_ref()) {
-            Ok((status, _)) => part.rows.push((container.freeze_point().id(), status)),
-            Err(Error::Gone(_)) => {}
-            Err(error) => part
-                .incomplete
-                .push(format!("{}: {error}", named(&container.identity))),
-        }
-    }
-    part
 }
 
 /// A listing as it is printed.

@@ -171,14 +171,11 @@ fn hold(host: &Host, all: &mut [Killing<'_>], patience: Patience<'_>, watcher: W
 }
 
 impl<'c> Killing<'c> {
-    /// The topmost of its own cgroups in each hierarchy, which hold all others.
+    /// The topmost of its own cgroups in each hierarchy, which hold all others: v2 first.
     fn tops(&self) -> Vec<&'c Cgroup> {
-        let own = &self.run.container.own;
-        let top = |hierarchy| own.iter().find(|cgroup| cgroup.hierarchy() == hierarchy);
-        [top(Hierarchy::V2), top(Hierarchy::V1)]
-            .into_iter()
-            .flatten()
-            .collect()
+        let mut tops: Vec<&Cgroup> = self.run.container.tops().collect();
+        tops.sort_by_key(|cgroup| cgroup.hierarchy() == Hierarchy::V1);
+        tops
     }
 
     /// Looks, and refuses what is not to be killed.

@@ -34,8 +34,9 @@ pub use ladder::{Advice, Rung};
 pub use report::{Outcome, Report, Status};
 pub use rescue::{Rescue, RescueOptions, rescue};
 pub use safety::check as check_safety;
+pub use scope::Unasked;
 pub use signal::{Acts, Does, Sent, SignalOptions, Whom, signal};
-pub use status::{outside, status};
+pub use status::{glance, outside, status};
 pub use thaw::{Clear, Reach, ThawOptions, thaw};
 pub use why::Dying;
 
@@ -147,16 +148,7 @@ fn tids(host: &Host, container: &Container) -> Result<BTreeSet<i32>> {
     let mut tids = BTreeSet::new();
     let mut gone = None;
     let mut found = false;
-    for cgroup in &container.own {
-        // The first of a hierarchy holds the others.
-        let is_top = container
-            .own
-            .iter()
-            .find(|other| other.hierarchy() == cgroup.hierarchy())
-            .is_some_and(|top| top.id() == cgroup.id());
-        if !is_top {
-            continue;
-        }
+    for cgroup in container.tops() {
         match cgroup.tids_below() {
             Ok(more) => {
                 found = true;

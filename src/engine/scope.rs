@@ -46,10 +46,20 @@ pub(crate) struct Scope {
     pub(crate) shared: Vec<Option<Around>>,
 }
 
+/// The ancestors that did not ask for a freeze when they were read, a moment ago: thousands of containers share a
+/// parent. It is for a look at many that are seen as of one time, and lives no longer.
+#[derive(Debug, Default)]
+pub struct Unasked(BTreeSet<(Hierarchy, PathBuf)>);
+
 impl Scope {
     pub(crate) fn read(host: &Host, container: &Container) -> Result<Self> {
+        Self::read_beside(host, container, &mut Unasked::default())
+    }
+
+    /// The same, without the ancestors that are known not to ask.
+    pub(crate) fn read_beside(host: &Host, container: &Container, unasked: &mut Unasked) -> Result<Self> {
         let ours: BTreeSet<_> = container.own.iter().map(Cgroup::id).collect();
-        let look = |cgroup: &Cgroup, below: Below| present(around(host, cgroup, &ours, below));
+        let mut look = |cgroup: &Cgroup, below: Below| present(around(host, cgroup, &ours, below, unasked));
         let own = container
             .own
             .iter()
@@ -254,6 +264,7 @@ fn around(
     cgroup: &Cgroup,
     ours: &BTreeSet<crate::cgroup::CgroupId>,
     below: Below,
+    unasked: &mut Unasked,
 ) -> Result<Around> {
     let requested = cgroup.requested()?;
     // v1 tells in one read that no ancestor asks; v2 has no such file, and `frozen 0` does not say it: an ancestor's
@@ -265,9 +276,19 @@ fn around(
     };
     let mut ancestors = Vec::new();
     if may_be_held {
-        for ancestor in cgroup.ancestors(host)? {
-            if !ours.contains(&ancestor.id()) && ancestor.requested()? {
+        for path in cgroup.ancestor_paths() {
+            let place = (cgroup.hierarchy(), path.to_owned());
+            if unasked.0.contains(&place) {
+                continue;
+            }
+            let ancestor = Cgroup::open(host, cgroup.hierarchy(), path)?;
+            if ours.contains(&ancestor.id()) {
+                continue;
+            }
+            if ancestor.requested()? {
                 ancestors.push(ancestor);
+            } else {
+                unasked.0.insert(place);
             }
         }
     }

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use super::look;
 use super::report::{Effective, Memory, Observed, Outsider, SCHEMA, States, Status};
-use super::scope::Scope;
+use super::scope::{Scope, Unasked};
 use crate::error::{Error, Result};
-use crate::host::Hierarchy;
-use crate::host::Host;
-use crate::resolver::{Believed, Container, Details, naming};
+use crate::host::{Hierarchy, Host, read_number};
+use crate::resolver::{Believed, Container, Details, Glimpse, Lines, cgroup_lines, naming};
 use crate::verifier::{Holdout, Place, Sighting, Sightings, Stray, Witness};
 
 /// How long all processes of the host may take to be looked through; one takes 5.5 µs (of 5,000, on Linux 6.18).
@@ -26,8 +25,42 @@ pub fn status(
     container: &Container,
     details: Option<&Details>,
 ) -> Result<(Status, Vec<Holdout>)> {
-    let Sightings { seen: tasks, unseen } = look(host, container)?;
+    let sightings = look(host, container)?;
     let scope = Scope::read(host, container)?;
+    let pid = container.identity.pid;
+    let lines = pid.and_then(|pid| cgroup_lines(host, pid));
+    let (mut status, holdouts) = told(host, container, sightings, &scope, lines.as_ref())?;
+    if let Some(details) = details {
+        status.add(details);
+    }
+    Ok((status, holdouts))
+}
+
+/// The same of a container that was found this very moment, for a listing: what was read on the way to it is not read
+/// again, nor are the ancestors that its neighbours have too. The engines' records can be added later.
+///
+/// # Errors
+///
+/// As [`status`].
+pub fn glance(host: &Host, glimpse: &Glimpse, unasked: &mut Unasked) -> Result<Status> {
+    let container = &glimpse.container;
+    let sightings = match &glimpse.tids {
+        // None at all is for whoever lists them anew to explain.
+        Some(tids) if !tids.is_empty() => Witness::new(host).look_at_all(tids.iter().copied()),
+        _ => look(host, container)?,
+    };
+    let scope = Scope::read_beside(host, container, unasked)?;
+    told(host, container, sightings, &scope, glimpse.lines.as_ref()).map(|(status, _)| status)
+}
+
+fn told(
+    host: &Host,
+    container: &Container,
+    sightings: Sightings,
+    scope: &Scope,
+    lines: Option<&Lines>,
+) -> Result<(Status, Vec<Holdout>)> {
+    let Sightings { seen: tasks, unseen } = sightings;
     if scope.is_gone() {
         return Err(Error::Gone(container.own[container.freeze_at].dir().to_owned()));
     }
@@ -36,36 +69,44 @@ pub fn status(
     let hidden = u32::try_from(unseen.len()).unwrap_or(u32::MAX);
     observed.total = observed.total.saturating_add(hidden);
     observed.unknown = observed.unknown.saturating_add(hidden);
-    let believed = details.and_then(|details| details.believed.as_ref());
     let identity = &container.identity;
-    let name = identity
-        .name
-        .clone()
-        .or_else(|| details.and_then(|details| details.name.clone()));
     let status = Status {
         schema: SCHEMA,
         id: identity.id.clone(),
-        name,
+        name: identity.name.clone(),
         runtime: identity.runtime.clone(),
         pid: identity.pid,
-        image: details.and_then(|details| details.image.clone()),
-        labels: details.and_then(|details| details.labels.clone()),
-        pod: details.and_then(|details| details.pod.clone()),
+        image: None,
+        labels: None,
+        pod: None,
         requested,
         effective,
-        believed: believed.map(ToString::to_string),
-        agree: believed
-            .zip(effective)
-            .map(|(believed, effective)| (*believed == Believed::Paused) == (effective == Effective::Frozen)),
+        believed: None,
+        agree: None,
         frozen_by: scope.frozen_by(container),
         // The kernel's `frozen_usec` is a running total, and nothing on disk tells which freeze this is.
         frozen_for_us: None,
         cgroups: scope.statuses(container, &tasks, host),
         tasks: Some(observed),
-        memory: memory(host, container),
+        memory: memory(host, container, lines),
         outside: None,
     };
     Ok((status, holdouts))
+}
+
+impl Status {
+    /// Adds what an engine has on record.
+    pub fn add(&mut self, details: &Details) {
+        self.name = self.name.take().or_else(|| details.name.clone());
+        self.image.clone_from(&details.image);
+        self.labels.clone_from(&details.labels);
+        self.pod.clone_from(&details.pod);
+        self.believed = details.believed.map(|believed| believed.to_string());
+        self.agree = details
+            .believed
+            .zip(self.effective)
+            .map(|(believed, effective)| (believed == Believed::Paused) == (effective == Effective::Frozen));
+    }
 }
 
 /// Looks for the processes of a container's PID namespace that are outside of the cgroup which a freeze writes: moved
@@ -87,7 +128,7 @@ pub fn outside(host: &Host, container: &Container) -> Result<Option<Vec<Outsider
         .strays(first, &inside, SCAN)
         .map_err(|cause| Error::io("look through", host.proc_dir(), cause))?;
     let outsider = |stray: Stray| {
-        let lines = crate::resolver::cgroup_lines(host, stray.tid)?; // it is gone
+        let lines = cgroup_lines(host, stray.tid)?; // it is gone
         let path = lines.path(at.hierarchy())?;
         // It came after the others were listed, then.
         (!path.starts_with(at.path())).then(|| Outsider {
@@ -152,23 +193,8 @@ fn observe(
 
 /// The memory of a container: v1's cgroup is the one of its first process's path that is named after it, else the whole
 /// path; v2's is its own.
-fn memory(host: &Host, container: &Container) -> Option<Memory> {
-    let number = |file: &Path| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
-    let read = |dir: &Path, current: &str, limit: &str| {
-        let current = number(&dir.join(current))?;
-        // v1 writes "no limit" as the largest whole page count, v2 as "max".
-        let limit = number(&dir.join(limit)).filter(|&limit| limit < 1 << 62);
-        Some(Memory {
-            current: Some(current),
-            limit,
-        })
-    };
-    let lines = container
-        .identity
-        .pid
-        .and_then(|pid| crate::resolver::cgroup_lines(host, pid));
+fn memory(host: &Host, container: &Container, lines: Option<&Lines>) -> Option<Memory> {
     let v1 = lines
-        .as_ref()
         .and_then(|lines| lines.controller("memory"))
         // Outside of the caller's cgroup namespace the names are missing.
         .filter(|path| path.components().all(|part| part != Component::ParentDir))
@@ -184,11 +210,25 @@ fn memory(host: &Host, container: &Container) -> Option<Memory> {
             let top = host.path("/sys/fs/cgroup/memory");
             Some(top.join(level.strip_prefix("/").unwrap_or(&level)))
         });
-    let v2 = container
-        .own
-        .iter()
-        .find(|own| own.hierarchy() == Hierarchy::V2)
-        .map(|own| own.dir().to_owned());
-    v1.and_then(|dir| read(&dir, "memory.usage_in_bytes", "memory.limit_in_bytes"))
-        .or_else(|| v2.and_then(|dir| read(&dir, "memory.current", "memory.max")))
+    let by_v1 = v1.and_then(|dir| {
+        let number = |name: &str| read_number(&dir.join(name));
+        // "No limit" is the largest whole page count.
+        let limit = |limit: &u64| *limit < 1 << 62;
+        Some(Memory {
+            current: Some(number("memory.usage_in_bytes")?),
+            limit: number("memory.limit_in_bytes").filter(limit),
+        })
+    });
+    by_v1.or_else(|| {
+        let own = container
+            .own
+            .iter()
+            .find(|own| own.hierarchy() == Hierarchy::V2)?;
+        // "No limit" is "max".
+        let number = |name| own.read(name).ok()?.trim().parse().ok(); // no such controller here, or it is gone
+        Some(Memory {
+            current: Some(number("memory.current")?),
+            limit: number("memory.max"),
+        })
+    })
 }

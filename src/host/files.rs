@@ -78,6 +78,8 @@ impl Host {
 
 /// What most files below /proc fit into.
 const PROC_FILE: usize = 1024;
+/// A number and its end.
+const NUMBER: usize = 64;
 
 /// Reads a file to its end, or until it has more than `most` bytes. `size` is that of a regular file: what is read in one
 /// piece of that size is all of it.
@@ -102,6 +104,33 @@ pub(crate) fn read_whole(fd: &OwnedFd, size: Option<usize>, most: u64) -> std::i
     Ok(text)
 }
 
+/// Reads a file that the kernel makes as one piece, as it does with those of one process: a read that leaves room is the
+/// last.
+pub(crate) fn read_piece(fd: &OwnedFd) -> std::io::Result<Vec<u8>> {
+    let mut text = vec![0; PROC_FILE];
+    let mut length = 0;
+    loop {
+        match nix::unistd::read(fd, &mut text[length..]) {
+            Ok(count) => length += count,
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno.into()),
+        }
+        if length < text.len() {
+            text.truncate(length);
+            return Ok(text);
+        }
+        text.resize(length * 2, 0);
+    }
+}
+
+/// Reads a kernel file that is one number; `None` where it is not there, or says something else.
+pub(crate) fn read_number(file: &Path) -> Option<u64> {
+    let fd = open(file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()?; // not there
+    let mut text = [0; NUMBER];
+    let count = nix::unistd::read(&fd, &mut text).ok()?; // it is gone
+    std::str::from_utf8(&text[..count]).ok()?.trim().parse().ok() // something else
+}
+
 pub(crate) fn open_dir(dir: &Path) -> Result<OwnedFd> {
     open(
         dir,
@@ -119,14 +148,8 @@ pub(crate) fn open_beneath(
     path: &Path,
     flags: OFlag,
 ) -> std::result::Result<OwnedFd, Errno> {
-    // openat2 takes the empty path for no path at all.
-    let path = if path.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        path
-    };
-    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
-    match openat2(dir, path, OpenHow::new().flags(flags).resolve(resolve)) {
+    let path = or_itself(path);
+    match openat2(dir, path, OpenHow::new().flags(flags).resolve(BENEATH)) {
         Err(Errno::ENOSYS | Errno::EPERM) => {}
         result => return result,
     }
@@ -146,6 +169,28 @@ pub(crate) fn open_beneath(
         at = Some(openat(from, name, flags | OFlag::O_NOFOLLOW, Mode::empty())?);
     }
     at.ok_or(Errno::ENOENT)
+}
+
+/// The same of what is on the mount of that directory: `EXDEV` where another one is on the way. There is no other way to
+/// be sure of that than `openat2`: `ENOSYS` or `EPERM` where it can't be had.
+pub(crate) fn open_on_mount(
+    dir: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlag,
+) -> std::result::Result<OwnedFd, Errno> {
+    let resolve = BENEATH | ResolveFlag::RESOLVE_NO_XDEV;
+    openat2(dir, or_itself(path), OpenHow::new().flags(flags).resolve(resolve))
+}
+
+const BENEATH: ResolveFlag = ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_SYMLINKS);
+
+/// openat2 takes the empty path for no path at all.
+fn or_itself(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    }
 }
 
 /// The names in a path, the last one first; `..` is one of them.
@@ -173,6 +218,34 @@ mod tests {
         fill(dir.path());
         let host = Host::made_up(dir.path()).unwrap();
         (dir, host)
+    }
+
+    #[test]
+    fn what_another_mount_hides_is_not_on_the_mount() {
+        let root = open_dir(Path::new("/")).unwrap();
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let open = |path: &str| open_on_mount(root.as_fd(), Path::new(path), flags).map(drop);
+        assert_eq!(open(""), Ok(()));
+        assert_eq!(open("proc/self/stat"), Err(Errno::EXDEV));
+        assert_eq!(open("no such directory"), Err(Errno::ENOENT));
+        assert!(open_beneath(root.as_fd(), Path::new("proc/uptime"), flags).is_ok());
+    }
+
+    #[test]
+    fn a_file_made_as_one_piece_is_read_whole_however_long_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        for length in [0, 1, PROC_FILE - 1, PROC_FILE, PROC_FILE + 1, 5 * PROC_FILE] {
+            let text: Vec<u8> = (0..=u8::MAX).cycle().take(length).collect();
+            std::fs::write(dir.path().join("file"), &text).unwrap();
+            let fd = openat(
+                open_dir(dir.path()).unwrap(),
+                "file",
+                OFlag::O_RDONLY,
+                Mode::empty(),
+            )
+            .unwrap();
+            assert_eq!(read_piece(&fd).unwrap(), text, "{length}");
+        }
     }
 
     #[test]

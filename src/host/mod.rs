@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-pub(crate) use files::{open_beneath, open_dir, read_whole};
+use files::read_piece;
+pub(crate) use files::{open_beneath, open_dir, open_on_mount, read_number, read_whole};
 pub use mounts::Mount;
 pub(crate) use mounts::{is_cgroup, mount_lines};
 pub(crate) use namespaces::{ENTER_CGROUP_NAMESPACE, ENTER_PID_NAMESPACE};
@@ -207,6 +208,13 @@ impl Host {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let fd = openat(&self.proc_fd, path, flags, Mode::empty()).ok()?; // a process may end at any time
         read_whole(&fd, None, u64::MAX).ok() // as above: ESRCH
+    }
+
+    /// The same of a file that the kernel makes as one piece, which takes one read.
+    pub(crate) fn read_proc_piece(&self, path: &str) -> Option<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = openat(&self.proc_fd, path, flags, Mode::empty()).ok()?; // as above
+        read_piece(&fd).ok() // as above
     }
 
     /// When this host booted, in seconds since 1970, as its clock has it now; `None` where it is not told.

@@ -142,6 +142,7 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
         first,
         point: if by_name { Point::Named } else { Point::At(path) },
         other,
+        lines: Some(lines),
         user,
     })
 }
@@ -202,9 +203,8 @@ fn check_unnamed(host: &Host, hierarchy: Hierarchy, path: &Path, record: &Record
 
 /// The scope that a runtime's own level on record lies in.
 fn top_of(path: &Path, id: &str) -> Option<PathBuf> {
-    let mut chain = naming::chain(path).into_iter();
-    let named = chain.find(|named| named.id == id && named.level().as_deref() == Some(path));
-    named.map(|named| named.path)
+    let named = naming::last(path.parent()?)?;
+    (named.id == id && named.level().as_deref() == Some(path)).then_some(named.path)
 }
 
 /// Refuses a cgroup that is not the user's whose word it is: a record below /run/user could otherwise aim root's hand

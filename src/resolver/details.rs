@@ -78,7 +78,7 @@ impl Details {
 /// Details that are being read, one container's after the other, in a thread of its own. One that hangs stays behind.
 #[derive(Debug)]
 pub struct Pending {
-    to: Sender<(usize, Identity)>,
+    to: Sender<Vec<(usize, Identity)>>,
     from: Receiver<(usize, Details)>,
     /// How many were asked for.
     asked: usize,
@@ -92,11 +92,11 @@ impl Pending {
     /// Begins with those of several containers; more can be asked for.
     #[must_use]
     pub fn start(host: &Host, identities: impl IntoIterator<Item = Identity>) -> Self {
-        let (to, wanted) = mpsc::channel::<(usize, Identity)>();
+        let (to, wanted) = mpsc::channel::<Vec<(usize, Identity)>>();
         let (done, from) = mpsc::channel();
         let read_all = move |host: &Host| {
             let disk = Disk::new(host);
-            let mut wanted = wanted.iter();
+            let mut wanted = wanted.iter().flatten();
             // A receiver that is gone wants no more of them.
             wanted.all(|(at, identity)| done.send((at, disk.read(&identity))).is_ok())
         };
@@ -109,14 +109,15 @@ impl Pending {
             at: 0,
             waited: Duration::ZERO,
         };
-        identities.into_iter().for_each(|identity| pending.ask(identity));
+        pending.ask(identities);
         pending
     }
 
-    /// Asks for one more container's.
-    pub fn ask(&mut self, identity: Identity) {
-        let _ = self.to.send((self.asked, identity)); // without a thread there are none, which `next` says
-        self.asked += 1;
+    /// Asks for more containers', all at once: each time the thread has to be woken.
+    pub fn ask(&mut self, identities: impl IntoIterator<Item = Identity>) {
+        let wanted: Vec<_> = (self.asked..).zip(identities).collect();
+        self.asked += wanted.len();
+        let _ = self.to.send(wanted); // without a thread there are none, which `next` says
     }
 
     /// Gives those that follow the whole limit again: what gets on, however slowly, does not hang.

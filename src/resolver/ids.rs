@@ -150,6 +150,7 @@ pub(super) fn unrecorded(resolver: &Resolver<'_>, id: &str) -> Result<Option<sup
                 first,
                 point: Point::Named,
                 other: None,
+                lines: None,
             });
         }
     }
@@ -325,5 +326,6 @@ pub(super) fn by_named(host: &Host, hierarchy: Hierarchy, path: &Path, traces: &
         user,
         point: Point::Named,
         other: None,
+        lines: None,
     });
 }

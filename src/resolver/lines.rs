@@ -53,12 +53,13 @@ fn path(bytes: &[u8]) -> &Path {
 
 /// Reads the lines of a process; `None` if it is gone or can't be read.
 pub(crate) fn cgroup_lines(host: &Host, pid: i32) -> Option<Lines> {
-    host.read_proc(&format!("{pid}/cgroup")).map(Lines)
+    host.read_proc_piece(&format!("{pid}/cgroup")).map(Lines)
 }
 
 /// Reads the lines of one task, which on v1 can be elsewhere than its process.
 pub(crate) fn task_lines(host: &Host, tid: i32) -> Option<Lines> {
-    host.read_proc(&format!("{tid}/task/{tid}/cgroup")).map(Lines)
+    host.read_proc_piece(&format!("{tid}/task/{tid}/cgroup"))
+        .map(Lines)
 }
 
 /// Refuses a path that leads out of this process's own cgroup namespace: the missing names are not in the text, so it

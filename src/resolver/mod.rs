@@ -46,7 +46,7 @@ use roots::SystemRoots;
 use target::Target;
 
 pub use details::{Believed, Details, Pending};
-pub(crate) use lines::{cgroup_lines, task_lines};
+pub(crate) use lines::{Lines, cgroup_lines, task_lines};
 pub use record::About;
 
 /// Who a container is.
@@ -88,6 +88,27 @@ impl Container {
     pub fn freeze_point(&self) -> &Cgroup {
         &self.own[self.freeze_at]
     }
+
+    /// The first one of its own in each hierarchy, which holds the others there.
+    pub(crate) fn tops(&self) -> impl Iterator<Item = &Cgroup> {
+        self.own.iter().enumerate().filter_map(|(at, cgroup)| {
+            let mut before = self.own[..at].iter();
+            before
+                .all(|other| other.hierarchy() != cgroup.hierarchy())
+                .then_some(cgroup)
+        })
+    }
+}
+
+/// A container, and what was read of it on the way to it. It is good for a look right then; whoever acts reads anew.
+#[derive(Debug)]
+pub struct Glimpse {
+    /// The container.
+    pub container: Container,
+    /// Its tasks, where all of its cgroups were listed.
+    pub(crate) tids: Option<BTreeSet<i32>>,
+    /// The cgroups of its first process.
+    pub(crate) lines: Option<Lines>,
 }
 
 /// What a target means.
@@ -120,6 +141,8 @@ struct Located {
     point: Point,
     /// The other hierarchy's path on record.
     other: Option<PathBuf>,
+    /// The cgroups of its first process, where they were read.
+    lines: Option<Lines>,
     /// The user whose word it is that this is a container called so; `None` for root's, and the kernel's.
     user: Option<u32>,
 }
@@ -294,7 +317,7 @@ impl Everything<'_> {
 
     /// The containers with one of the IDs, or why there is none.
     #[must_use]
-    pub fn containers(&self, id: &str) -> Vec<std::result::Result<Container, Unknown>> {
+    pub fn containers(&self, id: &str) -> Vec<std::result::Result<Glimpse, Unknown>> {
         let traces = ids::locate(self.host, &self.census, id);
         let unknown = |why| Unknown {
             id: id.to_owned(),
@@ -308,7 +331,7 @@ impl Everything<'_> {
                 .into_iter()
                 .collect();
         }
-        let complete = |located| completed(self.host, located).map_err(unknown);
+        let complete = |located| place::glimpse(self.host, located, WriteAt::Runtime).map_err(unknown);
         traces.live.into_iter().map(complete).collect()
     }
 

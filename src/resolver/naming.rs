@@ -120,7 +120,8 @@ impl fmt::Display for Named {
 /// The containers that a path names, outermost first.
 pub(crate) fn chain(path: &Path) -> Vec<Named> {
     let mut named = Vec::new();
-    let mut at = PathBuf::from("/");
+    let mut at = PathBuf::with_capacity(path.as_os_str().len() + 1);
+    at.push("/");
     let mut parent: Option<&OsStr> = None;
     let mut components = path.iter().skip(1).peekable();
     while let Some(component) = components.next() {

@@ -35,6 +35,7 @@ pub(super) fn by_cgroup(host: &Host, hierarchy: Hierarchy, path: &Path) -> Resul
         first,
         point: Point::Named,
         other: None,
+        lines: None,
         user: None,
     };
     place::complete(host, located, WriteAt::Here)

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::lines::{task_lines, within_namespace};
-use super::{Container, Identity, Located, naming};
-use crate::cgroup::Cgroup;
+use super::{Container, Glimpse, Identity, Located, naming};
+use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
 
@@ -33,17 +33,27 @@ pub(super) enum Point {
 
 /// Finds the cgroups of a container from one of them, which has been found.
 pub(super) fn complete(host: &Host, located: Located, write_at: WriteAt) -> Result<Container> {
+    glimpse(host, located, write_at).map(|glimpse| glimpse.container)
+}
+
+/// The same, with what was read on the way.
+pub(super) fn glimpse(host: &Host, located: Located, write_at: WriteAt) -> Result<Glimpse> {
     let Located {
         identity,
         first,
         point,
         other,
+        lines,
         user: _,
     } = located;
     let hierarchy = first.hierarchy();
-    let (theirs, shared) = match host.mount(hierarchy.other()) {
+    let OtherSide {
+        own: theirs,
+        shared,
+        listed,
+    } = match host.mount(hierarchy.other()) {
         Some(_) => other_side(host, &identity, &first, other.as_deref())?,
-        None => (Vec::new(), Vec::new()),
+        None => OtherSide::default(),
     };
     let here = levels(host, first, &point)?;
     let mut there = Levels::default();
@@ -59,11 +69,19 @@ pub(super) fn complete(host: &Host, located: Located, write_at: WriteAt) -> Resu
             (here, there)
         };
     first.own.extend(second.own);
-    Ok(Container {
+    let container = Container {
         identity,
         own: first.own,
         freeze_at: first.freeze_at,
         shared,
+    };
+    let tids_in = |cgroup: &Cgroup| listed.iter().find(|(id, _)| *id == cgroup.id());
+    let each: Option<Vec<_>> = container.tops().map(tids_in).collect();
+    let tids = each.map(|each| each.into_iter().flat_map(|(_, tids)| tids).copied().collect());
+    Ok(Glimpse {
+        container,
+        tids,
+        lines,
     })
 }
 
@@ -127,12 +145,21 @@ fn levels(host: &Host, top: Cgroup, point: &Point) -> Result<Levels> {
     })
 }
 
+/// What a container has in the other hierarchy.
+#[derive(Debug, Default)]
+struct OtherSide {
+    own: Vec<Cgroup>,
+    shared: Vec<Cgroup>,
+    /// The tasks of each cgroup that was listed, in either hierarchy.
+    listed: Vec<(CgroupId, BTreeSet<i32>)>,
+}
+
 fn other_side(
     host: &Host,
     identity: &Identity,
     first: &Cgroup,
     recorded: Option<&Path>,
-) -> Result<(Vec<Cgroup>, Vec<Cgroup>)> {
+) -> Result<OtherSide> {
     let hierarchy = first.hierarchy().other();
     let tasks = first.tids_below()?;
     let mut left = tasks.clone();
@@ -166,18 +193,22 @@ fn other_side(
         && let Some(common) = common(host, hierarchy, &found)?
         && is_exclusive(host, &common.tids_below()?, first, &tasks)?
     {
-        return Ok((vec![common], Vec::new()));
+        return Ok(OtherSide {
+            own: vec![common],
+            ..OtherSide::default()
+        });
     }
-    let mut own = Vec::new();
-    let mut shared = Vec::new();
+    let mut side = OtherSide::default();
     for (cgroup, members) in found {
         if !cgroup.is_root() && is_exclusive(host, &members, first, &tasks)? {
-            own.push(cgroup);
+            side.listed.push((cgroup.id(), members));
+            side.own.push(cgroup);
         } else {
-            shared.push(cgroup);
+            side.shared.push(cgroup);
         }
     }
-    Ok((own, shared))
+    side.listed.push((first.id(), tasks));
+    Ok(side)
 }
 
 /// The level of a task's path that is the container's: the one on record, else the one that is named after it, else

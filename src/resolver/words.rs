@@ -287,6 +287,7 @@ fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &lxc::Place, all: &
             first,
             point: place.inner.clone().map_or(Point::Named, Point::Above),
             other: Some(place.path.clone()),
+            lines: None,
             user: None,
         });
     }
@@ -328,6 +329,7 @@ fn machine(host: &Host, name: &str) -> Result<Option<Located>> {
                 first: Cgroup::open(host, hierarchy, path)?,
                 point: Point::Named,
                 other: None,
+                lines: None,
                 user: None,
             }));
         }

@@ -1,6 +1,6 @@
 //! Requests above and below: what is the container's own is done, what is not is named and left.
 
-use crate::kit::{Cgroup, Hierarchy, Scene, freeze, status, tasks_add_up, thaw};
+use crate::kit::{Cgroup, Hierarchy, Scene, freeze, iceaxe, status, tasks_add_up, thaw};
 
 /// The paths in a JSON list.
 fn paths(list: &serde_json::Value) -> Vec<&str> {
@@ -65,6 +65,37 @@ fn every_frozen_ancestor_is_named_topmost_first(hierarchy: Hierarchy) {
     assert_eq!(paths(&seen["frozen_by"]), [path(&top), path(&between)], "{seen}");
     assert!(top.asks() && between.asks());
     zoo.stands(0);
+}
+
+fn a_list_names_the_frozen_parent_of_each_child_and_of_no_other(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let top = scene.cgroup(hierarchy);
+    let (held, free) = (top.child("held"), top.child("free"));
+    // In the order of the IDs, a child of each in turn.
+    let ids: Vec<String> = (0..6).map(|number| format!("{number:064x}")).collect();
+    let place = |at: usize| [&free, &held][at % 2];
+    let children: Vec<Cgroup> = ids
+        .iter()
+        .enumerate()
+        .map(|(at, id)| place(at).child(id))
+        .collect();
+    let _zoos: Vec<_> = children
+        .iter()
+        .map(|child| scene.zoo(&[child], &["doze"]))
+        .collect();
+    held.freeze();
+    let listed = iceaxe("list").arg("--json").run().json();
+    for (at, id) in ids.iter().enumerate() {
+        let row = listed.iter().find(|row| row["id"] == id.as_str());
+        let row = row.unwrap_or_else(|| panic!("{id} is not listed: {listed:?}"));
+        let (effective, by) = match at % 2 {
+            0 => ("thawed", vec![]),
+            _ => ("frozen", vec![path(&held)]),
+        };
+        assert_eq!(row["effective"], effective, "{row}");
+        assert_eq!(paths(&row["frozen_by"]), by, "{row}");
+        assert_eq!(row["tasks"]["total"], 1, "{row}");
+    }
 }
 
 fn ancestors_are_cleared_when_asked_for(hierarchy: Hierarchy) {
@@ -224,6 +255,7 @@ fn a_frozen_parent_outlives_its_child(hierarchy: Hierarchy) {
 on_each_hierarchy! {
     a_thaw_under_a_frozen_ancestor_is_no_success_and_names_it,
     every_frozen_ancestor_is_named_topmost_first,
+    a_list_names_the_frozen_parent_of_each_child_and_of_no_other,
     ancestors_are_cleared_when_asked_for,
     a_freeze_of_what_an_ancestor_holds_asks_for_itself_too,
     a_frozen_cgroup_inside_is_left_and_named,

@@ -120,6 +120,20 @@ fn each_thread_is_proven_thawed(hierarchy: Hierarchy) {
     zoo.goes_on(0);
 }
 
+/// The kernel hands out a page of a list at a time.
+fn every_task_is_seen_where_the_list_takes_several_reads(hierarchy: Hierarchy) {
+    let many = ["sleep"; 1000];
+    let scene = Scene::new();
+    let own = scene.cgroup(hierarchy);
+    let _zoo = scene.zoo(&[&own], &many);
+    let name = match hierarchy {
+        Hierarchy::V1 => "tasks",
+        Hierarchy::V2 => "cgroup.threads",
+    };
+    assert!(own.read(name).len() > 4096, "one read has it all");
+    assert_eq!(status(&own)["tasks"]["total"], many.len());
+}
+
 fn live_threads_of_a_dead_leader_are_proven_thawed(hierarchy: Hierarchy) {
     let (_scene, zoo) = check(hierarchy, "dead-leader:3", &[(dozing(hierarchy), 3)]);
     zoo.goes_on(0);
@@ -168,6 +182,7 @@ on_each_hierarchy! {
     a_poller_is_proven_to_have_run,
     an_epoll_waiter_is_proven_to_have_run,
     each_thread_is_proven_thawed,
+    every_task_is_seen_where_the_list_takes_several_reads,
     live_threads_of_a_dead_leader_are_proven_thawed,
     a_stopped_task_stays_stopped,
     a_traced_task_stays_its_tracers,

@@ -44,6 +44,34 @@ mod any {
         }
     }
 
+    /// In a mount namespace of its own, something is mounted where the cgroup is.
+    #[test]
+    #[serial]
+    fn what_is_mounted_over_a_cgroup_is_taken_for_what_it_is() {
+        let scene = Scene::new();
+        let top = scene.cgroup(Hierarchy::available());
+        let own = top.child("own");
+        let path = |mount: &str| {
+            let script = format!("mount {mount} && exec \"$@\"");
+            let dir = own.dir.to_str().unwrap();
+            let inside = ["unshare", "--mount", "sh", "-c", &script, dir];
+            iceaxe("path").arg(own.target()).through(&inside).run()
+        };
+        let refused = path("-t tmpfs none \"$0\"");
+        assert_eq!(refused.code, Some(5), "{refused:?}");
+        assert!(
+            refused.err.contains("is not on a cgroup file system"),
+            "{refused:?}"
+        );
+        // The same cgroup once more.
+        let found = path("--bind \"$0\" \"$0\"");
+        assert_eq!(
+            (found.code, found.out.trim()),
+            (Some(0), own.dir.to_str().unwrap()),
+            "{found:?}"
+        );
+    }
+
     #[test]
     #[serial]
     fn what_can_mean_nothing_is_a_usage_error_and_touches_nothing() {
