@@ -313,7 +313,7 @@ impl<'c> Killing<'c> {
             Err(Error::Gone(_)) => BTreeSet::new(),
             other => other?,
         };
-        if left.is_empty() {
+        if left.is_empty() && !self.tops().into_iter().any(is_populated) {
             self.run.settled = Some(Instant::now());
             self.verdict(host);
         } else if self.run.began.elapsed() >= clock.limit() || self.waits_for_others(host, &left)? {

@@ -202,7 +202,14 @@ fn tasks(counts: Counts, report: &Report) -> String {
                 (thawed.unknown, "unknown (no evidence here)"),
                 (thawed.exited, "exited"),
                 (thawed.new, "new"),
-                (thawed.holdouts, "still held"),
+                (
+                    thawed.holdouts,
+                    if report.verb == "kill" {
+                        "not gone"
+                    } else {
+                        "still held"
+                    },
+                ),
             ]);
             for more in [named(&classes), rest] {
                 if !more.is_empty() {
