@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::Signal;
 
-use crate::engine::Rung;
+use crate::engine::{Filter, Rung};
 
 /// Freezes and thaws containers without their daemon, and proves it task by task
 #[derive(Debug, Parser)]
@@ -86,7 +86,7 @@ pub(crate) enum Verb {
     Explain(Status),
     /// List every container on the host and its freezer state
     #[command(visible_aliases = ["ls", "ps"])]
-    List,
+    List(List),
     /// Print the directory where freeze would write
     Path(Path),
     /// Make a throw-away container, freeze it, thaw it, show the proof
@@ -107,11 +107,22 @@ impl Verb {
             Self::Status(_) => "status",
             Self::Kill(_) => "kill",
             Self::Explain(_) => "explain",
-            Self::List => "list",
+            Self::List(_) => "list",
             Self::Path(_) => "path",
             Self::Demo | Self::DemoTask { .. } => "demo",
         }
     }
+}
+
+/// Many targets at once.
+#[derive(Debug, Args)]
+pub(crate) struct Select {
+    /// Every container; for thaw, those that are frozen by their own request
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Those of them that meet this: name=web-*, label=key=value, state=frozen, memory<80%, ...
+    #[arg(short, long, value_name = "FILTER")]
+    pub(crate) filter: Vec<Filter>,
 }
 
 /// The container that a process is in, where containers are nested.
@@ -128,8 +139,10 @@ pub(crate) struct Nested {
 #[derive(Debug, Args)]
 pub(crate) struct Thaw {
     /// What to thaw; - reads targets from standard input, one a line
-    #[arg(required = true, value_name = "TARGET")]
+    #[arg(required_unless_present_any = ["all", "filter"], value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) select: Select,
     #[command(flatten)]
     pub(crate) nested: Nested,
     /// Also clear the requests of cgroups inside, such as a paused inner container's
@@ -156,8 +169,10 @@ fn rung(text: &str) -> Result<Rung, String> {
 #[derive(Debug, Args)]
 pub(crate) struct Freeze {
     /// What to freeze; - reads targets from standard input, one a line
-    #[arg(required = true, value_name = "TARGET")]
+    #[arg(required_unless_present_any = ["all", "filter"], value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) select: Select,
     #[command(flatten)]
     pub(crate) nested: Nested,
     /// Lift a safety rule: not-container, host-daemon, sandbox; alone, all three
@@ -174,8 +189,10 @@ pub(crate) struct Freeze {
 #[derive(Debug, Args)]
 pub(crate) struct Kill {
     /// What to end; - reads targets from standard input, one a line
-    #[arg(required = true, value_name = "TARGET")]
+    #[arg(required_unless_present_any = ["all", "filter"], value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) select: Select,
     #[command(flatten)]
     pub(crate) nested: Nested,
     /// Send this signal instead, to the first process: TERM, SIGHUP, 10
@@ -183,7 +200,7 @@ pub(crate) struct Kill {
     pub(crate) signal: Option<i32>,
     /// Send the signal to every process
     #[arg(long, requires = "signal")]
-    pub(crate) all: bool,
+    pub(crate) every_process: bool,
     /// Lift a safety rule: not-container, host-daemon, sandbox; alone, all three
     #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
     pub(crate) force: Vec<Rule>,
@@ -222,10 +239,61 @@ pub(crate) enum Rule {
 #[derive(Debug, Args)]
 pub(crate) struct Status {
     /// What to look at; - reads targets from standard input, one a line
-    #[arg(required = true, value_name = "TARGET")]
+    #[arg(required_unless_present_any = ["all", "filter"], value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
+    pub(crate) select: Select,
+    #[command(flatten)]
     pub(crate) nested: Nested,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only those that meet this: name=web-*, label=key=value, state=frozen, memory<80%, ...
+    #[arg(short, long, value_name = "FILTER")]
+    pub(crate) filter: Vec<Filter>,
+    /// Only what is frozen, or asked to be
+    #[arg(long)]
+    pub(crate) frozen: bool,
+    /// Only those of which the engine believes otherwise
+    #[arg(long)]
+    pub(crate) disagree: bool,
+    /// Also the cgroups that ask for a freeze and are no container's
+    #[arg(long)]
+    pub(crate) all_cgroups: bool,
+    /// In this order
+    #[arg(long, value_name = "KEY")]
+    pub(crate) sort: Option<Sort>,
+    /// A line for each, with fields in braces: '{name} {effective}'
+    #[arg(long, value_name = "FORMAT", conflicts_with = "prometheus")]
+    pub(crate) format: Option<String>,
+    /// Exit with 8 if anything is frozen, else with 10 if an engine believes otherwise
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Measurements for a monitoring system, in Prometheus's text format
+    #[arg(long)]
+    pub(crate) prometheus: bool,
+}
+
+/// What a list is ordered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    /// The name.
+    Name,
+    /// The ID.
+    Id,
+    /// The runtime.
+    Runtime,
+    /// The pod.
+    Pod,
+    /// What holds it.
+    State,
+    /// The memory in use, the most first.
+    Memory,
+    /// The number of tasks, the most first.
+    Tasks,
+    /// How long it is frozen, the longest first.
+    FrozenFor,
 }
 
 #[derive(Debug, Args)]

@@ -1,223 +1,190 @@
 //! `list`: every container on the host.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
-use std::thread;
-use std::time::Duration;
+use std::path::PathBuf;
 
+use super::args::{List, Sort};
+use super::survey::survey;
 use super::{Context, human, json};
-use crate::cgroup::CgroupId;
-use crate::engine::{self, Status, Unasked};
+use crate::engine::report::{Effective, Requested};
+use crate::engine::{self, Filter, Status};
 use crate::error::Error;
-use crate::host::Host;
-use crate::resolver::{Everything, Identity, Pending, Resolver, Unknown};
+use crate::resolver::target::Target;
+use crate::resolver::{Nesting, Resolver};
 
-/// How long each step of a listing may take before it counts as hanging.
-const STEP: Duration = Duration::from_secs(10);
-/// How long the answer waits for the engines' records while they do not get on.
-const RECORDS: Duration = Duration::from_secs(2);
-/// So many IDs are one step.
-const CHUNK: usize = 32;
-/// More threads than that gain nothing: they meet in the kernel's locks.
-const MOST_THREADS: usize = 4;
+/// The exit codes of `--check`: something is frozen; nothing is, but an engine believes otherwise.
+const FROZEN: u8 = 8;
+const DISAGREES: u8 = 10;
 
-/// What is found under some IDs, one after the other.
-#[derive(Default)]
-struct Part {
-    rows: Vec<(CgroupId, Status)>,
-    /// The records of so many containers did not come in time.
-    late: usize,
-    incomplete: Vec<String>,
-}
-
-/// Runs `list`. A few threads look at a part each, as ten thousand containers are a matter of seconds else; what they
-/// find is printed in the order of the IDs.
-pub(super) fn run(context: &Context<'_>) -> u8 {
-    context.within(STEP * 3);
-    let everything = Resolver::new(context.host, []).everything();
-    let chunks: Vec<&[String]> = everything.ids().chunks(CHUNK).collect();
-    let next = AtomicUsize::new(0);
-    let mut listing = Listing::new(context, everything.incomplete());
-    let host = context.host;
-    let work = |to: Sender<(usize, Part)>| look(host, &everything, &chunks, &next, &to);
-    thread::scope(|scope| {
-        let (to, from) = mpsc::channel();
-        let threads = thread::available_parallelism().map_or(1, |threads| threads.get().min(MOST_THREADS));
-        let started = (0..threads.min(chunks.len())).filter(|_| {
-            let (to, work) = (to.clone(), &work);
-            thread::Builder::new()
-                .spawn_scoped(scope, move || work(to))
-                .is_ok()
-        });
-        if started.count() == 0 {
-            work(to.clone()); // no thread is to be had
-        }
-        drop(to);
-        listing.print(from);
-    });
-    listing.end()
-}
-
-/// Takes the next part and looks at it, until there is none. The engines' records of a part are read while the next one
-/// is looked at.
-fn look(
-    host: &Host,
-    everything: &Everything<'_>,
-    chunks: &[&[String]],
-    next: &AtomicUsize,
-    to: &Sender<(usize, Part)>,
-) {
-    let mut records = Pending::start(host, []);
-    let mut before: Option<(usize, Part)> = None;
-    loop {
-        let at = next.fetch_add(1, Ordering::Relaxed);
-        let this = chunks
-            .get(at)
-            .map(|ids| (at, Part::of(host, everything, ids, &mut records)));
-        let is_last = this.is_none();
-        if let Some((at, mut part)) = std::mem::replace(&mut before, this) {
-            part.add_records(&mut records);
-            if to.send((at, part)).is_err() {
-                return; // nobody prints any more
-            }
-        }
-        if is_last {
-            return;
-        }
+/// Runs `list`. Without an order of its own what is found is printed in the order of the IDs, as it comes.
+pub(super) fn run(context: &Context<'_>, args: &List) -> u8 {
+    let mut listing = Listing {
+        context,
+        args,
+        frozen: 0,
+        disagreeing: 0,
+        cgroups: BTreeSet::new(),
+        kept: Vec::new(),
+    };
+    let mut incomplete = survey(context, &mut |all| listing.add(all));
+    if args.all_cgroups {
+        listing.add_cgroups(&mut incomplete);
     }
-}
-
-impl Part {
-    /// What the kernel has of some IDs. The engines' records are asked for.
-    fn of(host: &Host, everything: &Everything<'_>, ids: &[String], records: &mut Pending) -> Self {
-        let mut part = Self::default();
-        let mut identities: Vec<Identity> = Vec::new();
-        // What is known of an ancestor is of the moment in which a part is looked at.
-        let mut unasked = Unasked::default();
-        for entry in ids.iter().flat_map(|id| everything.containers(id)) {
-            let glimpse = match entry {
-                Ok(glimpse) => glimpse,
-                // A container that ended is not listed, as docker ps has it.
-                Err(Unknown {
-                    why: Error::NotRunning(_) | Error::Gone(_),
-                    ..
-                }) => continue,
-                Err(Unknown { id, why, .. }) => {
-                    part.incomplete.push(format!("{id}: {why}"));
-                    continue;
-                }
-            };
-            match engine::glance(host, &glimpse, &mut unasked) {
-                Ok(status) => {
-                    part.rows.push((glimpse.container.freeze_point().id(), status));
-                    identities.push(glimpse.container.identity);
-                }
-                Err(Error::Gone(_)) => {}
-                Err(error) => {
-                    let id = named(&glimpse.container.identity);
-                    part.incomplete.push(format!("{id}: {error}"));
-                }
-            }
-        }
-        records.ask(identities);
-        part
+    listing.end(&incomplete);
+    for source in &incomplete {
+        context.err(format!(
+            "iceaxe: the list is incomplete: {}\n",
+            human::escaped(source)
+        ));
     }
-
-    /// Adds the engines' records, as they come.
-    fn add_records(&mut self, records: &mut Pending) {
-        for (_, status) in &mut self.rows {
-            match records.next(RECORDS) {
-                Some(details) => {
-                    status.add(&details);
-                    self.incomplete.extend(details.unreadable);
-                    records.renew();
-                }
-                None => self.late += 1,
-            }
-        }
+    match (incomplete.is_empty(), args.check) {
+        (false, _) => 1,
+        (true, true) if listing.frozen > 0 => FROZEN,
+        (true, true) if listing.disagreeing > 0 => DISAGREES,
+        _ => 0,
     }
 }
 
 /// A listing as it is printed.
 struct Listing<'c> {
     context: &'c Context<'c>,
-    /// One container can be on record twice, under two IDs.
-    seen: BTreeSet<CgroupId>,
-    late: usize,
-    incomplete: Vec<String>,
-    rows: Vec<[String; human::COLUMNS.len()]>,
+    args: &'c List,
+    frozen: usize,
+    disagreeing: usize,
+    /// The directories of the containers' own cgroups, where others are looked for too.
+    cgroups: BTreeSet<PathBuf>,
+    /// What waits until all are there: for the widths of columns, or for its order.
+    kept: Vec<Status>,
 }
 
-impl<'c> Listing<'c> {
-    fn new(context: &'c Context<'c>, incomplete: &[String]) -> Self {
-        Self {
-            context,
-            seen: BTreeSet::new(),
-            late: 0,
-            incomplete: incomplete.to_vec(),
-            rows: Vec::new(),
-        }
-    }
-
-    /// Prints the parts in their order, as they come.
-    fn print(&mut self, parts: impl IntoIterator<Item = (usize, Part)>) {
-        let mut early = std::collections::BTreeMap::new();
-        let mut wanted = 0;
-        for (at, part) in parts {
-            self.context.within(STEP);
-            early.insert(at, part);
-            while let Some(part) = early.remove(&wanted) {
-                self.add(part);
-                wanted += 1;
-            }
-        }
-    }
-
-    fn add(&mut self, part: Part) {
+impl Listing<'_> {
+    fn add(&mut self, all: Vec<Status>) {
         let mut text = String::new();
-        for (cgroup, status) in part.rows {
-            if !self.seen.insert(cgroup) {
+        for status in all {
+            if self.args.all_cgroups {
+                let own = status.cgroups.iter().map(|cgroup| cgroup.dir.clone());
+                self.cgroups.extend(own);
+            }
+            if !self.is_meant(&status) {
                 continue;
             }
-            if self.context.cli.json {
-                text += &json(&status);
-            } else if self.context.cli.quiet {
-                text += &status.id.or(status.name).map(|id| id + "\n").unwrap_or_default();
-            } else {
-                self.rows.push(human::row(&status));
+            self.frozen += usize::from(is_frozen(&status));
+            self.disagreeing += usize::from(status.agree == Some(false));
+            match self.line(&status) {
+                Some(line) if self.args.sort.is_none() => text += &line,
+                _ => self.kept.push(status),
             }
         }
         if !text.is_empty() {
             self.context.out(text);
         }
-        self.late += part.late;
-        self.incomplete.extend(part.incomplete);
     }
 
-    fn end(mut self) -> u8 {
-        if !self.context.cli.json && !self.context.cli.quiet {
-            self.context.out(human::table(human::COLUMNS, &self.rows));
+    fn is_meant(&self, status: &Status) -> bool {
+        (!self.args.frozen || is_frozen(status))
+            && (!self.args.disagree || status.agree == Some(false))
+            && Filter::all_meet(&self.args.filter, status)
+    }
+
+    /// What is printed of one container where that needs no other; `None` in a table and in a file of measurements.
+    fn line(&self, status: &Status) -> Option<String> {
+        if let Some(format) = &self.args.format {
+            Some(human::formatted(format, status) + "\n")
+        } else if self.args.prometheus {
+            None
+        } else if self.context.cli.json {
+            Some(json(status))
+        } else if self.context.cli.quiet {
+            let id = status.id.as_ref().or(status.name.as_ref());
+            Some(id.map(|id| id.clone() + "\n").unwrap_or_default())
+        } else {
+            None
         }
-        if self.late > 0 {
-            self.incomplete.push(format!(
-                "the engines' records of {} containers could not be read in {} s",
-                self.late,
-                RECORDS.as_secs()
-            ));
+    }
+
+    /// Adds the cgroups that ask for a freeze and are no container's.
+    fn add_cgroups(&mut self, incomplete: &mut Vec<String>) {
+        let host = self.context.host;
+        let mut found = Vec::new();
+        for asking in engine::asking(host) {
+            match asking {
+                Ok(cgroup) if self.cgroups.contains(cgroup.dir()) => {}
+                Ok(cgroup) => found.push(cgroup),
+                Err(error) => incomplete.push(error.to_string()),
+            }
         }
-        self.incomplete.sort();
-        self.incomplete.dedup();
-        for source in &self.incomplete {
-            self.context.err(format!(
-                "iceaxe: the list is incomplete: {}\n",
-                human::escaped(source)
-            ));
+        let resolver = Resolver::new(host, []);
+        let mut all = Vec::new();
+        for cgroup in found {
+            let target = Target::In(cgroup.hierarchy(), cgroup.path().to_owned());
+            let status =
+                resolver
+                    .resolve(&target, Nesting::Refuse)
+                    .and_then(|found| match found.into_iter().next() {
+                        Some(found) => engine::status(host, &found.container, None),
+                        None => Err(Error::Gone(cgroup.dir().to_owned())),
+                    });
+            match status {
+                Ok((mut status, _)) => {
+                    let version = cgroup.hierarchy().version();
+                    let path = format!("v{version}:{}", cgroup.path().display());
+                    status.name.get_or_insert(path);
+                    all.push(status);
+                }
+                Err(Error::Gone(_)) => {}
+                Err(error) => incomplete.push(format!("{}: {error}", cgroup.dir().display())),
+            }
         }
-        u8::from(!self.incomplete.is_empty())
+        self.add(all);
+    }
+
+    fn end(&mut self, incomplete: &[String]) {
+        let mut kept = std::mem::take(&mut self.kept);
+        if let Some(sort) = self.args.sort {
+            kept.sort_by(|one, other| sort.compare(one, other));
+        }
+        if self.args.prometheus {
+            self.context.out(human::measurements(&kept, incomplete.len()));
+            return;
+        }
+        if self.args.format.is_some() || self.context.cli.json || self.context.cli.quiet {
+            let lines = kept.iter().filter_map(|status| self.line(status));
+            self.context.out(lines.collect::<String>());
+        } else {
+            let rows: Vec<_> = kept.iter().map(human::row).collect();
+            self.context.out(human::table(human::COLUMNS, &rows));
+        }
     }
 }
 
-fn named(identity: &Identity) -> &str {
-    identity.id.as_deref().unwrap_or("a container")
+/// Whether anything of it is held, or asked to be.
+pub(super) fn is_frozen(status: &Status) -> bool {
+    status.requested == Some(Requested::Frozen)
+        || matches!(status.effective, Some(Effective::Frozen | Effective::Freezing))
+}
+
+impl Sort {
+    /// Which of two comes first; what is not known comes last.
+    fn compare(self, one: &Status, other: &Status) -> std::cmp::Ordering {
+        let by = |key: fn(&Status) -> Option<String>| {
+            let (one, other) = (key(one), key(other));
+            (one.is_none(), one).cmp(&(other.is_none(), other))
+        };
+        // The largest first, as ps and top have it.
+        let by_size = |key: fn(&Status) -> Option<u64>| key(other).cmp(&key(one));
+        match self {
+            Self::Name => by(|status| status.name.clone()),
+            Self::Id => by(|status| status.id.clone()),
+            Self::Runtime => by(|status| status.runtime.clone()),
+            Self::Pod => by(|status| status.pod.clone()),
+            Self::State => by(|status| {
+                status
+                    .effective
+                    .map(|state| human::effective(Some(state)).to_owned())
+            }),
+            Self::Memory => by_size(|status| status.memory?.current),
+            Self::Tasks => by_size(|status| Some(u64::from(status.tasks?.total))),
+            Self::FrozenFor => by_size(|status| status.frozen_for_us),
+        }
+    }
 }

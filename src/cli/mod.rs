@@ -7,7 +7,9 @@ mod explain;
 mod human;
 mod list;
 mod path;
+mod select;
 mod status;
+mod survey;
 mod targets;
 mod verb;
 
@@ -88,7 +90,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             Verb::Status(status) => status::run(&context, status, &typed),
             Verb::Kill(kill) => verb::kill(&context, kill, &typed),
             Verb::Explain(explain) => explain::run(&context, explain, &typed),
-            Verb::List => list::run(&context),
+            Verb::List(args) => list::run(&context, args),
             Verb::Path(path) => path::run(&context, path, &typed),
             Verb::Demo => demo::run(&context),
             Verb::DemoTask { .. } => 2, // done above, without a child

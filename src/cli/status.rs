@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::args::Status;
+use super::select::{All, select};
 use super::{Context, human, joined, json, targets, unresolved};
 use crate::engine;
 use crate::error::Result;
@@ -39,8 +40,9 @@ pub(super) fn answer(
     typed: &[OsString],
     mut say: impl FnMut(&str, &Container, Option<&Details>) -> Result<String>,
 ) -> u8 {
-    let targets = targets::resolve(context, verb, typed, args.nested);
-    let mut codes = Vec::new();
+    let selection = select(context, &args.select, typed, All::Every);
+    let targets = targets::resolve(context, verb, &selection.targets, args.nested);
+    let mut codes: Vec<u8> = selection.code.into_iter().collect();
     for (index, report) in targets.lost() {
         context.end(index, report);
         codes.push(report.exit);

@@ -53,7 +53,7 @@ pub(super) fn typed(verb: &Verb) -> Result<Vec<OsString>> {
         Verb::Kill(kill) => &kill.targets,
         Verb::Status(status) | Verb::Explain(status) => &status.targets,
         Verb::Path(path) => std::slice::from_ref(&path.target),
-        Verb::List | Verb::Demo | Verb::DemoTask { .. } => &[],
+        Verb::List(_) | Verb::Demo | Verb::DemoTask { .. } => &[],
     };
     let mut targets = Vec::new();
     for word in words {

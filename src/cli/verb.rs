@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::args::{Freeze, Kill, Rule, Thaw};
 use super::child::Message;
+use super::select::{All, select};
 use super::targets::{self, Targets};
 use super::{Context, human, joined, number};
 use crate::engine::report::{Effective, Outcome, Report};
@@ -32,7 +33,8 @@ const NAME: Duration = Duration::from_millis(250);
 
 /// Runs `thaw`.
 pub(super) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8 {
-    let targets = targets::resolve(context, "thaw", typed, args.nested);
+    let selection = select(context, &args.select, typed, All::Asking);
+    let targets = targets::resolve(context, "thaw", &selection.targets, args.nested);
     let clear = |wanted| if wanted { Clear::Clear } else { Clear::Leave };
     let options = ThawOptions {
         reach: Reach {
@@ -44,6 +46,7 @@ pub(super) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8
     act(
         context,
         &targets,
+        selection.code,
         context.timeout(THAW),
         args.trace,
         |containers, patience, watcher| match args.rescue {
@@ -62,7 +65,11 @@ pub(super) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8
 
 /// Runs `freeze`.
 pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -> u8 {
-    let targets = targets::resolve(context, "freeze", typed, args.nested);
+    if args.select.all && args.force.is_empty() {
+        return refuse_all(context, "freeze");
+    }
+    let selection = select(context, &args.select, typed, All::Every);
+    let targets = targets::resolve(context, "freeze", &selection.targets, args.nested);
     let options = FreezeOptions {
         force: lifted(&args.force),
         mode: mode(context.cli.dry_run),
@@ -75,6 +82,7 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
     act(
         context,
         &targets,
+        selection.code,
         context.timeout(FREEZE),
         args.trace,
         |containers, patience, watcher| engine::freeze(context.host, containers, &options, patience, watcher),
@@ -83,17 +91,26 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
 
 /// Runs `kill`.
 pub(super) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8 {
-    let targets = targets::resolve(context, "kill", typed, args.nested);
+    if args.select.all && args.force.is_empty() {
+        return refuse_all(context, "kill");
+    }
+    let selection = select(context, &args.select, typed, All::Every);
+    let targets = targets::resolve(context, "kill", &selection.targets, args.nested);
     let (force, mode) = (lifted(&args.force), mode(context.cli.dry_run));
     let signal = args.signal.filter(|&signal| signal != libc::SIGKILL);
     act(
         context,
         &targets,
+        selection.code,
         context.timeout(KILL),
         args.trace,
         |containers, patience, watcher| match signal {
             Some(signal) => {
-                let whom = if args.all { Whom::All } else { Whom::First };
+                let whom = if args.every_process {
+                    Whom::All
+                } else {
+                    Whom::First
+                };
                 let options = SignalOptions {
                     signal,
                     whom,
@@ -113,6 +130,14 @@ pub(super) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8
     )
 }
 
+/// Every container of the host at once is nothing that is meant by a slip of the hand.
+fn refuse_all(context: &Context<'_>, verb: &str) -> u8 {
+    context.err(format!(
+        "iceaxe: cannot {verb} every container: that needs --force too\n"
+    ));
+    11
+}
+
 fn lifted(rules: &[Rule]) -> Vec<Force> {
     let each = rules.iter().flat_map(|rule| match rule {
         Rule::All => Force::ALL.to_vec(),
@@ -130,11 +155,12 @@ fn mode(dry_run: bool) -> Mode {
 fn act(
     context: &Context<'_>,
     targets: &Targets,
+    code: Option<u8>,
     timeout: Duration,
     trace: bool,
     engine: impl FnOnce(&[(&str, &Container)], Patience<'_>, Watcher<'_>) -> Vec<Report>,
 ) -> u8 {
-    let mut codes: Vec<u8> = Vec::new();
+    let mut codes: Vec<u8> = code.into_iter().collect();
     for (index, report) in targets.lost() {
         context.end(index, report);
         codes.push(report.exit);

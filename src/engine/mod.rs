@@ -2,6 +2,7 @@
 //! It is the only place that knows both the freezer, which acts, and the verifier, which testifies.
 
 mod explain;
+mod filter;
 mod freeze;
 mod guard;
 mod kill;
@@ -27,6 +28,7 @@ use crate::resolver::Container;
 use crate::verifier::{Proof, Sightings, Witness};
 
 pub use explain::{Explanation, Holder, Holds, explain};
+pub use filter::Filter;
 pub use freeze::{FreezeOptions, Pulses, freeze, put_back};
 pub use guard::{Frozen, Handle, NotConfirmed};
 pub use kill::{KillOptions, kill};
@@ -34,7 +36,7 @@ pub use ladder::{Advice, Rung};
 pub use report::{Outcome, Report, Status};
 pub use rescue::{Rescue, RescueOptions, rescue};
 pub use safety::check as check_safety;
-pub use scope::Unasked;
+pub use scope::{Unasked, asking};
 pub use signal::{Acts, Does, Sent, SignalOptions, Whom, signal};
 pub use status::{glance, outside, status};
 pub use thaw::{Clear, Reach, ThawOptions, thaw};

@@ -2,7 +2,7 @@
 //! cgroups that can hold it, the requests below it. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::report::{CgroupChange, CgroupStatus, Effective, Requested, States};
 use crate::cgroup::{Cgroup, Descent};
@@ -237,6 +237,37 @@ impl Scope {
             })
             .collect()
     }
+}
+
+/// Every cgroup of the host that asks for a freeze itself, whoever's it is. A branch that can't be read is an error
+/// among them.
+#[must_use]
+pub fn asking(host: &Host) -> Vec<Result<Cgroup>> {
+    let mut found = Vec::new();
+    for hierarchy in [Hierarchy::V1, Hierarchy::V2] {
+        if host.mount(hierarchy).is_none() {
+            continue;
+        }
+        let walked = Cgroup::open(host, hierarchy, Path::new("/")).and_then(|root| {
+            root.walk(&mut |cgroup| {
+                match cgroup.requested() {
+                    Ok(true) => found.push(Ok(cgroup)),
+                    Ok(false) | Err(Error::Gone(_)) => {}
+                    Err(error) => found.push(Err(error)),
+                }
+                Ok(Descent::Into)
+            })
+        });
+        match walked {
+            Ok(None) => {}
+            Ok(Some(cut)) => found.push(Err(Error::Unsupported(format!(
+                "what is below {} is too deep to be looked at",
+                cut.display()
+            )))),
+            Err(error) => found.push(Err(error)),
+        }
+    }
+    found
 }
 
 /// A cgroup as a target is written.

@@ -45,6 +45,7 @@ mod explain;
 mod frozen_time;
 mod kill;
 mod library;
+mod many;
 mod migration;
 mod notice;
 mod obstinate;

@@ -11,7 +11,9 @@ use crate::engine::{Acts, Does, Rescue, Sent, Step};
 use crate::error::short_id;
 use crate::verifier::Holdout;
 
-pub(crate) use state::{COLUMNS, dying, explanation, row, status, table, unseen_outside};
+pub(crate) use state::{
+    COLUMNS, dying, explanation, formatted, measurements, row, status, table, unseen_outside,
+};
 
 /// How many processes are named in one line; the JSON output has all.
 const MOST_SENT: usize = 10;

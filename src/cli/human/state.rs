@@ -123,7 +123,7 @@ pub(crate) fn unseen_outside(target: &str, error: &Error) -> String {
 }
 
 /// The columns of `list`.
-pub(crate) const COLUMNS: [&str; 7] = [
+pub(crate) const COLUMNS: [&str; 10] = [
     "NAME",
     "ID",
     "RUNTIME",
@@ -131,23 +131,181 @@ pub(crate) const COLUMNS: [&str; 7] = [
     "EFFECTIVE",
     "BELIEVED",
     "TASKS",
+    "FROZEN-FOR",
+    "MEMORY",
+    "POD",
 ];
 
-/// A container's row in `list`.
-pub(crate) fn row(status: &Status) -> [String; 7] {
-    let text = |value: Option<&str>| value.map_or_else(|| "-".to_owned(), escaped);
+/// A container's row in `list`. A mark says that its engine believes otherwise.
+pub(crate) fn row(status: &Status) -> [String; COLUMNS.len()] {
     let mark = if status.agree == Some(false) { " !" } else { "" };
-    [
-        text(status.name.as_deref()),
-        text(status.id.as_deref().map(short_id)),
-        text(status.runtime.as_deref()),
-        requested(status.requested).to_owned(),
-        effective(status.effective).to_owned(),
-        format!("{}{mark}", text(status.believed.as_deref())),
-        status
-            .tasks
-            .map_or_else(|| "-".to_owned(), |tasks| tasks.total.to_string()),
-    ]
+    COLUMNS.map(|column| match column {
+        "ID" => field("short-id", status),
+        "BELIEVED" => field("believed", status) + mark,
+        "MEMORY" => memory(status).unwrap_or_else(none),
+        column => field(&column.to_ascii_lowercase(), status),
+    })
+}
+
+/// What is not known.
+fn none() -> String {
+    "-".to_owned()
+}
+
+/// A field of a container by its name, as one word of text; an unknown name is shown as it is, in its braces.
+fn field(name: &str, status: &Status) -> String {
+    let text = |value: Option<&str>| value.map(escaped);
+    let bytes = |value: Option<u64>| value.map(|value| value.to_string());
+    let value = match name {
+        "name" => text(status.name.as_deref()),
+        "id" => text(status.id.as_deref()),
+        "short-id" => text(status.id.as_deref().map(short_id)),
+        "runtime" => text(status.runtime.as_deref()),
+        "pid" => status.pid.map(|pid| pid.to_string()),
+        "image" => text(status.image.as_deref()),
+        "pod" => text(status.pod.as_deref()),
+        "labels" => status.labels.as_ref().map(|labels| {
+            let all: Vec<String> = labels
+                .iter()
+                .map(|(key, value)| escaped(&format!("{key}={value}")))
+                .collect();
+            all.join(",")
+        }),
+        "requested" => Some(requested(status.requested).to_owned()),
+        "effective" => Some(effective(status.effective).to_owned()),
+        "believed" => text(status.believed.as_deref()),
+        "agree" => status.agree.map(|agree| agree.to_string()),
+        "tasks" => status.tasks.map(|tasks| tasks.total.to_string()),
+        "frozen-for" => status.frozen_for_us.map(duration),
+        "memory" => bytes(status.memory.and_then(|memory| memory.current)),
+        "limit" => bytes(status.memory.and_then(|memory| memory.limit)),
+        "dir" => status.cgroups.first().map(|cgroup| path(&cgroup.dir)),
+        other => Some(format!("{{{}}}", escaped(other))),
+    };
+    value.unwrap_or_else(none)
+}
+
+/// `1.2 MiB / 64.0 MiB`.
+fn memory(status: &Status) -> Option<String> {
+    let memory = status.memory?;
+    let current = size(memory.current?);
+    Some(match memory.limit {
+        Some(limit) => format!("{current}/{}", size(limit)),
+        None => current,
+    })
+}
+
+/// `1.2MiB`.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut tenths = bytes.saturating_mul(10);
+    let mut unit = 0;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    if unit == 0 {
+        format!("{bytes}B")
+    } else {
+        format!("{}.{}{}", tenths / 10, tenths % 10, UNITS[unit])
+    }
+}
+
+/// A line by a pattern: `{name}`, or `{{.Name}}` as docker writes it, is that field; `\\t` and `\\n` are what they are
+/// elsewhere.
+pub(crate) fn formatted(format: &str, status: &Status) -> String {
+    let mut text = String::new();
+    let mut rest = format;
+    while let Some(at) = rest.find(['{', '\\']) {
+        text += &rest[..at];
+        rest = &rest[at..];
+        if let Some(after) = rest.strip_prefix("\\t") {
+            text.push('\t');
+            rest = after;
+            continue;
+        }
+        if let Some(after) = rest.strip_prefix("\\n") {
+            text.push('\n');
+            rest = after;
+            continue;
+        }
+        let (open, close) = if rest.starts_with("{{.") {
+            ("{{.", "}}")
+        } else {
+            ("{", "}")
+        };
+        let name = rest.strip_prefix(open).and_then(|rest| rest.split_once(close));
+        match name {
+            Some((name, after)) => {
+                text += &field(&name.trim().to_ascii_lowercase(), status);
+                rest = after;
+            }
+            None => {
+                let mut chars = rest.chars();
+                text.extend(chars.next());
+                rest = chars.as_str();
+            }
+        }
+    }
+    text + rest
+}
+
+/// The containers as measurements in Prometheus's text format, for the node exporter's textfile collector.
+pub(crate) fn measurements(all: &[Status], incomplete: usize) -> String {
+    type Measure = fn(&Status) -> Option<u64>;
+    let measures: [(&str, &str, Measure); 5] = [
+        (
+            "requested",
+            "Whether its own cgroups ask for a freeze.",
+            |status| Some(u64::from(status.requested? == Requested::Frozen)),
+        ),
+        ("frozen", "Whether its tasks are held, by whomever.", |status| {
+            Some(u64::from(status.effective? == Effective::Frozen))
+        }),
+        (
+            "freezing",
+            "Whether a freeze is asked for and not settled.",
+            |status| Some(u64::from(status.effective? == Effective::Freezing)),
+        ),
+        ("disagrees", "Whether its engine believes otherwise.", |status| {
+            Some(u64::from(!status.agree?))
+        }),
+        ("tasks", "Its tasks.", |status| {
+            Some(u64::from(status.tasks?.total))
+        }),
+    ];
+    let mut text = String::new();
+    for (name, help, measure) in measures {
+        text += &format!("# HELP iceaxe_container_{name} {help}\n# TYPE iceaxe_container_{name} gauge\n");
+        for status in all {
+            if let Some(value) = measure(status) {
+                text += &format!("iceaxe_container_{name}{{{}}} {value}\n", labels(status));
+            }
+        }
+    }
+    text += "# HELP iceaxe_list_incomplete Sources that could not be read.\n# TYPE iceaxe_list_incomplete gauge\n";
+    text += &format!("iceaxe_list_incomplete {incomplete}\n");
+    text
+}
+
+/// The labels of a measurement, each value quoted as the format has it.
+fn labels(status: &Status) -> String {
+    let quoted = |value: &Option<String>| {
+        let value = value.as_deref().unwrap_or_default();
+        escaped(
+            &value
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n"),
+        )
+    };
+    format!(
+        "id=\"{}\",name=\"{}\",runtime=\"{}\",pod=\"{}\"",
+        quoted(&status.id),
+        quoted(&status.name),
+        quoted(&status.runtime),
+        quoted(&status.pod)
+    )
 }
 
 /// Lines up rows under their heads.

@@ -1,0 +1,68 @@
+//! Many targets at once: `--all` and `--filter`, from what is on the host rather than from what was typed.
+
+use std::ffi::OsString;
+
+use super::args::Select;
+use super::survey::survey;
+use super::{Context, human};
+use crate::engine::report::Requested;
+use crate::engine::{Filter, Status};
+
+/// What a verb is to act on.
+pub(super) struct Selection {
+    /// The targets as typed, and those that were selected, each by a form that means it alone.
+    pub(super) targets: Vec<OsString>,
+    /// The exit code of what could not be looked at.
+    pub(super) code: Option<u8>,
+}
+
+/// Which containers `--all` means to a verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum All {
+    /// Every one.
+    Every,
+    /// Those that are frozen by their own request, which a thaw can do something for.
+    Asking,
+}
+
+/// Adds the containers that are selected to those that were typed.
+pub(super) fn select(context: &Context<'_>, args: &Select, typed: &[OsString], all: All) -> Selection {
+    let mut selection = Selection {
+        targets: typed.to_vec(),
+        code: None,
+    };
+    if !args.all && args.filter.is_empty() {
+        return selection;
+    }
+    let mut found = 0;
+    let incomplete = survey(context, &mut |statuses| {
+        for status in statuses {
+            let is_wanted = all == All::Every || status.requested == Some(Requested::Frozen);
+            if is_wanted && Filter::all_meet(&args.filter, &status) {
+                selection.targets.extend(written(&status));
+                found += 1;
+            }
+        }
+    });
+    for source in &incomplete {
+        context.err(format!(
+            "iceaxe: not every container could be looked at: {}\n",
+            human::escaped(source)
+        ));
+    }
+    selection.code = (!incomplete.is_empty()).then_some(1);
+    if found == 0 && typed.is_empty() {
+        context.err(match all {
+            All::Every => "iceaxe: note: no container is meant\n",
+            All::Asking => "iceaxe: note: no container that is meant is frozen by its own request\n",
+        });
+    }
+    selection
+}
+
+/// A container in a form that means no other.
+fn written(status: &Status) -> Option<OsString> {
+    let id = status.id.as_ref().map(|id| format!("id:{id}"));
+    let name = || status.name.as_ref().map(|name| format!("name:{name}"));
+    id.or_else(name).map(OsString::from)
+}

@@ -1,0 +1,179 @@
+//! Many containers at once: which are meant, and what becomes of the others. Every test means only its own, by their
+//! IDs: a machine has others.
+
+use serde_json::{Value, json};
+
+use crate::kit::{Cgroup, Hierarchy, Iceaxe, Scene, freeze, has_keys, iceaxe};
+
+/// Three containers with tasks of their own, by names that runtimes give, and a prefix that all their IDs have.
+struct Three {
+    all: Vec<Cgroup>,
+    prefix: String,
+}
+
+impl Three {
+    fn in_scene(scene: &Scene, hierarchy: Hierarchy) -> Self {
+        let parent = scene.cgroup(hierarchy);
+        let prefix = format!("{:08x}{:04x}", std::process::id(), parent.path.as_os_str().len());
+        let all = (1..=3).map(|number| {
+            let id = format!("{prefix}{number:052x}");
+            parent.child(format!("docker-{id}.scope"))
+        });
+        Self {
+            all: all.collect(),
+            prefix,
+        }
+    }
+
+    fn id(&self, index: usize) -> String {
+        format!("{}{:052x}", self.prefix, index + 1)
+    }
+
+    /// A verb on those of them that `filters` leave.
+    fn meant(&self, verb: &str, filters: &[&str]) -> Iceaxe {
+        let own = format!("id={}", self.prefix);
+        let mut command = iceaxe(verb).arg("--json").arg("--filter").arg(own);
+        for filter in filters {
+            command = command.arg("--filter").arg(filter);
+        }
+        command
+    }
+}
+
+#[track_caller]
+fn ids(lines: &[Value]) -> Vec<&str> {
+    lines.iter().map(|line| line["id"].as_str().unwrap()).collect()
+}
+
+fn only_what_is_frozen_and_meant_is_thawed(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let three = Three::in_scene(&scene, hierarchy);
+    let zoos: Vec<_> = three
+        .all
+        .iter()
+        .map(|cgroup| scene.zoo(&[cgroup], &["doze"]))
+        .collect();
+    freeze(&three.all[0]).ends(0, "confirmed");
+    freeze(&three.all[1]).ends(0, "confirmed");
+    let run = three.meant("list", &[]).arg("--frozen").run();
+    assert_eq!(ids(&run.json()), [three.id(0), three.id(1)], "{run:?}");
+    // One of them alone, by a second filter of another key.
+    let not_second = format!("id!={}", three.id(1));
+    let run = three.meant("thaw", &[&not_second]).run();
+    let lines = run.json();
+    assert_eq!(
+        (run.code, ids(&lines)),
+        (Some(0), vec![three.id(0).as_str()]),
+        "{run:?}"
+    );
+    zoos[0].goes_on(0);
+    zoos[1].stands(0);
+    let run = three.meant("thaw", &[]).arg("--all").run();
+    assert_eq!(ids(&run.json()), [three.id(1)], "{run:?}");
+    zoos[1].goes_on(0);
+    let run = three.meant("thaw", &[]).arg("--all").run();
+    assert_eq!((run.code, run.out.as_str()), (Some(0), ""), "{run:?}");
+    assert!(run.err.contains("no container"), "{run:?}");
+}
+
+fn all_are_frozen_and_killed_only_by_force(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let three = Three::in_scene(&scene, hierarchy);
+    let zoos: Vec<_> = three
+        .all
+        .iter()
+        .map(|cgroup| scene.zoo(&[cgroup], &["doze"]))
+        .collect();
+    for verb in ["freeze", "kill"] {
+        let run = three.meant(verb, &[]).arg("--all").run();
+        assert_eq!(run.code, Some(11), "{run:?}");
+        zoos.iter().for_each(|zoo| zoo.goes_on(0));
+    }
+    let run = three.meant("freeze", &[]).arg("--all").arg("--force").run();
+    assert_eq!((run.code, run.json().len()), (Some(0), 3), "{run:?}");
+    zoos.iter().for_each(|zoo| zoo.stands(0));
+    let run = three.meant("explain", &["state=frozen"]).run();
+    let lines = run.json();
+    assert_eq!(lines.len(), 3, "{run:?}");
+    lines
+        .iter()
+        .for_each(|line| has_keys(line, &["held_by", "ladder"]));
+    let run = three.meant("kill", &["state=frozen"]).run();
+    assert_eq!((run.code, run.json().len()), (Some(0), 3), "{run:?}");
+    assert!(three.all.iter().all(|cgroup| cgroup.tids().is_empty()));
+}
+
+fn a_list_is_ordered_written_and_checked_as_it_is_told(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let three = Three::in_scene(&scene, hierarchy);
+    scene.zoo(&[&three.all[0]], &["doze"]);
+    scene.zoo(&[&three.all[1]], &["doze", "doze", "doze"]);
+    scene.zoo(&[&three.all[2]], &["doze", "doze"]);
+    let run = three.meant("list", &[]).arg("--sort=tasks").run();
+    assert_eq!(
+        ids(&run.json()),
+        [three.id(1), three.id(2), three.id(0)],
+        "{run:?}"
+    );
+    let run = three
+        .meant("list", &[])
+        .arg("--sort=tasks")
+        .arg(r"--format={{.ID}}\t{tasks}")
+        .run();
+    let lines: Vec<String> = [(1, 3), (2, 2), (0, 1)]
+        .map(|(index, tasks)| format!("{}\t{tasks}\n", three.id(index)))
+        .into();
+    assert_eq!(run.out, lines.concat(), "{run:?}");
+    let run = three.meant("list", &[]).arg("--check").run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    freeze(&three.all[2]).ends(0, "confirmed");
+    let run = three.meant("list", &[]).arg("--check").run();
+    assert_eq!(run.code, Some(8), "{run:?}");
+    let run = three.meant("list", &[]).arg("--prometheus").run();
+    let frozen = format!(
+        "iceaxe_container_frozen{{id=\"{}\",name=\"\",runtime=\"docker\",pod=\"\"}} 1\n",
+        three.id(2)
+    );
+    assert!(run.out.contains(&frozen), "{run:?}");
+}
+
+fn what_is_frozen_and_no_container_is_listed_too(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let slice = scene.cgroup(hierarchy).child("user.slice");
+    scene.zoo(&[&slice], &["doze"]);
+    slice.ask();
+    let run = iceaxe("list")
+        .arg("--json")
+        .arg("--frozen")
+        .arg("--all-cgroups")
+        .run();
+    let target = slice.target().into_string().unwrap();
+    let lines = run.json();
+    let found: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["name"] == target.as_str())
+        .collect();
+    assert_eq!(found.len(), 1, "{run:?}");
+    assert_eq!(
+        (&found[0]["requested"], &found[0]["runtime"]),
+        (&json!("frozen"), &json!(null)),
+        "{run:?}"
+    );
+}
+
+fn a_filter_that_means_nothing_is_an_error_of_usage(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let three = Three::in_scene(&scene, hierarchy);
+    for filter in ["colour=red", "memory=5", "name"] {
+        let run = three.meant("thaw", &[filter]).run();
+        assert_eq!(run.code, Some(2), "{run:?}");
+    }
+}
+
+on_each_hierarchy! {
+    only_what_is_frozen_and_meant_is_thawed,
+    all_are_frozen_and_killed_only_by_force,
+    a_list_is_ordered_written_and_checked_as_it_is_told,
+    what_is_frozen_and_no_container_is_listed_too,
+    a_filter_that_means_nothing_is_an_error_of_usage,
+}
