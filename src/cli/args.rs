@@ -87,6 +87,8 @@ pub(crate) enum Verb {
     /// List every container on the host and its freezer state
     #[command(visible_aliases = ["ls", "ps"])]
     List(List),
+    /// Show the cgroup tree with frozen parts marked
+    Tree(Tree),
     /// Print the directory where freeze would write
     Path(Path),
     /// Make a throw-away container, freeze it, thaw it, show the proof
@@ -108,6 +110,7 @@ impl Verb {
             Self::Kill(_) => "kill",
             Self::Explain(_) => "explain",
             Self::List(_) => "list",
+            Self::Tree(_) => "tree",
             Self::Path(_) => "path",
             Self::Demo | Self::DemoTask { .. } => "demo",
         }
@@ -294,6 +297,16 @@ pub(crate) enum Sort {
     Tasks,
     /// How long it is frozen, the longest first.
     FrozenFor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tree {
+    /// The cgroup, or container, to begin with
+    #[arg(value_name = "CGROUP")]
+    pub(crate) cgroup: Option<OsString>,
+    /// Also draw what is thawed
+    #[arg(short, long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]

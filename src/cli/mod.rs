@@ -11,6 +11,7 @@ mod select;
 mod status;
 mod survey;
 mod targets;
+mod tree;
 mod verb;
 
 use std::collections::BTreeMap;
@@ -91,6 +92,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             Verb::Kill(kill) => verb::kill(&context, kill, &typed),
             Verb::Explain(explain) => explain::run(&context, explain, &typed),
             Verb::List(args) => list::run(&context, args),
+            Verb::Tree(args) => tree::run(&context, args),
             Verb::Path(path) => path::run(&context, path, &typed),
             Verb::Demo => demo::run(&context),
             Verb::DemoTask { .. } => 2, // done above, without a child

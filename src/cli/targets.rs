@@ -2,9 +2,10 @@
 //! have meant is said.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{Nested, Verb};
@@ -12,6 +13,7 @@ use super::child::{Message, Will};
 use super::{Context, human, number, unresolved};
 use crate::engine::report::Report;
 use crate::error::{Error, Result};
+use crate::host::Hierarchy;
 use crate::resolver::target::Target;
 use crate::resolver::{Container, Nesting, Resolver};
 
@@ -53,7 +55,7 @@ pub(super) fn typed(verb: &Verb) -> Result<Vec<OsString>> {
         Verb::Kill(kill) => &kill.targets,
         Verb::Status(status) | Verb::Explain(status) => &status.targets,
         Verb::Path(path) => std::slice::from_ref(&path.target),
-        Verb::List(_) | Verb::Demo | Verb::DemoTask { .. } => &[],
+        Verb::List(_) | Verb::Tree(_) | Verb::Demo | Verb::DemoTask { .. } => &[],
     };
     let mut targets = Vec::new();
     for word in words {
@@ -128,6 +130,18 @@ pub(super) fn resolve(context: &Context<'_>, verb: &str, typed: &[OsString], nes
     }
     let late = resolver.is_late();
     Targets { each, late }
+}
+
+/// The cgroups that a target means, the topmost of its own in each hierarchy.
+pub(super) fn cgroup(context: &Context<'_>, typed: &OsStr) -> Result<Vec<(Hierarchy, PathBuf)>> {
+    let target = Target::parse(typed)?;
+    if let Target::In(hierarchy, path) = target {
+        return Ok(vec![(hierarchy, path)]);
+    }
+    context.within(RESOLVING);
+    let found = Resolver::new(context.host, [&target]).resolve(&target, Nesting::Refuse)?;
+    let tops = found.iter().flat_map(|found| found.container.tops());
+    Ok(tops.map(|top| (top.hierarchy(), top.path().to_owned())).collect())
 }
 
 /// The containers that a target means, each with its name in the pod where there are several.

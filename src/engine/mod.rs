@@ -14,6 +14,7 @@ mod scope;
 mod signal;
 mod status;
 mod thaw;
+mod tree;
 mod why;
 
 use std::collections::BTreeSet;
@@ -40,6 +41,7 @@ pub use scope::{Unasked, asking};
 pub use signal::{Acts, Does, Sent, SignalOptions, Whom, signal};
 pub use status::{glance, outside, status};
 pub use thaw::{Clear, Reach, ThawOptions, thaw};
+pub use tree::{Node, tree};
 pub use why::Dying;
 
 /// What just happened to one target.

@@ -161,6 +161,38 @@ fn what_is_frozen_and_no_container_is_listed_too(hierarchy: Hierarchy) {
     );
 }
 
+fn a_tree_tells_what_is_frozen_by_itself_and_by_an_ancestor(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let top = scene.cgroup(hierarchy);
+    let asking = top.child("asking");
+    asking.child("below");
+    top.child("beside").child("deep");
+    asking.ask();
+    let run = iceaxe("tree").arg(top.target()).run();
+    let drawn = format!(
+        "{} {}\n├─asking  frozen (itself)\n│ └─below  frozen (by an ancestor)\n└─… 1 thawed\n",
+        hierarchy.word(),
+        top.path.display()
+    );
+    assert_eq!((run.code, run.out.as_str()), (Some(0), drawn.as_str()), "{run:?}");
+    let run = iceaxe("tree").arg(top.target()).arg("--json").run();
+    let told: Vec<(Value, Value)> = run
+        .json()
+        .iter()
+        .filter(|node| node["asks"] == true || node["inherits"] == true)
+        .map(|node| (node["path"].clone(), node["asks"].clone()))
+        .collect();
+    let path = |name: &str| json!(top.path.join(name).to_str().unwrap());
+    assert_eq!(
+        told,
+        [
+            (path("asking"), json!(true)),
+            (path("asking/below"), json!(false))
+        ],
+        "{run:?}"
+    );
+}
+
 fn a_filter_that_means_nothing_is_an_error_of_usage(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let three = Three::in_scene(&scene, hierarchy);
@@ -175,5 +207,6 @@ on_each_hierarchy! {
     all_are_frozen_and_killed_only_by_force,
     a_list_is_ordered_written_and_checked_as_it_is_told,
     what_is_frozen_and_no_container_is_listed_too,
+    a_tree_tells_what_is_frozen_by_itself_and_by_an_ancestor,
     a_filter_that_means_nothing_is_an_error_of_usage,
 }

@@ -2,6 +2,7 @@
 //! escaped on the way to the screen.
 
 mod state;
+mod tree;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,6 +15,7 @@ use crate::verifier::Holdout;
 pub(crate) use state::{
     COLUMNS, dying, explanation, formatted, measurements, row, status, table, unseen_outside,
 };
+pub(crate) use tree::tree;
 
 /// How many processes are named in one line; the JSON output has all.
 const MOST_SENT: usize = 10;
@@ -322,6 +324,7 @@ fn act(verb: &str) -> &str {
         "status" => "tell the status of",
         "explain" => "explain",
         "path" => "tell the path of",
+        "tree" => "show the tree of",
         other => other,
     }
 }

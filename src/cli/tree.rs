@@ -1,0 +1,49 @@
+//! `tree`: the cgroups with frozen parts marked.
+
+use std::path::Path;
+
+use super::args::Tree;
+use super::{Context, human, json, targets, unresolved};
+use crate::engine::{self, Node};
+use crate::error::Error;
+use crate::host::Hierarchy;
+
+/// How long the walk may take.
+const WALK: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Runs `tree`: below a cgroup, or of both hierarchies.
+pub(super) fn run(context: &Context<'_>, args: &Tree) -> u8 {
+    let tops = match &args.cgroup {
+        None => Ok([Hierarchy::V2, Hierarchy::V1]
+            .into_iter()
+            .filter(|&hierarchy| context.host.mount(hierarchy).is_some())
+            .map(|hierarchy| (hierarchy, Path::new("/").to_owned()))
+            .collect()),
+        Some(typed) => targets::cgroup(context, typed),
+    };
+    context.within(WALK);
+    let trees = tops.and_then(|tops: Vec<_>| {
+        let each = tops
+            .iter()
+            .map(|(hierarchy, path)| engine::tree(context.host, *hierarchy, path));
+        each.collect::<Result<Vec<Vec<Node>>, Error>>()
+    });
+    match trees {
+        Ok(trees) => {
+            for nodes in trees {
+                context.out(if context.cli.json {
+                    nodes.iter().map(json).collect()
+                } else {
+                    human::tree(&nodes, args.all)
+                });
+            }
+            0
+        }
+        Err(error) => {
+            let typed = args.cgroup.as_deref().unwrap_or_default().to_string_lossy();
+            let report = unresolved("tree", &typed, &error);
+            context.err(human::trouble(&report));
+            report.exit
+        }
+    }
+}
