@@ -50,8 +50,25 @@ pub struct Cgroup {
     dir: PathBuf,
     fd: OwnedFd,
     id: CgroupId,
+    ground: Ground,
+}
+
+/// What is known of the host that a cgroup is on.
+#[derive(Debug, Clone, Copy)]
+struct Ground {
     /// Whether it is on a cgroup file system, and no made-up directory.
     genuine: bool,
+    /// Whether every task of this kernel has a number for this process.
+    numbered: bool,
+}
+
+impl Ground {
+    fn of(host: &Host) -> Self {
+        Self {
+            genuine: host.is_genuine(),
+            numbered: host.sees_every_task(),
+        }
+    }
 }
 
 impl Cgroup {
@@ -90,11 +107,11 @@ impl Cgroup {
             }
             opened => opened.map_err(|errno| not_opened(errno, &dir))?,
         };
-        Self::from_fd(host.is_genuine(), hierarchy, fd, dir, path.to_owned())
+        Self::from_fd(Ground::of(host), hierarchy, fd, dir, path.to_owned())
     }
 
     fn from_fd(
-        genuine: bool,
+        ground: Ground,
         hierarchy: Hierarchy,
         fd: OwnedFd,
         dir: PathBuf,
@@ -111,7 +128,7 @@ impl Cgroup {
             dir,
             fd,
             id,
-            genuine,
+            ground,
         })
     }
 
@@ -131,7 +148,7 @@ impl Cgroup {
             dir: self.dir.clone(),
             fd,
             id: self.id,
-            genuine: self.genuine,
+            ground: self.ground,
         })
     }
 
@@ -329,7 +346,8 @@ impl Cgroup {
     ///
     /// # Kernel
     ///
-    /// A task has no number in a PID namespace that it is not in: v2 shows 0, v1 leaves it out
+    /// A task has no number in a PID namespace that it is not in, and nowhere any more when it is just being collected
+    /// (`release_task()`, kernel/exit.c): v2 shows 0, v1 leaves it out
     /// (`pidlist_array_load()`, kernel/cgroup/cgroup-v1.c). v1 `tasks`, v2 `cgroup.threads`: both leave out dead leaders and list live threads; `cgroup.procs` does neither,
     /// and fails with EOPNOTSUPP in a threaded cgroup.
     pub fn tids(&self) -> Result<Vec<i32>> {
@@ -340,6 +358,7 @@ impl Cgroup {
         let mut tids = Vec::new();
         for line in self.read_list(name)?.lines() {
             match line.trim().parse() {
+                Ok(0) if self.ground.numbered => {} // it is just being collected
                 Ok(0) => {
                     return Err(Error::Unsupported(format!(
                         "{} has tasks of another PID namespace, which can't be looked at from here: {ENTER_PID_NAMESPACE}",
@@ -369,7 +388,7 @@ impl Cgroup {
             .map_err(|errno| self.failed("make", name, errno.into()))?;
         let dir = self.dir.join(name);
         let fd = open_below(self.fd.as_fd(), name, &dir)?;
-        Self::from_fd(self.genuine, self.hierarchy, fd, dir, self.path.join(name))
+        Self::from_fd(self.ground, self.hierarchy, fd, dir, self.path.join(name))
     }
 
     /// Removes an empty cgroup right below.
@@ -404,7 +423,7 @@ impl Cgroup {
     /// Whether it has no cgroup below, told without listing it: kernfs counts a directory's own subdirectories as its
     /// links (`kernfs_refresh_inode()`, fs/kernfs/inode.c, since 3.14), besides `.` and its name.
     fn is_leaf(&self) -> bool {
-        self.genuine && fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 2)
+        self.ground.genuine && fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 2)
     }
 
     /// Shows every cgroup below to `visit`, parents before children, which says whether to go on below that one. One
@@ -432,7 +451,7 @@ impl Cgroup {
             let open = || {
                 let dir = self.dir.join(&name);
                 let fd = open_below(self.fd.as_fd(), &name, &dir)?;
-                Self::from_fd(self.genuine, self.hierarchy, fd, dir, self.path.join(&name))
+                Self::from_fd(self.ground, self.hierarchy, fd, dir, self.path.join(&name))
             };
             let below = open().and_then(|child| {
                 let again = child.try_clone()?;
@@ -476,7 +495,7 @@ impl Cgroup {
                 }
                 let dir = self.dir.join(below);
                 let names = open_below(self.fd.as_fd(), below, &dir)
-                    .and_then(|fd| Self::from_fd(self.genuine, self.hierarchy, fd, dir, path.clone()))
+                    .and_then(|fd| Self::from_fd(self.ground, self.hierarchy, fd, dir, path.clone()))
                     .and_then(|cgroup| cgroup.children());
                 match names {
                     Ok(names) => self.paths_in(&names, path, visit, &mut next),
@@ -529,7 +548,7 @@ impl Cgroup {
     /// Whether one below has nothing below it, as in [`Cgroup::is_leaf`].
     fn is_leaf_below(&self, path: &Path) -> bool {
         let stat = nix::sys::stat::fstatat(&self.fd, path, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
-        self.genuine && stat.is_ok_and(|stat| stat.st_nlink == 2)
+        self.ground.genuine && stat.is_ok_and(|stat| stat.st_nlink == 2)
     }
 
     /// The TIDs in this cgroup and all below.

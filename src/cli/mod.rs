@@ -207,6 +207,11 @@ fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
             hints: &report.hints,
             error: report.error.as_deref(),
         })
+    } else if cli.json && !cli.verbose && report.proofs.is_some() {
+        json(&Report {
+            proofs: None,
+            ..report.clone()
+        })
     } else if cli.json {
         json(report)
     } else if cli.quiet {

@@ -1,12 +1,13 @@
 //! Freezes any number of containers: all requests first, then one wait for all. A freeze that can't be confirmed in
 //! time is put back to what stood before, and that is checked.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use super::report::{Counts, Effective, FrozenCounts, Outcome, Report, States};
+use super::report::{Counts, Effective, FrozenCounts, Outcome, Proofs, Report, States};
 use super::scope::Scope;
 use super::why::{self, Known};
 use super::{Mode, Run, Step, Watcher, ladder, look, safety, tids};
@@ -31,6 +32,15 @@ const PULSES_AFTER: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(3),
     Duration::from_secs(6),
+];
+
+/// When a v1 cgroup that stays FREEZING is asked again.
+const AGAIN_AFTER: [Duration; 5] = [
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
 ];
 
 /// Why a freeze is undone that somebody gave up.
@@ -68,6 +78,8 @@ struct Freezing<'c> {
     wrote: bool,
     looks: u32,
     pulses: Pulses,
+    /// How often it was asked again.
+    again: usize,
     last: BTreeMap<i32, Sighting>,
     /// Until when the rollbacks of the whole set are watched, once one has begun.
     undo_until: &'c Cell<Option<Instant>>,
@@ -94,6 +106,7 @@ pub fn freeze(
             wrote: false,
             looks: 0,
             pulses: options.pulses,
+            again: 0,
             last: BTreeMap::new(),
             undo_until: &undo_until,
         })
@@ -248,6 +261,7 @@ impl Freezing<'_> {
             seen = Look::Unsettled;
         }
         if seen == Look::Unsettled {
+            self.ask_again(told)?;
             self.pulse(host, told)?;
             if self.wrote && self.run.began.elapsed() >= DOUBT && !self.by.requested()? {
                 self.roll_back(host, "somebody else thawed it meanwhile");
@@ -279,6 +293,28 @@ impl Freezing<'_> {
             settle::Step::Done | settle::Step::Pause(_) | settle::Step::Watch(_) => return Ok(Some(step)),
         }
         Ok(None)
+    }
+
+    /// v1 asks each task once, when the request is written. Since Linux 6.1 one that runs then, and goes to wait where only
+    /// a deadly signal wakes it (a vfork parent), is missed: the next write finds it asleep, and freezes it there. It costs
+    /// the tasks nothing.
+    ///
+    /// # Kernel
+    ///
+    /// `freeze_cgroup()` in kernel/cgroup/legacy_freezer.c, `wait_for_vfork_done()` in kernel/fork.c.
+    fn ask_again(&mut self, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        let after = AGAIN_AFTER.get(self.again);
+        let is_due = after.is_some_and(|&after| self.run.began.elapsed() >= after);
+        // Not if somebody has thawed it meanwhile.
+        if !is_due || !self.wrote || self.by.hierarchy() != Hierarchy::V1 || !self.by.requested()? {
+            return Ok(());
+        }
+        self.again += 1;
+        told(&self.run.report, &Step::Writing(freezer::freeze_write(self.by)));
+        let write = freezer::freeze(self.by)?;
+        self.run.report.writes.push(write.clone());
+        told(&self.run.report, &Step::Written(write));
+        Ok(())
     }
 
     /// Thaws it for a moment and asks again, where it sticks on a kernel that needs that. A task in an uninterruptible
@@ -329,6 +365,7 @@ impl Freezing<'_> {
         let second_tids = tids(host, container)?;
         let second = witness.look_at_all(second_tids.iter().copied());
         let mut counts = FrozenCounts::default();
+        let mut proofs = Proofs::new();
         let mut still = first_tids == second_tids && self.by.requested()?;
         let before = &self.run.before;
         let all: BTreeSet<i32> = before
@@ -354,16 +391,19 @@ impl Freezing<'_> {
                 .is_some_and(|before| second.seen.get(tid).is_none_or(|now| now.start == before.start));
             let is_new = !known && !before.unseen.contains(tid);
             counts.total += 1;
-            match held {
-                Held::Exited => counts.exited += 1,
-                Held::Unknown => counts.unknown += 1,
-                Held::Holdout => counts.holdouts += 1,
-                Held::Frozen if is_new => counts.new += 1,
-                Held::Frozen => counts.frozen += 1,
-            }
+            let (count, word) = match held {
+                Held::Exited => (&mut counts.exited, "exited"),
+                Held::Unknown => (&mut counts.unknown, "unknown"),
+                Held::Holdout => (&mut counts.holdouts, "holdout"),
+                Held::Frozen if is_new => (&mut counts.new, "new"),
+                Held::Frozen => (&mut counts.frozen, "frozen"),
+            };
+            *count += 1;
+            proofs.insert(*tid, Cow::Borrowed(word));
             still &= matches!(held, Held::Frozen | Held::Exited);
         }
         self.run.report.tasks = Some(Counts::Freeze(counts));
+        self.run.report.proofs = Some(proofs);
         self.last = second.seen;
         Ok(still)
     }
@@ -459,6 +499,9 @@ impl Freezing<'_> {
             ..FrozenCounts::default()
         };
         self.run.report.tasks = Some(Counts::Freeze(counted));
+        let mut proofs: Proofs = self.last.keys().map(|&tid| (tid, "frozen".into())).collect();
+        proofs.extend(holdouts.iter().map(|task| (task.tid, "holdout".into())));
+        self.run.report.proofs = Some(proofs);
         let what = if names.is_empty() {
             cause.to_owned()
         } else {

@@ -1,6 +1,7 @@
 //! What is told of one target: plain values, in the order and under the names of the JSON output. Nothing here acts,
 //! and nothing here writes sentences.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -181,6 +182,9 @@ pub enum Counts {
     Freeze(FrozenCounts),
 }
 
+/// What is proven of each task, by its TID: the words by which it is counted, `frozen` and `ran` and the others.
+pub type Proofs = BTreeMap<i32, Cow<'static, str>>;
+
 /// What a thaw or a freeze did to one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -208,6 +212,9 @@ pub struct Report {
     pub cgroups: Vec<CgroupChange>,
     /// Its tasks; `None` where none were looked at.
     pub tasks: Option<Counts>,
+    /// What is proven of each of them; `None` where none were looked at. The command line tells it with `--verbose` alone:
+    /// there can be thousands.
+    pub proofs: Option<Proofs>,
     /// How many tasks are unprovable of which class.
     pub unprovable_classes: BTreeMap<String, u32>,
     /// The tasks that are not as wanted.
@@ -255,6 +262,7 @@ impl Report {
             after: States::default(),
             cgroups: Vec::new(),
             tasks: None,
+            proofs: None,
             unprovable_classes: BTreeMap::new(),
             holdouts: Vec::new(),
             pulses: None,

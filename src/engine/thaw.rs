@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::report::{Counts, Outcome, Report, Requested, States, ThawedCounts};
+use super::report::{Counts, Outcome, Proofs, Report, Requested, States, ThawedCounts};
 use super::scope::{Scope, written};
 use super::why::{self, Known, Watch};
 use super::{Mode, Run, Step, Watcher, ladder, look, tids};
@@ -365,6 +365,7 @@ impl Thawing<'_> {
         let mut counts = ThawedCounts::default();
         self.proofs.values().for_each(|&proof| counts.add(proof));
         report.tasks = Some(Counts::Thaw(counts));
+        report.proofs = Some(words(&self.proofs));
         let unprovable = self
             .proofs
             .iter()
@@ -446,6 +447,7 @@ impl Thawing<'_> {
         let report = &mut self.run.report;
         report.end(Outcome::Gone, 0);
         report.tasks = Some(Counts::Thaw(counts));
+        report.proofs = Some(words(&self.proofs));
         report
             .hints
             .push("the container is gone: its cgroup was removed".to_owned());
@@ -483,4 +485,11 @@ impl Thawing<'_> {
                 .push("whether it still asks for a freeze could not be read".to_owned()),
         }
     }
+}
+
+fn words(proofs: &BTreeMap<i32, Proof>) -> Proofs {
+    proofs
+        .iter()
+        .map(|(&tid, proof)| (tid, proof.word().into()))
+        .collect()
 }

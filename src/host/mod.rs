@@ -7,6 +7,7 @@ mod namespaces;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
@@ -98,6 +99,8 @@ pub struct Host {
     mounts: Vec<Mount>,
     kernel: Kernel,
     genuine: bool,
+    /// Looked up once, for [`Host::sees_every_task`].
+    every_task: OnceLock<bool>,
 }
 
 impl Host {
@@ -172,6 +175,7 @@ impl Host {
             mounts: Vec::new(),
             kernel: Kernel::parse(&release),
             genuine,
+            every_task: OnceLock::new(),
         };
         if genuine {
             host.check_proc()?;
@@ -265,6 +269,7 @@ impl Host {
             mounts: mounts.collect::<Result<_>>()?,
             kernel: self.kernel,
             genuine: self.genuine,
+            every_task: self.every_task.clone(),
         })
     }
 

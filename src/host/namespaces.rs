@@ -126,7 +126,9 @@ impl Host {
     /// Whether every task of this kernel has a number here: in the first PID namespace, whose inode the kernel fixes
     /// (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
     pub(crate) fn sees_every_task(&self) -> bool {
-        !self.genuine || self.read_proc_link("self/ns/pid").as_deref() == Some(Path::new("pid:[4026531836]"))
+        let first = Path::new("pid:[4026531836]");
+        let is_first = || self.read_proc_link("self/ns/pid").as_deref() == Some(first);
+        !self.genuine || *self.every_task.get_or_init(is_first)
     }
 }
 

@@ -7,8 +7,10 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
+use nix::sys::signal::kill;
 use nix::sys::stat::Mode;
 use nix::sys::uio::pread;
+use nix::unistd::Pid;
 use procfs::FromRead;
 use procfs::process::{Schedstat, Stat};
 
@@ -39,10 +41,15 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// How often it was put on a CPU since `earlier`; at least 1 where it only went on running.
+    /// How often it was put on a CPU since `earlier`; at least 1 where it only went on running. Counts that have shrunk are
+    /// another thread's, which took the number and the start time of its process's first one by an exec
+    /// (`de_thread()`, fs/exec.c): it was on a CPU to do so, and how often can't be told.
     #[must_use]
     pub fn since(self, earlier: Self) -> u64 {
-        let slices = self.timeslices.saturating_sub(earlier.timeslices);
+        if self.timeslices < earlier.timeslices || self.on_cpu_ns < earlier.on_cpu_ns {
+            return u64::MAX;
+        }
+        let slices = self.timeslices - earlier.timeslices;
         slices.max(u64::from(self.on_cpu_ns > earlier.on_cpu_ns))
     }
 }
@@ -92,6 +99,8 @@ pub struct Sightings {
 pub struct Witness<'h> {
     pub(super) proc_fd: BorrowedFd<'h>,
     kernel: Kernel,
+    /// Whether the numbers in that /proc are those that this process would send signals to.
+    asks_by_number: bool,
 }
 
 impl<'h> Witness<'h> {
@@ -101,6 +110,8 @@ impl<'h> Witness<'h> {
         Self {
             proc_fd: host.proc_fd(),
             kernel: host.kernel(),
+            // A host whose /proc has other numbers than this process is refused.
+            asks_by_number: host.is_genuine(),
         }
     }
 
@@ -248,7 +259,17 @@ impl<'h> Witness<'h> {
             .unwrap_or_default()
     }
 
+    /// A dead task is not looked for by its path where there is another way: the name may still be in the kernel's cache,
+    /// and a look-up that finds it there waits in a busy loop until whoever collects the task has removed what is below.
+    /// Among tasks that come and go as fast as they can that took up to 42 s (Linux 6.18).
+    ///
+    /// # Kernel
+    ///
+    /// `d_invalidate()`, `shrink_dcache_parent()` in fs/dcache.c, `proc_flush_pid()` in fs/proc/base.c.
     fn open_task(self, tid: i32) -> io::Result<Option<OwnedFd>> {
+        if self.asks_by_number && kill(Pid::from_raw(tid), None) == Err(Errno::ESRCH) {
+            return Ok(None);
+        }
         // task/TID below: the `stat` of /proc/TID alone adds up all threads of its process, at each read.
         let path = format!("{tid}/task/{tid}");
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -428,6 +449,17 @@ mod tests {
         assert_eq!(counters(9, 4).since(counters(5, 4)), 1);
         assert_eq!(counters(5, 4).since(counters(5, 4)), 0);
         assert_eq!(counters(9, 7).since(counters(5, 4)), 3);
+    }
+
+    #[test]
+    fn a_thread_that_took_over_a_number_by_an_exec_was_on_a_cpu() {
+        let counters = |on_cpu_ns, timeslices| Counters {
+            on_cpu_ns,
+            timeslices,
+        };
+        for taken_over in [counters(5, 2), counters(500, 1), counters(5, 9)] {
+            assert_eq!(taken_over.since(counters(90, 4)), u64::MAX, "{taken_over:?}");
+        }
     }
 
     proptest! {

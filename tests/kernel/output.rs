@@ -24,6 +24,7 @@ mod any {
             "after",
             "cgroups",
             "tasks",
+            "proofs",
             "holdouts",
             "frozen_for_us",
             "settle_us",
@@ -131,6 +132,40 @@ mod any {
             for field in ["id", "name", "runtime", "error", "frozen_for_us"] {
                 assert!(report[field].is_null(), "{field}: {report}");
             }
+        }
+    }
+
+    #[test]
+    #[serial]
+    fn what_is_proven_of_each_task_is_told_to_who_asks_for_more() {
+        let scene = Scene::new();
+        let cgroup = scene.cgroup(Hierarchy::available());
+        let zoo = scene.zoo(&[&cgroup], &["doze", "stopped", "dstate"]);
+        let words = |report: &Value, words: [&str; 3]| {
+            let tasks = zoo.all().into_iter().map(|tid| tid.to_string());
+            let proofs: serde_json::Map<_, _> = tasks.zip(words.map(Value::from)).collect();
+            assert_eq!(report["proofs"], Value::Object(proofs), "{report}");
+        };
+        let report = freeze(&cgroup).arg("-v").timeout("700ms").ends(6, "rolled_back");
+        words(&report, ["frozen", "frozen", "holdout"]);
+        zoo.release(2);
+        zoo.goes_on(2);
+        words(&freeze(&cgroup).arg("-v").ends(0, "confirmed"), ["frozen"; 3]);
+        let report = thaw(&cgroup).arg("-v").ends(0, "confirmed");
+        for (tid, word) in report["proofs"].as_object().unwrap() {
+            assert!(
+                matches!(word.as_str(), Some("ran" | "restored" | "unprovable")),
+                "{tid}: {report}"
+            );
+        }
+        assert_eq!(report["proofs"].as_object().unwrap().len(), 3, "{report}");
+        // They can be thousands.
+        for report in [
+            freeze(&cgroup).ends(0, "confirmed"),
+            thaw(&cgroup).ends(0, "confirmed"),
+            thaw(&cgroup).arg("-v").arg("-n").ends(0, "planned"),
+        ] {
+            assert!(report["proofs"].is_null(), "{report}");
         }
     }
 

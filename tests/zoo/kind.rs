@@ -14,16 +14,15 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, raise};
-use nix::sys::wait::waitpid;
+use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, pipe2, read, write};
 
+use crate::mayfly;
 use crate::sys::{self, Beats, Slot};
 
 /// How long a dozing task sleeps between two heartbeats.
 const DOZE: Duration = Duration::from_millis(2);
-/// How long a task lives that comes and goes.
-const BRIEF: Duration = Duration::from_micros(500);
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -76,6 +75,16 @@ pub(crate) enum Kind {
     Storm,
     /// Has threads that end soon.
     Churn,
+    /// Starts programs, one after the other.
+    Execs,
+    /// Becomes another program again and again, from a thread that is not its first.
+    Reexec,
+    /// Waits for one vfork child after the other.
+    Vforks,
+    /// Stops a child and lets it go on, again and again.
+    Stops,
+    /// Traces a child, stops it, and lets go of it, again and again.
+    Traces,
     /// Freezes its own cgroups when poked.
     Freezer,
 }
@@ -113,6 +122,11 @@ impl FromStr for Kind {
             ("fault", []) => Self::Fault,
             ("storm", []) => Self::Storm,
             ("churn", []) => Self::Churn,
+            ("execs", []) => Self::Execs,
+            ("reexec", []) => Self::Reexec,
+            ("vforks", []) => Self::Vforks,
+            ("stops", []) => Self::Stops,
+            ("traces", []) => Self::Traces,
             ("freezer", []) => Self::Freezer,
             _ => return Err(format!("no kind of task: {word}")),
         })
@@ -129,6 +143,8 @@ pub(crate) struct Life {
     pub(crate) swamp: Option<OwnedFd>,
     /// The control files by which it freezes itself.
     pub(crate) freezers: Vec<PathBuf>,
+    /// Where pulses are written, if they are.
+    pub(crate) pulses: Option<PathBuf>,
 }
 
 impl Kind {
@@ -239,7 +255,7 @@ impl Kind {
                 let mut beats = 0;
                 loop {
                     match sys::fork()? {
-                        None => sys::exit(0),
+                        None => mayfly::end_at_once(),
                         Some(child) => drop(waitpid(child, None)?),
                     }
                     beat(slot, &mut beats);
@@ -248,11 +264,48 @@ impl Kind {
             Self::Churn => {
                 let mut beats = 0;
                 loop {
-                    let brief = thread::spawn(|| thread::sleep(BRIEF));
+                    let brief = thread::spawn(mayfly::live);
                     brief.join().map_err(|_| io::Error::other("a thread panicked"))?;
                     beat(slot, &mut beats);
                 }
             }
+            Self::Execs => {
+                let mut beats = 0;
+                loop {
+                    mayfly::program(life.pulses.as_deref())?.status()?;
+                    beat(slot, &mut beats);
+                }
+            }
+            Self::Reexec => {
+                beat(slot, &mut 0);
+                mayfly::reexec(life.pulses.as_deref())
+            }
+            Self::Vforks => {
+                let mut beats = 0;
+                loop {
+                    match sys::vfork()? {
+                        None => mayfly::end_at_once(),
+                        Some(child) => drop(waitpid(child, None)?),
+                    }
+                    beat(slot, &mut beats);
+                }
+            }
+            Self::Stops => mayfly::toggle(
+                || beat_on(slot),
+                |child| {
+                    kill(child, Signal::SIGSTOP)?;
+                    waitpid(child, Some(WaitPidFlag::WUNTRACED))?;
+                    Ok(kill(child, Signal::SIGCONT)?)
+                },
+            ),
+            Self::Traces => mayfly::toggle(
+                || beat_on(slot),
+                |child| {
+                    sys::seize(child)?;
+                    waitpid(child, Some(WaitPidFlag::__WALL))?;
+                    sys::detach(child)
+                },
+            ),
             Self::Futex | Self::Pipe | Self::Socket | Self::Poll | Self::Epoll | Self::Freezer => {
                 self.wait(life, slot)
             }
@@ -337,6 +390,12 @@ fn pin(cpu: usize) -> nix::Result<()> {
 fn beat(slot: &Slot, beats: &mut u64) {
     *beats += 1;
     slot.beats.store(*beats, Ordering::SeqCst);
+    sys::beat(slot.tid.load(Ordering::SeqCst));
+}
+
+/// One more than is shown.
+fn beat_on(slot: &Slot) {
+    beat(slot, &mut slot.beats.load(Ordering::SeqCst));
 }
 
 fn busy(slot: &Slot) -> ! {

@@ -1,5 +1,5 @@
-//! Puts tasks into any state and keeps them there: `zoo [--in CGROUP-DIR]... [--beats FILE] [--comm NAME] [--pidns]
-//! [--pid PID] KIND...`
+//! Puts tasks into any state and keeps them there: `zoo [--in CGROUP-DIR]... [--beats FILE] [--pulses FILE]
+//! [--comm NAME] [--pidns] [--pid PID] KIND...`
 //!
 //! The first process is the keeper. It stays outside the cgroups, so that it can always act; each KIND is a child that
 //! enters the cgroups before it becomes what it is. The keeper prints `task INDEX TID` for each task, then `ready`, and
@@ -8,9 +8,11 @@
 //! can't die. If the keeper dies the tasks die with it as soon as the kernel lets them.
 //!
 //! `zoo --in CGROUP-DIR exec PROGRAM ARG...` enters and becomes PROGRAM; `parent` instead of `exec` enters, and starts
-//! PROGRAM as a child in the cgroup that it came from.
+//! PROGRAM as a child in the cgroup that it came from. `zoo --in CGROUP-DIR visit` stays outside and sends visitors until
+//! the end of its input. `brief` and `reexec` are programs that other tasks become.
 
 mod kind;
+mod mayfly;
 mod sys;
 
 use std::collections::BTreeMap;
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
 struct Plan {
     cgroups: Vec<PathBuf>,
     beats: Option<PathBuf>,
+    pulses: Option<PathBuf>,
     comm: Option<String>,
     new_pid_namespace: bool,
     /// The number of the first child.
@@ -80,6 +83,7 @@ impl Plan {
             match arg.to_str() {
                 Some("--in") => plan.cgroups.push(value()?.into()),
                 Some("--beats") => plan.beats = Some(value()?.into()),
+                Some("--pulses") => plan.pulses = Some(value()?.into()),
                 Some("--comm") => plan.comm = Some(value()?.to_string_lossy().into_owned()),
                 Some("--pid") => {
                     let pid = value()?.to_string_lossy().parse();
@@ -97,7 +101,22 @@ impl Plan {
     }
 
     fn run(self) -> io::Result<ExitCode> {
+        if let Some(path) = &self.pulses {
+            let highest = fs::read_to_string("/proc/sys/kernel/pid_max")?;
+            let highest = highest.trim_end().parse().map_err(io::Error::other)?;
+            sys::take_pulses(&shared(path)?, highest)?;
+        }
         match self.words.first().and_then(|word| word.to_str()) {
+            Some("brief") => {
+                mayfly::live();
+                Ok(ExitCode::SUCCESS)
+            }
+            Some("reexec") => match mayfly::reexec(self.pulses.as_deref())? {},
+            Some("visit") => {
+                let visits = mayfly::visit(&self.cgroups, self.pulses.as_deref())?;
+                say(&format!("visits {visits}"))?;
+                Ok(ExitCode::SUCCESS)
+            }
             Some("exec") => {
                 self.enter()?;
                 Err(self.program()?.exec())
@@ -144,17 +163,7 @@ impl Plan {
     fn keep(self) -> io::Result<ExitCode> {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
         prctl::set_child_subreaper(true)?;
-        let file = match &self.beats {
-            Some(path) => Some(
-                File::options()
-                    .read(true)
-                    .write(true)
-                    .create(true)
-                    .truncate(false)
-                    .open(path)?,
-            ),
-            None => None,
-        };
+        let file = self.beats.as_deref().map(shared).transpose()?;
         let beats = Beats::map(file.as_ref())?;
         if self.new_pid_namespace {
             unshare(CloneFlags::CLONE_NEWPID)?;
@@ -236,6 +245,7 @@ impl Keeper {
                 poked,
                 swamp,
                 freezers: self.cgroups.iter().map(|dir| freezer_of(dir)).collect(),
+                pulses: plan.pulses.clone(),
             };
             drop(poke);
             let error = match become_one_of(plan).and_then(|()| kind.live(&life)) {
@@ -509,6 +519,13 @@ fn parent_of(pid: i32) -> Option<u32> {
         .nth(1)?
         .parse()
         .ok()
+}
+
+/// A file that others have open too, or will have.
+fn shared(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    options.open(path)
 }
 
 fn say(line: &str) -> io::Result<()> {

@@ -7,9 +7,11 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{ForkResult, Pid};
 
 /// Where one task writes what it does. Shared with whoever maps or reads the file: four words of 8 bytes.
@@ -27,6 +29,95 @@ pub(crate) struct Slot {
     reserved: u32,
 }
 
+/// A type of which any bytes are a value, and which any number of processes may write at once.
+trait Shared {}
+impl Shared for Slot {}
+impl Shared for Pulse {}
+
+fn map<T: Shared>(file: Option<&File>, count: usize) -> io::Result<&'static [T]> {
+    let len = count * size_of::<T>();
+    let (flags, fd) = match file {
+        Some(file) => {
+            file.set_len(len as u64)?;
+            (libc::MAP_SHARED, file.as_raw_fd())
+        }
+        None => (libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1),
+    };
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping at a place of the kernel's choice touches no memory that is in use.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, fd, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the mapping is `len` long, zeroed or a file of that length, never unmapped, and what is `Shared` has only
+    // atomics, for which every bit pattern is valid.
+    Ok(unsafe { std::slice::from_raw_parts(at.cast(), count) })
+}
+
+/// When a task was born and when it beat last, in the slot of its own number: as long as it is there nobody else has
+/// that number, so that tasks may come and go at any rate and need no lock. Four words of 8 bytes, times in microseconds
+/// of CLOCK_MONOTONIC.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    born: AtomicU64,
+    last: AtomicU64,
+    beats: AtomicU64,
+    reserved: AtomicU64,
+}
+
+static PULSES: OnceLock<&'static [Pulse]> = OnceLock::new();
+
+/// Has every task of this program write its pulse to `file` from now on.
+pub(crate) fn take_pulses(file: &File, highest_pid: usize) -> io::Result<()> {
+    let pulses = map(Some(file), highest_pid + 1)?;
+    PULSES
+        .set(pulses)
+        .map_err(|_| io::Error::other("there is a file of pulses already"))
+}
+
+/// Whether pulses are written.
+pub(crate) fn takes_pulses() -> bool {
+    PULSES.get().is_some()
+}
+
+/// The number of the caller.
+pub(crate) fn own_tid() -> u64 {
+    u64::from(nix::unistd::gettid().as_raw().unsigned_abs())
+}
+
+fn pulse_of(tid: u64) -> Option<&'static Pulse> {
+    PULSES.get()?.get(usize::try_from(tid).ok()?)
+}
+
+/// Takes over the pulse of the caller's number from whoever had it before.
+pub(crate) fn be_born() {
+    if let Some(pulse) = pulse_of(own_tid()) {
+        pulse.beats.store(0, Ordering::SeqCst);
+        pulse.last.store(0, Ordering::SeqCst);
+        pulse.born.store(monotonic_us(), Ordering::SeqCst);
+    }
+}
+
+/// One beat of the caller, whose number is `tid`.
+pub(crate) fn beat(tid: u64) {
+    if let Some(pulse) = pulse_of(tid) {
+        pulse.last.store(monotonic_us(), Ordering::SeqCst);
+        pulse.beats.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// How often a task has beaten; always 0 where no pulses are taken.
+pub(crate) fn beats_of(tid: u64) -> u64 {
+    pulse_of(tid).map_or(0, |pulse| pulse.beats.load(Ordering::SeqCst))
+}
+
+fn monotonic_us() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).ok(); // it always exists on Linux
+    now.and_then(|now| u64::try_from(now.tv_sec() * 1_000_000 + now.tv_nsec() / 1000).ok())
+        .unwrap_or(0)
+}
+
 /// Slots in a heartbeat file; the first counts those that are taken.
 const SLOTS: usize = 1024;
 
@@ -37,23 +128,7 @@ pub(crate) struct Beats(&'static [Slot]);
 impl Beats {
     /// Maps `file`, or memory that only this program and its children see.
     pub(crate) fn map(file: Option<&File>) -> io::Result<Self> {
-        let len = SLOTS * size_of::<Slot>();
-        let (flags, fd) = match file {
-            Some(file) => {
-                file.set_len(len as u64)?;
-                (libc::MAP_SHARED, file.as_raw_fd())
-            }
-            None => (libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1),
-        };
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping at a place of the kernel's choice touches no memory that is in use.
-        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, fd, 0) };
-        if at == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the mapping is `len` long, zeroed or a file of that length, never unmapped, and Slot has only atomics,
-        // for which every bit pattern is valid.
-        Ok(Self(unsafe { std::slice::from_raw_parts(at.cast(), SLOTS) }))
+        map(file, SLOTS).map(Self)
     }
 
     /// How many slots are taken.
@@ -70,8 +145,8 @@ impl Beats {
     pub(crate) fn take(self) -> &'static Slot {
         let index = self.0[0].beats.fetch_add(1, Ordering::SeqCst) + 1;
         let slot = self.slot(usize::try_from(index).unwrap_or(SLOTS - 1));
-        let tid = nix::unistd::gettid().as_raw();
-        slot.tid.store(u64::from(tid.unsigned_abs()), Ordering::SeqCst);
+        be_born();
+        slot.tid.store(own_tid(), Ordering::SeqCst);
         slot
     }
 }

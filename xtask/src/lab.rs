@@ -1,30 +1,38 @@
-//! A cgroup in each hierarchy of the machine, with the test program's tasks in it (`tests/zoo`), and their heartbeats.
+//! A cgroup in each hierarchy of the machine, with the test program's tasks in it (`tests/zoo`), visitors from outside, and
+//! the pulse of each task.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::Result;
 use crate::janitor::Janitor;
 use crate::layout::Layout;
+use crate::verdict::Pulse;
 
-/// A heartbeat's record in the file that the test program writes: the task, its beats, and two words of no use here.
-const RECORD: usize = 32;
+/// A pulse in the file that the test program writes: born, last beat, beats, and a word of no use; the task's number says
+/// which one is its own.
+const RECORD: u64 = 32;
+/// In memory: a file on a disk would make tasks wait for it, which no freezer can end.
+const MEMORY: &str = "/dev/shm";
 
 /// Cgroups with tasks. When it is dropped, or when this program ends, the tasks end and the cgroups are removed.
 #[derive(Debug)]
 pub(crate) struct Lab {
     name: String,
     dirs: Vec<(&'static str, PathBuf)>,
-    keeper: Option<Child>,
-    beats: PathBuf,
+    /// The keeper of the tasks, and who sends the visitors. Each ends at the end of its input.
+    programs: Vec<(Child, BufReader<ChildStdout>)>,
+    pulses: File,
     _janitor: Janitor,
 }
 
 impl Lab {
-    /// Makes the cgroups of `layout` and starts a task of each of `kinds` in them.
-    pub(crate) fn open(layout: Layout, zoo: &Path, beats: &Path, kinds: &[&str]) -> Result<Self> {
+    /// Makes the cgroups of `layout`, starts a task of each of `kinds` in all of them, and sends visitors.
+    pub(crate) fn open(layout: Layout, zoo: &Path, kinds: &[&str]) -> Result<Self> {
         // The same in each hierarchy.
         let name = format!("iceaxe-soak-{}", std::process::id());
         let v1 = ("v1", Path::new("/sys/fs/cgroup/freezer").join(&name));
@@ -33,35 +41,90 @@ impl Lab {
             Layout::Hybrid => vec![v1, ("v2", Path::new("/sys/fs/cgroup/unified").join(&name))],
             Layout::V2 => vec![("v2", Path::new("/sys/fs/cgroup").join(&name))],
         };
-        let janitor = Janitor::hire(&removal(&dirs))?;
+        let path = Path::new(MEMORY).join(&name);
+        let janitor = Janitor::hire(&format!("rm -f {}\n{}", path.display(), removal(&dirs)))?;
+        for (_, dir) in &dirs {
+            fs::create_dir(dir).map_err(|error| format!("cannot create {}: {error}", dir.display()))?;
+        }
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true);
+        let pulses = options
+            .open(&path)
+            .map_err(|error| format!("cannot create {}: {error}", path.display()))?;
         let mut lab = Self {
             name,
             dirs,
-            keeper: None,
-            beats: beats.to_owned(),
+            programs: Vec::new(),
+            pulses,
             _janitor: janitor,
         };
-        for (_, dir) in &lab.dirs {
-            fs::create_dir(dir).map_err(|error| format!("cannot create {}: {error}", dir.display()))?;
+        lab.start(zoo, &path, kinds)?;
+        // It has a time limit of its own for every kind.
+        loop {
+            match lab.heard(0)?.as_str() {
+                "ready" => break,
+                task if task.starts_with("task ") => {}
+                other => return Err(format!("the tasks did not come: {other:?}")),
+            }
         }
-        File::create(beats).map_err(|error| format!("cannot create {}: {error}", beats.display()))?;
-        lab.start(zoo, kinds)?;
+        lab.start(zoo, &path, &["visit"])?;
         Ok(lab)
     }
 
-    /// The hierarchies, as iceaxe's targets name them: `v1`, `v2`.
-    pub(crate) fn targets(&self) -> Vec<String> {
-        self.dirs
-            .iter()
-            .map(|(version, _)| format!("{version}:/{}", self.name))
-            .collect()
+    /// The hierarchies of a layout, as iceaxe's targets name them.
+    pub(crate) fn versions(layout: Layout) -> &'static [&'static str] {
+        match layout {
+            Layout::V1 => &["v1"],
+            Layout::Hybrid => &["v1", "v2"],
+            Layout::V2 => &["v2"],
+        }
     }
 
-    /// The heartbeats of all tasks so far, by record.
-    pub(crate) fn beats(&self) -> Result<Vec<u64>> {
-        let bytes = fs::read(&self.beats)
-            .map_err(|error| format!("cannot read {}: {error}", self.beats.display()))?;
-        Ok(beats(&bytes))
+    /// Its cgroup in a hierarchy, as iceaxe's targets are written.
+    pub(crate) fn target(&self, version: &str) -> String {
+        format!("{version}:/{}", self.name)
+    }
+
+    /// Who is in any of the cgroups now.
+    pub(crate) fn tids(&self) -> Result<BTreeSet<u32>> {
+        let mut tids = BTreeSet::new();
+        for (version, dir) in &self.dirs {
+            let file = dir.join(if *version == "v1" {
+                "tasks"
+            } else {
+                "cgroup.threads"
+            });
+            let text = fs::read_to_string(&file)
+                .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+            tids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+        }
+        Ok(tids)
+    }
+
+    /// Whether any of the cgroups asks for a freeze.
+    pub(crate) fn asks(&self) -> Result<bool> {
+        for (version, dir) in &self.dirs {
+            let file = dir.join(if *version == "v1" {
+                "freezer.self_freezing"
+            } else {
+                "cgroup.freeze"
+            });
+            let text = fs::read_to_string(&file)
+                .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+            if text.trim_end() != "0" {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The pulse of a task.
+    pub(crate) fn pulse(&self, tid: u32) -> Result<Pulse> {
+        let mut record = [0; 24];
+        self.pulses
+            .read_exact_at(&mut record, u64::from(tid) * RECORD)
+            .map_err(|error| format!("cannot read the pulse of {tid}: {error}"))?;
+        Ok(Pulse::of(&record))
     }
 
     /// Writes the thaw into every cgroup, as far as it is there.
@@ -72,41 +135,49 @@ impl Lab {
         }
     }
 
-    fn start(&mut self, zoo: &Path, kinds: &[&str]) -> Result<()> {
+    /// Ends the visits; returns how many there were.
+    pub(crate) fn shut_the_door(&mut self) -> Result<u64> {
+        let (visitors, _) = self.programs.get_mut(1).ok_or("nobody sends visitors")?;
+        drop(visitors.stdin.take());
+        let line = self.heard(1)?;
+        let visits = line
+            .strip_prefix("visits ")
+            .and_then(|number| number.parse().ok());
+        visits.ok_or_else(|| format!("the visitors did not come: {line:?}"))
+    }
+
+    fn start(&mut self, zoo: &Path, pulses: &Path, words: &[&str]) -> Result<()> {
         let mut command = Command::new(zoo);
         for (_, dir) in &self.dirs {
             command.arg("--in").arg(dir);
         }
-        command.arg("--beats").arg(&self.beats).args(kinds);
+        command.arg("--pulses").arg(pulses).args(words);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut keeper = command
+        let mut program = command
             .spawn()
             .map_err(|error| format!("cannot run {}: {error}", zoo.display()))?;
-        let stdout = keeper.stdout.take();
-        self.keeper = Some(keeper);
-        // It has a time limit of its own for every kind.
-        for line in stdout
-            .into_iter()
-            .flat_map(|stdout| BufReader::new(stdout).lines())
-        {
-            match line.as_deref() {
-                Ok("ready") => return Ok(()),
-                Ok(task) if task.starts_with("task ") => {}
-                Ok(other) => return Err(format!("the tasks did not come: {other}")),
-                Err(error) => return Err(format!("the tasks did not come: {error}")),
-            }
-        }
-        Err("the tasks did not come".to_owned())
+        let stdout = program.stdout.take().ok_or("a program without an output")?;
+        self.programs.push((program, BufReader::new(stdout)));
+        Ok(())
+    }
+
+    /// The next line of a program, which says `error` before it ends by one.
+    fn heard(&mut self, program: usize) -> Result<String> {
+        let mut line = String::new();
+        let (_, stdout) = self.programs.get_mut(program).ok_or("no such program")?;
+        stdout
+            .read_line(&mut line)
+            .map_err(|error| format!("cannot read from the zoo: {error}"))?;
+        Ok(line.trim_end().to_owned())
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
         self.thaw();
-        if let Some(mut keeper) = self.keeper.take() {
-            // The end of its input tells it to end its tasks, and then itself.
-            drop(keeper.stdin.take());
-            if let Err(error) = keeper.wait() {
+        for (program, _) in self.programs.iter_mut().rev() {
+            drop(program.stdin.take());
+            if let Err(error) = program.wait() {
                 eprintln!("xtask: cannot wait for the tasks: {error}");
             }
         }
@@ -139,28 +210,5 @@ fn request(version: &str) -> (&'static str, &'static str) {
         ("freezer.state", "THAWED")
     } else {
         ("cgroup.freeze", "0")
-    }
-}
-
-/// The second number of each record, but for the first record, which is about the file itself.
-fn beats(bytes: &[u8]) -> Vec<u64> {
-    let second = |record: &[u8]| {
-        record
-            .get(8..16)
-            .and_then(|word| word.try_into().ok())
-            .map(u64::from_ne_bytes)
-    };
-    bytes.chunks_exact(RECORD).skip(1).filter_map(second).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn heartbeats_are_the_second_words_after_the_first_record() {
-        let words: [u64; 12] = [0, 2, 0, 0, 41, 7, 0, 0, 42, 9, 1, 1];
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        assert_eq!(beats(&bytes), [7, 9]);
     }
 }

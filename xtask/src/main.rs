@@ -24,6 +24,7 @@ mod stats;
 mod suites;
 mod test;
 mod tidy;
+mod verdict;
 mod vm;
 
 use std::process::ExitCode;
@@ -46,7 +47,7 @@ enum Task {
     Bench(bench::Options),
     /// Measures it on a host with very many containers.
     Records(records::Options),
-    /// Freezes and thaws mixed tasks for a long time.
+    /// Freezes and thaws many times what does not keep still.
     Soak(soak::Options),
     /// Checks what the compiler does not: who imports whom, lengths, links, the top level.
     Tidy,
@@ -71,11 +72,12 @@ usage: cargo xtask TASK
             measure the release binary beside runc and the floor; needs root
   bench --records [N]
             measure it beside N docker containers (10,000 if not said) and C loops that read their records; needs root
-  soak [--minutes N]
-            freeze and thaw mixed tasks for a long time; needs root
+  soak [--rounds N]
+            freeze and thaw 2,000 times in each hierarchy tasks that do not keep still, and hold each verdict against
+            their pulses; needs root
   tidy      check who imports whom, lengths, links, the top level
 
-suites: lib, hosts, host-v1, host-v2, host-hybrid, docker, runc, systemd, vm";
+suites: lib, hosts, host-v1, host-v2, host-hybrid, soak, docker, runc, systemd, vm";
 
 impl Task {
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Self> {
@@ -198,18 +200,18 @@ mod tests {
     #[test]
     fn numbers_are_read_both_ways() {
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(number_option(&words("--minutes 7"), "--minutes", 1), Ok(7));
-        assert_eq!(number_option(&words("--minutes=7"), "--minutes", 1), Ok(7));
-        assert_eq!(number_option(&words(""), "--minutes", 1), Ok(1));
+        assert_eq!(number_option(&words("--rounds 7"), "--rounds", 1), Ok(7));
+        assert_eq!(number_option(&words("--rounds=7"), "--rounds", 1), Ok(7));
+        assert_eq!(number_option(&words(""), "--rounds", 1), Ok(1));
         for line in [
-            "--minutes",
-            "--minutes 0",
-            "--minutes=x",
-            "--minutes 1 2",
+            "--rounds",
+            "--rounds 0",
+            "--rounds=x",
+            "--rounds 1 2",
             "--hours 1",
-            "--minutesx=3",
+            "--roundsx=3",
         ] {
-            assert!(number_option(&words(line), "--minutes", 1).is_err(), "{line}");
+            assert!(number_option(&words(line), "--rounds", 1).is_err(), "{line}");
         }
     }
 }

@@ -1,19 +1,24 @@
-//! Freezes and thaws mixed tasks for a long time. Every command must end with 0, what is frozen must stand still, and
-//! whoever had a heartbeat must have it again after the thaw.
+//! Freezes and thaws many times what does not keep still: tasks that fork, exec, sleep, spin, stop and trace as fast as
+//! they can, and visitors from outside. Each verdict is held against what the tasks themselves wrote meanwhile.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::command::{cargo, is_root, output, target_dir};
+use crate::artifacts::Program;
+use crate::command::{cargo, is_root, limited, output};
 use crate::lab::Lab;
 use crate::layout::Layout;
 use crate::stats::{Times, ms};
+use crate::verdict::{Pulse, Verdict};
 use crate::{Result, artifacts, dist, packages};
 
-const MINUTES: u32 = 10;
-const KINDS: [&str; 14] = [
+const ROUNDS: u32 = 2000;
+/// A twentieth, which every run of the tests does.
+pub(crate) const FEW_ROUNDS: u32 = ROUNDS / 20;
+const KINDS: [&str; 19] = [
     "busy",
     "doze",
     "sleep",
@@ -28,28 +33,44 @@ const KINDS: [&str; 14] = [
     "vfork",
     "zombie",
     "storm",
+    "churn",
+    "execs",
+    "vforks",
+    "stops",
+    "traces",
 ];
-/// The slowest heartbeat comes every 2 ms, and tasks may have to share a CPU.
+/// What v1 can't freeze: an exec from a thread waits for the others of its process to die, which frozen ones do not, and
+/// nothing wakes it out of that (`de_thread()`, fs/exec.c). v2 lets them die.
+const ONLY_V2: &str = "reexec";
+/// How long a freeze lasts, at least: the slowest pulse is 2 ms.
 const STILL: Duration = Duration::from_millis(20);
+/// How long a thawed task may take until it beats: very many share few CPUs.
 const AWAKE: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(1);
+/// A command's own limit for a target (10 s, 5 s) and a second to say so.
+const DEADLINES: [(&str, Duration); 2] = [
+    ("freeze", Duration::from_secs(11)),
+    ("thaw", Duration::from_secs(6)),
+];
+/// A command that hangs in spite of its limit must not hang this program.
+const HARD_LIMIT: Duration = Duration::from_secs(60);
 /// So many failed rounds tell enough.
 const ENOUGH: usize = 10;
 
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
-    minutes: u32,
+    rounds: u32,
 }
 
 impl Options {
     /// Reads the words after `soak`.
     pub(crate) fn parse(words: &[String]) -> Result<Self> {
-        crate::number_option(words, "--minutes", MINUTES).map(|minutes| Self { minutes })
+        crate::number_option(words, "--rounds", ROUNDS).map(|rounds| Self { rounds })
     }
 }
 
-/// Goes on for as long as was asked for, in all hierarchies of this machine by turns.
+/// Builds the release and does as many rounds with it as were asked for, in each hierarchy of this machine.
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::install(&[packages::BUILD]);
     if !is_root() {
@@ -71,41 +92,62 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "zoo",
     ];
     let programs = artifacts::build(cargo(limit, &words).arg("--message-format=json-render-diagnostics"))?;
-    let iceaxe = &dist::only(&programs, "iceaxe")?.path;
-    let lab = Lab::open(
-        layout,
-        &dist::only(&programs, "zoo")?.path,
-        &target_dir().join("soak-beats"),
-        &KINDS,
-    )?;
-    let beating = beating(&lab)?;
-    println!(
-        "{} tasks with a heartbeat, {}",
-        beating.len(),
-        lab.targets().join(" and ")
-    );
+    rounds(layout, &programs, options.rounds).map(drop)
+}
 
+/// Does so many rounds in each hierarchy of `layout`, which is the machine's; returns in how many hierarchies.
+pub(crate) fn rounds(layout: Layout, programs: &[Program], rounds: u32) -> Result<u32> {
+    for layout in layout.lacks() {
+        if layout != Layout::Hybrid {
+            println!("not selected in soak: {layout}, which this machine has not");
+        }
+    }
+    let zoo = &dist::only(programs, "zoo")?.path;
+    let iceaxe = &dist::only(programs, "iceaxe")?.path;
+    let mut hierarchies = 0;
+    let mut failures = Vec::new();
+    for version in Lab::versions(layout) {
+        let mut kinds = KINDS.to_vec();
+        if *version == "v2" {
+            kinds.push(ONLY_V2);
+        }
+        let lab = Lab::open(layout, zoo, &kinds)?;
+        failures.extend(soak(lab, version, iceaxe, rounds)?);
+        hierarchies += 1;
+    }
+    if failures.is_empty() {
+        Ok(hierarchies)
+    } else {
+        Err(format!("soak:\n  {}", failures.join("\n  ")))
+    }
+}
+
+/// Does so many rounds in one hierarchy; returns what failed.
+fn soak(mut lab: Lab, version: &str, iceaxe: &Path, rounds: u32) -> Result<Vec<String>> {
+    let target = &lab.target(version);
+    println!("{target}: {rounds} rounds");
     let mut soak = Soak {
         iceaxe,
         lab: &lab,
-        beating,
         froze: Times::default(),
         thawed: Times::default(),
+        words: BTreeMap::new(),
+        late: 0,
     };
     let mut failures = Vec::new();
     let start = Instant::now();
     let mut told = 0;
-    while start.elapsed().as_secs() < u64::from(options.minutes) * 60 && failures.len() < ENOUGH {
-        let round = soak.froze.len();
-        for target in lab.targets() {
-            if let Err(error) = soak.round(&target) {
-                println!("round {round}: {error}");
-                failures.push(format!("round {round}: {error}"));
-                lab.thaw();
-            }
+    for round in 0..rounds {
+        if let Err(error) = soak.round(target) {
+            println!("round {round}: {target}: {error}");
+            failures.push(format!("round {round}: {target}: {error}"));
+            lab.thaw();
+        }
+        if failures.len() >= ENOUGH {
+            break;
         }
         // 7 and 20 have no common factor: all pauses from 0 to 19 ms come equally often.
-        thread::sleep(Duration::from_millis(soak.froze.len() as u64 * 7 % 20));
+        thread::sleep(Duration::from_millis(u64::from(round) * 7 % 20));
         let minute = start.elapsed().as_secs() / 60;
         if minute > told {
             told = minute;
@@ -113,83 +155,152 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
     }
     println!("{}", soak.summary());
-    if failures.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("soak:\n  {}", failures.join("\n  ")))
+    match lab.shut_the_door() {
+        Ok(visits) => println!("{visits} visitors came from outside"),
+        Err(error) => failures.push(error),
     }
+    Ok(failures)
 }
 
 struct Soak<'s> {
     iceaxe: &'s Path,
     lab: &'s Lab,
-    beating: Vec<usize>,
     froze: Times,
     thawed: Times,
+    /// How often each word was said of a task, by verb.
+    words: BTreeMap<(&'static str, String), u64>,
+    /// Who came to a place that was frozen.
+    late: usize,
 }
 
 impl Soak<'_> {
     fn round(&mut self, target: &str) -> Result<()> {
-        let froze = self.timed("freeze", target)?;
-        self.froze.push(froze);
-        let before = self.lab.beats()?;
+        let frozen = self.act("freeze", target)?;
+        let at_first = self.pulses(frozen.proofs.keys().copied())?;
         thread::sleep(STILL);
-        let after = self.lab.beats()?;
-        if before != after {
-            return Err(format!("{target}: a task went on while it was frozen"));
+        // Everybody who is there, too: who is missing in the report and goes on is worse than who is in it.
+        let here = self.lab.tids()?;
+        self.late += here.iter().filter(|tid| !frozen.proofs.contains_key(tid)).count();
+        let before = self.pulses(here.iter().chain(frozen.proofs.keys()).copied())?;
+        let mut wrong: Vec<String> = before
+            .iter()
+            .filter_map(|(&tid, &pulse)| frozen.refuted(tid, pulse))
+            .collect();
+        wrong.extend(
+            at_first
+                .iter()
+                .filter(|(tid, pulse)| frozen.holds(**tid) && before.get(*tid) != Some(*pulse))
+                .map(|(tid, pulse)| {
+                    format!(
+                        "{tid} went on while it was frozen: {pulse:?}, {:?}",
+                        before.get(tid)
+                    )
+                }),
+        );
+        if !wrong.is_empty() {
+            return Err(format!("freeze: {}", self.told(&wrong, &frozen)));
         }
-        let thawed = self.timed("thaw", target)?;
-        self.thawed.push(thawed);
+        let thawed = self.act("thaw", target)?;
+        if self.lab.asks()? {
+            return Err("thaw: a freeze is still asked for".to_owned());
+        }
         let start = Instant::now();
         loop {
-            let now = self.lab.beats()?;
-            let asleep = self
-                .beating
-                .iter()
-                .filter(|index| now.get(**index) <= after.get(**index))
-                .count();
-            if asleep == 0 {
+            let silent = self.silent(&thawed)?;
+            if silent.is_empty() {
                 return Ok(());
             }
             if start.elapsed() > AWAKE {
-                return Err(format!(
-                    "{target}: {asleep} tasks have no heartbeat after the thaw"
-                ));
+                return Err(format!("thaw: no beat since: {}", self.told(&silent, &thawed)));
             }
             thread::sleep(SHORT);
         }
     }
 
-    fn timed(&self, verb: &str, target: &str) -> Result<Duration> {
+    /// The tasks in a thaw's report that are still there, are such as beat, and have not done so since.
+    fn silent(&self, thawed: &Verdict) -> Result<Vec<String>> {
+        let here = self.lab.tids()?;
+        let mut silent = Vec::new();
+        for (tid, word) in &thawed.proofs {
+            let pulse = self.lab.pulse(*tid)?;
+            if here.contains(tid) && pulse.is_felt() && !thawed.borne_out_by(pulse) && !is_dead(*tid) {
+                silent.push(format!("{tid} is {word}: {pulse:?}"));
+            }
+        }
+        Ok(silent)
+    }
+
+    fn pulses(&self, tids: impl Iterator<Item = u32>) -> Result<BTreeMap<u32, Pulse>> {
+        let tids: BTreeSet<u32> = tids.collect();
+        tids.into_iter()
+            .map(|tid| Ok((tid, self.lab.pulse(tid)?)))
+            .collect()
+    }
+
+    fn act(&mut self, verb: &'static str, target: &str) -> Result<Verdict> {
         let start = Instant::now();
-        output(Command::new(self.iceaxe).args(["--json", verb, target]))?;
-        Ok(start.elapsed())
+        let told = output(limited(HARD_LIMIT, self.iceaxe).args(["--json", "--verbose", verb, target]));
+        let took = start.elapsed();
+        let verdict = told.and_then(|told| Verdict::read(&told));
+        let late = DEADLINES.iter().any(|(of, limit)| *of == verb && took > *limit);
+        match verdict {
+            Err(error) => return Err(format!("{verb}: after {} ms: {error}", ms(took))),
+            Ok(_) if late => return Err(format!("{verb}: took {} ms", ms(took))),
+            Ok(_) => {}
+        }
+        let verdict = verdict?;
+        match verb {
+            "freeze" => self.froze.push(took),
+            _ => self.thawed.push(took),
+        }
+        for word in verdict.proofs.values() {
+            *self.words.entry((verb, word.clone())).or_default() += 1;
+        }
+        Ok(verdict)
+    }
+
+    /// What was found, and what can still be seen of those tasks.
+    fn told(&self, found: &[String], verdict: &Verdict) -> String {
+        let mut text = format!("verdict at {}", verdict.at);
+        for line in found {
+            text += &format!("\n    {line}");
+            let Some(tid) = line.split(' ').next() else {
+                continue;
+            };
+            for file in ["stat", "wchan", "stack", "cgroup"] {
+                // It may be gone.
+                let seen = fs::read_to_string(format!("/proc/{tid}/task/{tid}/{file}")).unwrap_or_default();
+                text += &format!("\n      {file}: {}", seen.trim_end().replace('\n', " | "));
+            }
+        }
+        text
     }
 
     fn summary(&self) -> String {
-        let text = |name: &str, times: &Times| {
+        let text = |name: &str, verb: &str, times: &Times| {
             let (median, most) = (ms(times.median()), ms(times.max()));
-            format!("{} {name} (median {median} ms, longest {most} ms)", times.len())
+            let words = self.words.iter().filter(|((of, _), _)| *of == verb);
+            let words: Vec<String> = words
+                .map(|((_, word), count)| format!("{count} {word}"))
+                .collect();
+            format!(
+                "{} {name} (median {median} ms, longest {most} ms; tasks: {})",
+                times.len(),
+                words.join(", ")
+            )
         };
         format!(
-            "{}, {}",
-            text("freezes", &self.froze),
-            text("thaws", &self.thawed)
+            "{}, {}; {} tasks came while it was frozen",
+            text("freezes", "freeze", &self.froze),
+            text("thaws", "thaw", &self.thawed),
+            self.late
         )
     }
 }
 
-/// The records that have a heartbeat: those that move.
-fn beating(lab: &Lab) -> Result<Vec<usize>> {
-    let before = lab.beats()?;
-    thread::sleep(Duration::from_millis(500));
-    let after = lab.beats()?;
-    let moved: Vec<usize> = (0..after.len())
-        .filter(|index| after.get(*index) > before.get(*index))
-        .collect();
-    if moved.is_empty() {
-        Err("no task has a heartbeat".to_owned())
-    } else {
-        Ok(moved)
-    }
+/// Whether a task has ended, collected by its parent or not.
+fn is_dead(tid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{tid}/task/{tid}/stat")).unwrap_or_default();
+    let letter = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    matches!(letter, None | Some('Z' | 'X'))
 }

@@ -10,7 +10,7 @@ use crate::command::{self, cargo, echoed, is_root, limited, workspace};
 use crate::layout::{Layout, View};
 use crate::libtest::Tally;
 use crate::packages::{self, Need};
-use crate::{Result, vm};
+use crate::{Result, soak, vm};
 
 /// Long enough for the slowest suite several times over.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -24,6 +24,8 @@ pub(crate) enum Suite {
     Host(Layout),
     /// The resolver on made-up hosts.
     Hosts,
+    /// Rounds of freezing and thawing what does not keep still, in all hierarchies of this machine.
+    Soak,
     /// Real docker containers.
     Docker,
     /// Real runc containers.
@@ -40,6 +42,7 @@ pub(crate) enum Ready {
     Lib,
     Hosts,
     Host(Layout, View),
+    Soak(Layout),
     Runtime(&'static str),
     Systemd(Layout),
     Vm(vm::Row, PathBuf),
@@ -62,7 +65,7 @@ impl Suite {
         let host = [Layout::V1, Layout::V2, Layout::Hybrid].map(Self::Host);
         let mut all = vec![Self::Lib, Self::Hosts];
         all.extend(host);
-        all.extend([Self::Runc, Self::Docker, Self::Systemd]);
+        all.extend([Self::Soak, Self::Runc, Self::Docker, Self::Systemd]);
         all.extend(vm::Row::usual().into_iter().map(Self::Vm));
         all
     }
@@ -78,6 +81,7 @@ impl Suite {
             Self::Host(Layout::V2) => "host-v2",
             Self::Host(Layout::Hybrid) => "host-hybrid",
             Self::Hosts => "hosts",
+            Self::Soak => "soak",
             Self::Docker => "docker",
             Self::Runc => "runc",
             Self::Systemd => "systemd",
@@ -88,7 +92,7 @@ impl Suite {
     /// What must be installed for it.
     pub(crate) fn needs(self) -> &'static [Need] {
         match self {
-            Self::Lib | Self::Hosts => &[],
+            Self::Lib | Self::Hosts | Self::Soak => &[],
             Self::Host(_) => packages::HOST,
             Self::Docker => packages::DOCKER,
             Self::Runc => packages::RUNC,
@@ -100,7 +104,8 @@ impl Suite {
     /// The feature of the crate that it is built with, also the stem of its test target's name.
     pub(crate) fn target(self) -> Option<&'static str> {
         match self {
-            Self::Host(_) => Some("kernel"),
+            // Its programs are those of the kernel tests.
+            Self::Host(_) | Self::Soak => Some("kernel"),
             Self::Hosts => Some("hosts"),
             Self::Docker => Some("docker"),
             Self::Runc => Some("runc"),
@@ -121,10 +126,8 @@ impl Suite {
             Self::Hosts => Ok(Ready::Hosts),
             Self::Docker => Ok(Ready::Runtime("docker")),
             Self::Runc => Ok(Ready::Runtime("runc")),
-            Self::Systemd => match Layout::of_machine() {
-                Some(layout) => Ok(Ready::Systemd(layout)),
-                None => Err("/sys/fs/cgroup has neither of the freezers at its usual place".to_owned()),
-            },
+            Self::Systemd => machine().map(Ready::Systemd),
+            Self::Soak => machine().map(Ready::Soak),
             Self::Vm(row) => Ok(Ready::Vm(row, row.image()?)),
         }
     }
@@ -137,6 +140,11 @@ impl fmt::Display for Suite {
             suite => f.write_str(suite.name()),
         }
     }
+}
+
+fn machine() -> Result<Layout> {
+    Layout::of_machine()
+        .ok_or_else(|| "/sys/fs/cgroup has neither of the freezers at its usual place".to_owned())
 }
 
 /// The modules of kernel tests that a layout is for. They are the filters that the test runner is given.
@@ -179,6 +187,20 @@ impl Ready {
                 }
                 command
             }),
+            Self::Soak(machine) => {
+                let programs = built.programs.as_ref().map_err(Clone::clone);
+                match programs.and_then(|programs| soak::rounds(*machine, programs, soak::FEW_ROUNDS)) {
+                    // One a hierarchy.
+                    Ok(passed) => (
+                        Tally {
+                            passed,
+                            ..Tally::default()
+                        },
+                        Ok(()),
+                    ),
+                    Err(error) => (Tally::default(), Err(error)),
+                }
+            }
             Self::Vm(row, image) => match built.initramfs.as_ref().map_err(Clone::clone) {
                 Ok(initramfs) => judged(row.boot(image, initramfs)),
                 Err(error) => (Tally::default(), Err(error)),
@@ -309,6 +331,7 @@ mod tests {
                 "host-v1",
                 "host-v2",
                 "host-hybrid",
+                "soak",
                 "runc",
                 "docker",
                 "systemd",
