@@ -22,8 +22,9 @@ use crate::resolver::{Believed, Container, Details, Pending};
 const THAW: Duration = Duration::from_secs(5);
 const FREEZE: Duration = Duration::from_secs(10);
 const KILL: Duration = Duration::from_secs(10);
-/// How long after its limit the work may take to undo, look once more and say so, before it counts as hanging.
-const GRACE: Duration = Duration::from_millis(900);
+/// How long after its limit the work may take to look why (200 ms), to undo (300 ms) and to say so, on a host that is busy
+/// with other things, before it counts as hanging.
+const GRACE: Duration = Duration::from_millis(1400);
 /// And how much longer for each target: a look at a few hundred tasks.
 const GRACE_EACH: Duration = Duration::from_millis(20);
 /// From so many writes of one target on nothing more is left in its will.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scope::Scope;
 use crate::host::{Hierarchy, Host};
-use crate::patience::Patience;
+use crate::patience::{Clock, Patience};
 use crate::resolver::task_lines;
 use crate::verifier::{Class, Holdout, Sighting, Ticks, Witness};
 
@@ -20,8 +20,8 @@ const WINDOW: Duration = Duration::from_millis(200);
 const MOST_SUSPECTS: usize = 32;
 /// Between two looks at a stack.
 const SAMPLE: Duration = Duration::from_millis(5);
-/// How long the host's tasks may be looked through for one that keeps a CPU to itself.
-const SCAN: Duration = Duration::from_millis(300);
+/// How long the host's tasks may be looked through for those that keep a CPU to themselves, for all holdouts together.
+const SCAN: Duration = Duration::from_millis(150);
 
 /// What is known of the container besides its tasks.
 #[derive(Debug, Clone, Copy)]
@@ -113,15 +113,22 @@ fn second_look(host: &Host, known: Known<'_>, all: &mut [Holdout], tasks: &[&Sig
             }
         }
     }
+    let scan = Patience::of(SCAN).start();
     for suspect in suspects {
         if may_run(&all[suspect.at]) {
-            judge(witness, known, &suspect, &mut all[suspect.at]);
+            judge(witness, known, &suspect, &scan, &mut all[suspect.at]);
         }
     }
 }
 
 /// Says of one that could run what the time since the first look showed.
-fn judge(witness: Witness<'_>, known: Known<'_>, suspect: &Suspect<'_>, holdout: &mut Holdout) {
+fn judge(
+    witness: Witness<'_>,
+    known: Known<'_>,
+    suspect: &Suspect<'_>,
+    scan: &Clock<'_>,
+    holdout: &mut Holdout,
+) {
     let tid = holdout.tid;
     let Ok(Some(now)) = witness.look(tid) else {
         return; // it is gone, or not to be seen any more
@@ -150,7 +157,7 @@ fn judge(witness: Witness<'_>, known: Known<'_>, suspect: &Suspect<'_>, holdout:
         holdout.reclass(Class::Throttled, None);
         holdout.meaning += &format!(" (nr_throttled {count} in {})", dir.join("cpu.stat").display());
     } else if stood_still {
-        let by = witness.real_time_task_on_cpu_of(tid, SCAN);
+        let by = witness.real_time_task_on_cpu_of(tid, SCAN.saturating_sub(scan.elapsed()));
         holdout.reclass(Class::Starved, by);
     } else if known.asked.is_some() && !known.before.contains_key(&tid) {
         holdout.reclass(Class::Arriving, None);
