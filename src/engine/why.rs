@@ -135,7 +135,9 @@ fn judge(
     };
     if holdout.class() == Class::Unknown {
         *holdout = witness.describe(&now);
-        return;
+        if holdout.class() != Class::Running {
+            return;
+        }
     }
     let had = now.counters.zip(suspect.first.counters);
     let stood_still = had.is_some_and(|(now, then)| now.since(then) == 0);
