@@ -378,14 +378,16 @@ impl Cgroup {
         Ok(tids)
     }
 
-    /// Makes a cgroup right below, and opens it.
+    /// Opens a cgroup right below, which is made unless it is there.
     ///
     /// # Errors
     ///
-    /// [`Error::Gone`]; there is one of that name; what the kernel says.
+    /// [`Error::Gone`]; what the kernel says.
     pub(crate) fn make_child(&self, name: &str) -> Result<Self> {
-        nix::sys::stat::mkdirat(&self.fd, name, Mode::S_IRWXU)
-            .map_err(|errno| self.failed("make", name, errno.into()))?;
+        match nix::sys::stat::mkdirat(&self.fd, name, Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(self.failed("make", name, errno.into())),
+        }
         let dir = self.dir.join(name);
         let fd = open_below(self.fd.as_fd(), name, &dir)?;
         Self::from_fd(self.ground, self.hierarchy, fd, dir, self.path.join(name))

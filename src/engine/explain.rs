@@ -110,6 +110,10 @@ pub fn explain(
             status: &status,
             held_by: &held_by,
             holdouts: &holdouts,
+            root: known
+                .asked
+                .and_then(|asked| host.mount(asked))
+                .map(|mount| mount.dir.as_path()),
         },
     );
     Ok(Explanation {

@@ -43,6 +43,9 @@ const AGAIN_AFTER: [Duration; 5] = [
     Duration::from_secs(5),
 ];
 
+/// So many of those that came during a freeze are named.
+const MOST_NEW: usize = 16;
+
 /// Why a freeze is undone that somebody gave up.
 const BROKEN_OFF: &str = "broken off by a signal";
 
@@ -463,11 +466,26 @@ impl Freezing<'_> {
         let witness = Witness::new(host);
         // The evidence first: the rollback changes it. Tasks that can't be listed are gone, and hold nothing up.
         self.last = look(host, container).unwrap_or_default().seen;
-        let holdouts: Vec<&Sighting> = self
+        let (held, mut holdouts): (Vec<&Sighting>, Vec<&Sighting>) = self
             .last
             .values()
-            .filter(|task| !self.is_held(witness.place(task), task))
-            .collect();
+            .partition(|task| self.is_held(witness.place(task), task));
+        let before = &self.run.before;
+        let is_new =
+            |task: &&Sighting| !before.seen.contains_key(&task.tid) && !before.unseen.contains(&task.tid);
+        let new: Vec<&Sighting> = held.into_iter().filter(is_new).collect();
+        let counted = FrozenCounts {
+            total: count(self.last.len()),
+            holdouts: count(holdouts.len()),
+            new: count(new.len()),
+            frozen: count(self.last.len() - holdouts.len() - new.len()),
+            ..FrozenCounts::default()
+        };
+        // Where each is held when it is looked at, those that came are why it was not proven.
+        let keeps_changing = holdouts.is_empty() && !new.is_empty() && cause != BROKEN_OFF;
+        if keeps_changing {
+            holdouts.extend(new.iter().take(MOST_NEW));
+        }
         let names: Vec<String> = holdouts
             .iter()
             .map(|task| format!("{} {} {}", task.tid, task.comm, task.letter))
@@ -492,18 +510,14 @@ impl Freezing<'_> {
             let hint = ladder::see_explain(&self.run.report.target);
             self.run.report.hints.push(hint);
         }
-        let counted = FrozenCounts {
-            total: count(self.last.len()),
-            holdouts: count(holdouts.len()),
-            frozen: count(self.last.len() - holdouts.len()),
-            ..FrozenCounts::default()
-        };
         self.run.report.tasks = Some(Counts::Freeze(counted));
         let mut proofs: Proofs = self.last.keys().map(|&tid| (tid, "frozen".into())).collect();
         proofs.extend(holdouts.iter().map(|task| (task.tid, "holdout".into())));
         self.run.report.proofs = Some(proofs);
         let what = if names.is_empty() {
             cause.to_owned()
+        } else if keeps_changing {
+            format!("{cause}: {} tasks came since it was asked", new.len())
         } else {
             format!(
                 "{cause}: {} of {} tasks not frozen ({})",

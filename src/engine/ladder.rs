@@ -1,5 +1,7 @@
 //! What to do about a container that is held or does not settle, in rising danger. Pure: facts in, advice out.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::explain::{Holder, Holds};
@@ -66,6 +68,8 @@ pub(super) struct Facts<'f> {
     pub(super) status: &'f Status,
     pub(super) held_by: &'f [Holder],
     pub(super) holdouts: &'f [Holdout],
+    /// The root cgroup's directory in the hierarchy that was asked; `None` where the host has none.
+    pub(super) root: Option<&'f Path>,
 }
 
 /// What to do, mildest first; empty where nothing is wrong.
@@ -74,6 +78,7 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
         status,
         held_by,
         holdouts,
+        root,
     } = facts;
     let target = quoted(target);
     let mut all: Vec<Advice> = Vec::new();
@@ -123,7 +128,7 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
         );
     }
     for task in *holdouts {
-        for (step, what, command) in about(task, &target) {
+        for (step, what, command) in about(task, &target, *root) {
             add(step, what, command);
         }
     }
@@ -132,7 +137,7 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
 }
 
 /// What helps a task of its class.
-fn about(task: &Holdout, target: &str) -> Vec<(Rung, &'static str, String)> {
+fn about(task: &Holdout, target: &str, root: Option<&Path>) -> Vec<(Rung, &'static str, String)> {
     let mut all = Vec::new();
     let by = task.by.as_ref().map(|party| party.pid);
     let wait = |what| (Rung::Wait, what, format!("iceaxe explain {target}"));
@@ -195,11 +200,15 @@ fn about(task: &Holdout, target: &str) -> Vec<(Rung, &'static str, String)> {
             "let it go on, once it is thawed",
             format!("kill -CONT {}", task.pid),
         )),
-        Class::KernelThread => all.push((
-            Rung::Move,
-            "move the kernel thread where it belongs, to the root cgroup",
-            format!("echo {} > /sys/fs/cgroup/cgroup.procs", task.tid),
-        )),
+        Class::KernelThread => all.extend(root.map(|root| {
+            let file = root.join("cgroup.procs");
+            (
+                Rung::Move,
+                "move the kernel thread where it belongs, to the root cgroup; then thaw this one, and freeze it again, as \
+                 the kernel does not look again by itself",
+                format!("echo {} > {}", task.tid, quoted(&file.display().to_string())),
+            )
+        })),
         Class::Throttled => all.push(wait(
             "wait: it gets a CPU with its next period; or raise the container's CPU limit",
         )),
@@ -290,6 +299,7 @@ mod tests {
             status,
             held_by,
             holdouts,
+            root: Some(Path::new("/sys/fs/cgroup/unified")),
         };
         let all = ladder("we b", &facts);
         all.into_iter()
@@ -324,6 +334,19 @@ mod tests {
             ]
         );
         assert!(all.is_sorted_by_key(|(step, _)| *step));
+    }
+
+    /// On a hybrid host /sys/fs/cgroup itself is no cgroup.
+    #[test]
+    fn a_kernel_thread_is_moved_to_the_root_of_the_hierarchy_that_was_asked() {
+        let status = Status::unknown();
+        assert_eq!(
+            steps(&status, &[], &[task("kernel-thread", None)]),
+            [(
+                Rung::Move,
+                "echo 42 > /sys/fs/cgroup/unified/cgroup.procs".to_owned()
+            )]
+        );
     }
 
     #[test]

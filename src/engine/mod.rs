@@ -35,7 +35,7 @@ pub use guard::{Frozen, Handle, NotConfirmed};
 pub use kill::{KillOptions, kill};
 pub use ladder::{Advice, Rung};
 pub use report::{Outcome, Report, Status};
-pub use rescue::{Rescue, RescueOptions, rescue};
+pub use rescue::{Rescue, RescueOptions, out_and_back, rescue};
 pub use safety::check as check_safety;
 pub use scope::{Unasked, asking};
 pub use signal::{Acts, Does, Sent, SignalOptions, Whom, signal};

@@ -17,7 +17,8 @@ use crate::resolver::{Container, task_lines};
 use crate::signaller;
 use crate::verifier::Witness;
 
-/// The name of the cgroup through which a task that was left behind is moved; it is there for a moment.
+/// The name of the cgroup through which a task that was left behind is moved. It is there for a moment; one that a
+/// killed rescue left is used again, and removed.
 const ASIDE: &str = "iceaxe-rescue";
 
 /// What a rescue did.
@@ -229,8 +230,13 @@ fn take(report: &mut Report, mut next: Report) {
     *report = next;
 }
 
-/// Moves a task of a container out of its v1 cgroup and back.
-pub(super) fn out_and_back(host: &Host, container: &Container, tid: i32) -> Result<Vec<Write>> {
+/// Moves a task of a container into a cgroup below its v1 cgroup and back, which wakes one that the kernel left in the
+/// freezer; returns what was written. Whoever is not in v1 cgroups of the container, or gone, stays where it is.
+///
+/// # Errors
+///
+/// The cgroup below can't be made, entered or removed.
+pub fn out_and_back(host: &Host, container: &Container, tid: i32) -> Result<Vec<Write>> {
     let Some(lines) = task_lines(host, tid) else {
         return Ok(Vec::new()); // it is gone
     };

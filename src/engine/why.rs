@@ -1,6 +1,7 @@
 //! Why a task is not as was asked, where the task alone does not show it: its cgroups and a second look do. Whoever
 //! names holdouts refines them here first.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::scope::Scope;
 use crate::host::{Hierarchy, Host};
-use crate::patience::{Clock, Patience};
+use crate::patience::Patience;
 use crate::resolver::task_lines;
-use crate::verifier::{Class, Holdout, Sighting, Ticks, Witness};
+use crate::verifier::{Class, Holdout, Party, Sighting, Ticks, Witness};
 
 /// How long tasks that could run are watched: two of the periods in which CPU quotas are given out
 /// (`default_cfs_period()`, kernel/sched/fair.c: 100 ms).
@@ -20,8 +21,10 @@ const WINDOW: Duration = Duration::from_millis(200);
 const MOST_SUSPECTS: usize = 32;
 /// Between two looks at a stack.
 const SAMPLE: Duration = Duration::from_millis(5);
-/// How long the host's tasks may be looked through for those that keep a CPU to themselves, for all holdouts together.
+/// How long the host's tasks may be looked through for those that keep a CPU to themselves, once for all suspects.
 const SCAN: Duration = Duration::from_millis(150);
+/// The same where nobody waits for a container.
+const LONG_SCAN: Duration = Duration::from_secs(2);
 
 /// What is known of the container besides its tasks.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +70,7 @@ pub(super) fn holdouts<'t>(
             (Class::Frozen, None) if !stands && known.scope.inner().next().is_none() => {
                 holdout.reclass(Class::LeftBehind, None);
             }
-            (Class::Sleeping, Some(_)) if !known.before.contains_key(&task.tid) => {
+            (Class::Sleeping | Class::Frozen, Some(_)) if !known.before.contains_key(&task.tid) => {
                 holdout.reclass(Class::Arriving, None);
             }
             _ => {}
@@ -113,20 +116,25 @@ fn second_look(host: &Host, known: Known<'_>, all: &mut [Holdout], tasks: &[&Sig
             }
         }
     }
-    let scan = Patience::of(SCAN).start();
+    let rivals = LazyCell::new(|| {
+        witness.real_time_tasks(match known.watch {
+            Watch::Closely => LONG_SCAN,
+            Watch::No | Watch::Afar => SCAN,
+        })
+    });
     for suspect in suspects {
         if may_run(&all[suspect.at]) {
-            judge(witness, known, &suspect, &scan, &mut all[suspect.at]);
+            judge(witness, known, &suspect, &|| &*rivals, &mut all[suspect.at]);
         }
     }
 }
 
 /// Says of one that could run what the time since the first look showed.
-fn judge(
+fn judge<'r>(
     witness: Witness<'_>,
     known: Known<'_>,
     suspect: &Suspect<'_>,
-    scan: &Clock<'_>,
+    rivals: &dyn Fn() -> &'r BTreeMap<i32, Party>,
     holdout: &mut Holdout,
 ) {
     let tid = holdout.tid;
@@ -159,8 +167,8 @@ fn judge(
         holdout.reclass(Class::Throttled, None);
         holdout.meaning += &format!(" (nr_throttled {count} in {})", dir.join("cpu.stat").display());
     } else if stood_still {
-        let by = witness.real_time_task_on_cpu_of(tid, SCAN.saturating_sub(scan.elapsed()));
-        holdout.reclass(Class::Starved, by);
+        let by = witness.cpu_of(tid).and_then(|cpu| rivals().get(&cpu));
+        holdout.reclass(Class::Starved, by.filter(|rival| rival.pid != tid).cloned());
     } else if known.asked.is_some() && !known.before.contains_key(&tid) {
         holdout.reclass(Class::Arriving, None);
     } else if in_the_kernel() == Some(true) && is_after_a_fault(known.before.get(&tid)) {

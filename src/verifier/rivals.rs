@@ -1,5 +1,6 @@
 //! Who has the CPU that a task waits for.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -68,30 +69,35 @@ impl Witness<'_> {
         let _ = sched_setaffinity(this, &before);
     }
 
-    /// A real-time task that could run on the CPU that `tid` waits for; `None` where there is none, or none was found
-    /// within `limit`.
+    /// The CPU that a task is on or waits for; `None` if it is gone or may not be seen.
     #[must_use]
-    pub fn real_time_task_on_cpu_of(self, tid: i32, limit: Duration) -> Option<Party> {
+    pub fn cpu_of(self, tid: i32) -> Option<i32> {
+        self.stat(&tid.to_string())?.processor
+    }
+
+    /// The real-time tasks that could run, by their CPU, as far as they were found within `limit`.
+    #[must_use]
+    pub fn real_time_tasks(self, limit: Duration) -> BTreeMap<i32, Party> {
         let began = Instant::now();
-        let cpu = self.stat(&tid.to_string())?.processor?;
-        for pid in self.numbers_in(".").ok()? {
+        let mut all = BTreeMap::new();
+        for pid in self.numbers_in(".").unwrap_or_default() {
             // A process that is gone has none.
-            for other in self.numbers_in(&format!("{pid}/task")).unwrap_or_default() {
+            for tid in self.numbers_in(&format!("{pid}/task")).unwrap_or_default() {
                 if began.elapsed() >= limit {
-                    return None;
+                    return all;
                 }
-                let Ok(stat) = parse_stat(&self.text_of(other, "stat")) else {
+                let Ok(stat) = parse_stat(&self.text_of(tid, "stat")) else {
                     continue; // it is gone
                 };
                 let is_before = stat.policy.is_some_and(|policy| BEFORE_OTHERS.contains(&policy));
-                if other != tid && is_before && stat.state == 'R' && stat.processor == Some(cpu) {
-                    return Some(Party {
-                        pid: other,
+                if let Some(cpu) = stat.processor.filter(|_| is_before && stat.state == 'R') {
+                    all.entry(cpu).or_insert(Party {
+                        pid: tid,
                         comm: Some(stat.comm),
                     });
                 }
             }
         }
-        None
+        all
     }
 }

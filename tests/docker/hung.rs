@@ -1,35 +1,66 @@
-//! A data root on a file system that never answers, as a dead network disk: names cost their budget, once, and say
-//! that they are not certain; IDs and processes work as ever.
+//! A file system that never answers, as a dead network disk. Below a data root: names cost their budget, once, and say
+//! that they are not certain; IDs and processes work as ever. Below a container's task: it does not freeze, which is
+//! said, and undone.
 
-use std::fs::OpenOptions;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use serde_json::{Value, json};
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::engines::{Layout, PROMPT};
+use crate::engines::{Layout, PROMPT, Program, Vessel};
+use crate::in_each_layout;
+use crate::kit::eventually;
+
+in_each_layout! {
+    a_task_that_waits_for_a_file_system_whose_server_fell_silent_blocks_a_freeze_and_is_named
+}
 
 /// A FUSE file system whose server reads no request, mounted over a directory until it is dropped.
 struct Dead {
     dir: PathBuf,
-    _server: OwnedFd,
+    server: File,
 }
 
 impl Dead {
     #[track_caller]
     fn over(dir: PathBuf) -> Self {
-        let server: OwnedFd = OpenOptions::new()
+        let server = OpenOptions::new()
             .read(true)
             .write(true)
             .open("/dev/fuse")
-            .unwrap()
-            .into();
+            .unwrap();
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
         let (source, none) = (Some("dead"), MsFlags::empty());
         mount(source, &dir, Some("fuse"), none, Some(options.as_str())).unwrap();
-        Self { dir, _server: server }
+        Self { dir, server }
+    }
+
+    /// One whose server answers the kernel's first request, that of the mount, and none after that. (A task that waits
+    /// for that one can be frozen by v1 on newer kernels.)
+    #[track_caller]
+    fn after_a_greeting(dir: PathBuf) -> Self {
+        /// `FUSE_INIT` and the protocol's version, include/uapi/linux/fuse.h.
+        const INIT: u32 = 26;
+        const VERSION: [u32; 2] = [7, 31];
+        let dead = Self::over(dir);
+        let mut request = [0; 1 << 16];
+        let length = (&dead.server).read(&mut request).unwrap();
+        assert!(length > 16 && request[4..8] == INIT.to_ne_bytes());
+        // struct fuse_out_header, with the request's number, and struct fuse_init_out.
+        let mut answer = [0; 16 + 64];
+        answer[..4].copy_from_slice(&80_u32.to_ne_bytes());
+        answer[8..16].copy_from_slice(&request[8..16]);
+        answer[16..20].copy_from_slice(&VERSION[0].to_ne_bytes());
+        answer[20..24].copy_from_slice(&VERSION[1].to_ne_bytes());
+        assert_eq!((&dead.server).write(&answer).unwrap(), answer.len());
+        dead
     }
 }
 
@@ -99,4 +130,81 @@ fn a_data_root_that_never_answers_costs_names_their_budget_once() {
     let listed = docker.iceaxe(["list", "--json"]);
     assert!(listed.took < PROMPT && listed.code() == Some(1), "{listed:?}");
     assert!(listed.out.contains(&web.id), "{listed:?}");
+}
+
+/// A process in a container's cgroups that asks a file system something. When it goes the container is thawed first:
+/// one that v1 holds can't be ended.
+struct Asking<'v> {
+    vessel: &'v Vessel,
+    program: Program,
+}
+
+impl<'v> Asking<'v> {
+    #[track_caller]
+    fn about(path: &Path, vessel: &'v Vessel) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .args([
+                "-ec",
+                "for dir; do echo 0 > \"$dir/cgroup.procs\"; done; exec stat \"$0\"",
+            ])
+            .arg(path)
+            .args(vessel.cgroups.iter().map(|cgroup| &cgroup.dir));
+        let program = Program::start(&command);
+        eventually("it waits for the file system", || {
+            let stack = fs::read_to_string(format!("/proc/{}/stack", program.pid()));
+            stack.unwrap_or_default().contains("fuse_") // it is not there yet
+        });
+        Self { vessel, program }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.vessel.cgroups.iter().for_each(crate::kit::Cgroup::thaw);
+    }
+}
+
+/// What is said of one task.
+#[track_caller]
+fn of(report: &Value, pid: i32) -> &Value {
+    let tasks = report["holdouts"].as_array().unwrap();
+    let found = tasks.iter().find(|task| task["pid"] == pid);
+    found.unwrap_or_else(|| panic!("nothing of {pid}: {report}"))
+}
+
+fn a_task_that_waits_for_a_file_system_whose_server_fell_silent_blocks_a_freeze_and_is_named(layout: Layout) {
+    let docker = Docker::start(layout);
+    let web = docker.container("web");
+    let dead = Dead::after_a_greeting(docker.scratch().dir("dead"));
+    let asking = Asking::about(&dead.dir.join("file"), &web);
+    let is_named = |report: &Value| {
+        let task = of(report, asking.program.pid());
+        assert_eq!(
+            (&task["class"], &task["on"], &task["state"]),
+            (&json!("uninterruptible"), &json!("fuse"), &json!("D")),
+            "{report}"
+        );
+        let stack = task["stack"].as_array().unwrap();
+        let in_fuse = |function: &Value| function.as_str().is_some_and(|name| name.starts_with("fuse_"));
+        assert!(stack.iter().any(in_fuse), "{report}");
+    };
+    let ended = docker.iceaxe(["freeze", &web.name, "--json", "--timeout=300ms"]);
+    assert!(ended.took < Duration::from_millis(1300), "{ended:?}");
+    is_named(&ended.is(6, "rolled_back"));
+    web.is_thawed();
+
+    web.cgroups[0].ask();
+    web.stands();
+    let explained = docker.iceaxe(["explain", &web.name, "--json"]).object();
+    assert_eq!(explained["effective"], "freezing", "{explained}");
+    is_named(&explained);
+    let steps = explained["ladder"].as_array().unwrap();
+    let looks_for_it = |advice: &Value| advice["command"] == "grep . /sys/fs/fuse/connections/*/waiting";
+    assert!(steps.iter().any(looks_for_it), "{explained}");
+    // With the file system gone it settles.
+    drop(dead);
+    eventually("it freezes", || web.cgroups[0].is_frozen());
+    docker.iceaxe(["thaw", &web.name, "--json"]).is(0, "confirmed");
+    web.is_thawed();
 }

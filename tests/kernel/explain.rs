@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::kit::{Cgroup, Hierarchy, Scene, freeze, has_keys, iceaxe, thaw};
 
 #[track_caller]
-fn explain(cgroup: &Cgroup) -> Value {
+pub(crate) fn explain(cgroup: &Cgroup) -> Value {
     let run = iceaxe("why").arg(cgroup.target()).arg("--json").run();
     assert_eq!(run.code, Some(0), "{run:?}");
     let mut lines = run.json();
@@ -15,7 +15,7 @@ fn explain(cgroup: &Cgroup) -> Value {
 
 /// What is said of one task.
 #[track_caller]
-fn of(report: &Value, tid: i32) -> &Value {
+pub(crate) fn of(report: &Value, tid: i32) -> &Value {
     let tasks = report["holdouts"].as_array().unwrap();
     tasks
         .iter()
@@ -24,7 +24,7 @@ fn of(report: &Value, tid: i32) -> &Value {
 }
 
 /// The steps and commands that are advised.
-fn ladder(report: &Value) -> Vec<(&str, &str)> {
+pub(crate) fn ladder(report: &Value) -> Vec<(&str, &str)> {
     let steps = report["ladder"].as_array().unwrap();
     steps
         .iter()

@@ -39,6 +39,7 @@ macro_rules! on_each_hierarchy {
 mod kit;
 
 mod ancestry;
+mod classes;
 mod doubly;
 mod ends;
 mod explain;
@@ -52,6 +53,7 @@ mod obstinate;
 mod output;
 mod outside;
 mod proof;
+mod proofs;
 mod quota;
 mod rescue;
 mod reuse;

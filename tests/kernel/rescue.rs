@@ -1,8 +1,10 @@
 //! A thaw that climbs: mildest first, as far as it was told, and it says which step did it.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::kit::{Cgroup, Hierarchy, Scene, iceaxe, is_gone, thaw};
+use crate::kit::{Cgroup, Hierarchy, Scene, eventually, iceaxe, is_gone, letter, thaw};
 
 fn rescue(cgroup: &Cgroup, up_to: Option<&str>) -> crate::kit::Iceaxe {
     thaw(cgroup)
@@ -100,7 +102,27 @@ fn a_container_is_killed_where_nothing_milder_helps(hierarchy: Hierarchy) {
     );
     assert!(is_gone(zoo.tid(1)), "{report}");
     zoo.release(0);
-    crate::kit::eventually("it dies", || is_gone(zoo.tid(0)));
+    eventually("it dies", || is_gone(zoo.tid(0)));
+}
+
+/// Only its tracer can end what it waits for, and is stopped itself.
+fn a_stopped_tracer_is_let_go_on_and_said_to_have_been_it(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let own = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&own], &["dstate"]);
+    let keeper = zoo.keeper();
+    zoo.seize(0);
+    kill(Pid::from_raw(keeper), Signal::SIGSTOP).unwrap();
+    eventually("its tracer is stopped", || letter(keeper) == Some('T'));
+    let report = rescue(&own, Some("rekick")).ends(9, "released");
+    assert_eq!(tried(&report), ["wait"], "{report}");
+    assert_eq!(report["holdouts"][0]["by"]["pid"], keeper, "{report}");
+    assert_eq!(letter(keeper), Some('T'), "{report}");
+    zoo.release_later(0);
+    let report = rescue(&own, Some("tracer")).ends(0, "confirmed");
+    assert_eq!(tried(&report), ["wait", "tracer"], "{report}");
+    assert_eq!(report["rescue"]["worked"], "tracer", "{report}");
+    eventually("its tracer goes on", || letter(keeper) != Some('T'));
 }
 
 on_each_hierarchy! {
@@ -109,4 +131,128 @@ on_each_hierarchy! {
     a_cgroup_inside_is_thawed_by_the_second_kick,
     nothing_is_killed_unless_it_is_asked_for,
     a_container_is_killed_where_nothing_milder_helps,
+    a_stopped_tracer_is_let_go_on_and_said_to_have_been_it,
+}
+
+/// The way out for a task that the kernel left in the freezer. None of the kernels here leaves one there, so the step is
+/// taken with tasks that are well, which must not be harmed by it, and its effect on a frozen one is shown by plain
+/// files.
+mod aside {
+    mod v1 {
+        use std::fs;
+
+        use iceaxe::Host;
+        use iceaxe::engine::out_and_back;
+
+        use super::super::{Hierarchy, Scene, eventually, letter};
+        use crate::kit::{freeze, timeslices};
+
+        #[test]
+        #[serial_test::serial]
+        fn out_and_back_leaves_a_task_where_it_was_and_going_on() {
+            let scene = Scene::new();
+            let own = scene.cgroup(Hierarchy::V1);
+            let inner = own.child("inner");
+            let zoo = scene.zoo(
+                &[&own],
+                &["busy", "doze", "sleep", "pipe", "stopped", "threads:3"],
+            );
+            let deeper = scene.zoo(&[&inner], &["doze"]);
+            let bystander = scene.zoo(&[&own], &["sleep"]);
+            let before = (own.tids(), inner.tids(), timeslices(bystander.tid(0)));
+            let host = Host::system().unwrap();
+            let handle = host.resolve(own.target().to_str().unwrap()).unwrap();
+            for (home, tid) in zoo
+                .all()
+                .into_iter()
+                .map(|tid| (&own, tid))
+                .chain([(&inner, deeper.tid(0))])
+            {
+                let writes = out_and_back(&host, handle.container(), tid).unwrap();
+                let written: Vec<_> = writes
+                    .iter()
+                    .map(|write| (write.file.clone(), write.value.clone()))
+                    .collect();
+                let value = tid.to_string();
+                assert_eq!(
+                    written,
+                    [
+                        (home.file("iceaxe-rescue/tasks"), value.clone()),
+                        (home.file("tasks"), value)
+                    ]
+                );
+                assert!(!home.file("iceaxe-rescue").exists());
+            }
+            let sorted = |mut tids: Vec<i32>| {
+                tids.sort_unstable();
+                tids
+            };
+            assert_eq!(
+                (sorted(own.tids()), sorted(inner.tids())),
+                (sorted(before.0), sorted(before.1))
+            );
+            assert_eq!(timeslices(bystander.tid(0)), before.2, "it was not to be touched");
+            assert_eq!(letter(zoo.tid(4)), Some('T'));
+            for going in [0, 1, 5] {
+                zoo.goes_on(going);
+            }
+            zoo.answers(3);
+            deeper.goes_on(0);
+        }
+
+        #[test]
+        #[serial_test::serial]
+        fn out_and_back_never_moves_what_is_not_the_containers() {
+            let scene = Scene::new();
+            let (own, others) = (scene.cgroup(Hierarchy::V1), scene.cgroup(Hierarchy::V1));
+            let zoo = scene.zoo(&[&own], &["doze"]);
+            let stranger = scene.zoo(&[&others], &["doze"]);
+            let host = Host::system().unwrap();
+            let handle = host.resolve(own.target().to_str().unwrap()).unwrap();
+            let gone = i32::MAX;
+            for tid in [stranger.tid(0), zoo.keeper(), gone] {
+                assert_eq!(out_and_back(&host, handle.container(), tid).unwrap(), []);
+            }
+            assert!(others.holds(stranger.tid(0)));
+            assert!(!own.file("iceaxe-rescue").exists() && !others.file("iceaxe-rescue").exists());
+        }
+
+        #[test]
+        #[serial_test::serial]
+        fn what_a_killed_rescue_left_aside_comes_home_with_the_next() {
+            let scene = Scene::new();
+            let own = scene.cgroup(Hierarchy::V1);
+            let aside = own.child("iceaxe-rescue");
+            let zoo = scene.zoo(&[&own], &["doze", "doze"]);
+            aside.admit(zoo.tid(0));
+            let host = Host::system().unwrap();
+            let handle = host.resolve(own.target().to_str().unwrap()).unwrap();
+            assert_eq!(
+                out_and_back(&host, handle.container(), zoo.tid(1)).unwrap().len(),
+                2
+            );
+            assert!(own.holds(zoo.tid(0)) && own.holds(zoo.tid(1)));
+            assert!(!aside.dir.exists());
+        }
+
+        /// What the step stands on: a task in the refrigerator is woken by being attached to a thawed cgroup alone.
+        #[test]
+        #[serial_test::serial]
+        fn a_task_in_the_refrigerator_is_woken_by_its_way_out() {
+            let scene = Scene::new();
+            let top = scene.cgroup(Hierarchy::V1);
+            let (own, thawed) = (top.child("own"), top.child("thawed"));
+            let zoo = scene.zoo(&[&own], &["pipe", "busy"]);
+            freeze(&own).ends(0, "confirmed");
+            for index in [0, 1] {
+                let tid = zoo.tid(index);
+                let turns = timeslices(tid);
+                fs::write(thawed.file("tasks"), tid.to_string()).unwrap();
+                eventually("it is on a CPU", || timeslices(tid) > turns);
+            }
+            assert!(own.asks());
+            zoo.answers(0);
+            zoo.goes_on(1);
+        }
+    }
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::explain::{explain, ladder, of};
 use crate::kit::{Hierarchy, Scene, eventually, freeze, tasks_add_up, thaw};
 
 const THROTTLE: &str = "/proc/sys/kernel/sched_rt_runtime_us";
@@ -125,7 +126,42 @@ fn a_starved_task_that_gets_its_cpu_in_time_is_confirmed(hierarchy: Hierarchy) {
     zoo.goes_on(0);
 }
 
+fn a_task_that_gets_no_cpu_to_freeze_is_starved_and_who_has_its_cpu_is_named(hierarchy: Hierarchy) {
+    let monopoly = Monopoly::on_the_last_cpu();
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let pinned = format!("pinned:{}", monopoly.cpu);
+    let zoo = scene.zoo(&[&cgroup], &[pinned.as_str(); 3]);
+    let tids: Vec<i32> = (0..3).map(|index| zoo.tid(index)).collect();
+    {
+        let above = Scene::new();
+        let hog = above.zoo(&[], &[&format!("hog:{}:20000", monopoly.cpu)]);
+        hog.goes_on(0);
+        let all_are_starved = |report: &Value, found: &[Value]| {
+            for &tid in &tids {
+                assert_eq!(of(report, tid)["class"], "starved", "{report}");
+                assert!(found.contains(&of(report, tid)["by"]["pid"]), "{report}");
+            }
+        };
+        // A freeze looks for it for some 300 ms, which an emulated machine can need more than.
+        let report = freeze(&cgroup).timeout("300ms").ends(6, "rolled_back");
+        all_are_starved(&report, &[json!(hog.tid(0)), Value::Null]);
+        assert!(!cgroup.asks());
+        cgroup.ask();
+        let report = explain(&cgroup);
+        assert_eq!(report["effective"], "freezing", "{report}");
+        all_are_starved(&report, &[json!(hog.tid(0))]);
+        let command = format!("chrt --other --pid 0 {}", hog.tid(0));
+        assert!(ladder(&report).contains(&("wait", command.as_str())), "{report}");
+        hog.goes_on(0);
+    }
+    eventually("with a CPU it freezes", || cgroup.is_frozen());
+    thaw(&cgroup).ends(0, "confirmed");
+    zoo.goes_on(0);
+}
+
 on_each_hierarchy! {
     a_task_that_gets_no_cpu_is_woken_and_not_run,
+    a_task_that_gets_no_cpu_to_freeze_is_starved_and_who_has_its_cpu_is_named,
     a_starved_task_that_gets_its_cpu_in_time_is_confirmed,
 }

@@ -46,19 +46,34 @@ pub(crate) fn mount_of(hierarchy: Hierarchy) -> PathBuf {
     find(hierarchy).unwrap_or_else(|| panic!("no {hierarchy:?} freezer is mounted, which this test is for"))
 }
 
+/// Where the v1 hierarchy of a controller is mounted.
+#[track_caller]
+pub(crate) fn mount_of_controller(name: &str) -> PathBuf {
+    find_v1(name).unwrap_or_else(|| panic!("no v1 {name} hierarchy is mounted, which this test is for"))
+}
+
 fn find(hierarchy: Hierarchy) -> Option<PathBuf> {
+    match hierarchy {
+        Hierarchy::V1 => find_v1("freezer"),
+        Hierarchy::V2 => find_kind(|kind| kind.starts_with("cgroup2 ")),
+    }
+}
+
+fn find_v1(controller: &str) -> Option<PathBuf> {
+    find_kind(|kind| {
+        let words = kind.strip_prefix("cgroup ").map(|rest| rest.split(' '));
+        let options = words.and_then(|mut words| words.nth(1)).unwrap_or_default();
+        options.split(',').any(|option| option == controller)
+    })
+}
+
+/// The whole hierarchy whose end of the line, from the kind of file system on, fits.
+fn find_kind(fits: impl Fn(&str) -> bool) -> Option<PathBuf> {
     let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
     text.lines().find_map(|line| {
         let (place, kind) = line.split_once(" - ")?;
-        let fits = match hierarchy {
-            Hierarchy::V1 => {
-                let options = kind.strip_prefix("cgroup ")?.split(' ').nth(1)?;
-                options.split(',').any(|option| option == "freezer")
-            }
-            Hierarchy::V2 => kind.starts_with("cgroup2 "),
-        };
         let words: Vec<&str> = place.split(' ').collect();
-        (fits && words.get(3) == Some(&"/")).then(|| PathBuf::from(words[4]))
+        (fits(kind) && words.get(3) == Some(&"/")).then(|| PathBuf::from(words[4]))
     })
 }
 

@@ -209,6 +209,16 @@ impl Zoo {
         self.obeyed("release", index);
     }
 
+    /// The same for a keeper that is stopped: it obeys when it goes on.
+    #[track_caller]
+    pub(crate) fn release_later(&self, index: usize) {
+        writeln!(
+            self.keeper.input.borrow_mut().as_ref().unwrap(),
+            "release {index}"
+        )
+        .unwrap();
+    }
+
     /// Makes the keeper its tracer and stops it.
     #[track_caller]
     pub(crate) fn seize(&self, index: usize) {

@@ -57,19 +57,28 @@ impl Layout {
         }
     }
 
-    /// The mounts that make it, each failing command ending the shell.
+    /// The mounts that make it, each failing command ending the shell. With v1 goes the CPU controller's hierarchy where
+    /// it can be had: never taken from v2, and not where the machine has it in one hierarchy with another.
     fn script(self) -> &'static str {
         match self {
             Self::V1 => {
                 "mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
                  mkdir /sys/fs/cgroup/freezer
-                 mount -t cgroup -o freezer freezer /sys/fs/cgroup/freezer"
+                 mount -t cgroup -o freezer freezer /sys/fs/cgroup/freezer
+                 if grep -q '^cpu[[:space:]]*[1-9]' /proc/cgroups; then
+                     mkdir /sys/fs/cgroup/cpu
+                     mount -t cgroup -o cpu cpu /sys/fs/cgroup/cpu || rmdir /sys/fs/cgroup/cpu
+                 fi"
             }
             Self::Hybrid => {
                 "mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
                  mkdir /sys/fs/cgroup/freezer /sys/fs/cgroup/unified
                  mount -t cgroup -o freezer freezer /sys/fs/cgroup/freezer
-                 mount -t cgroup2 unified /sys/fs/cgroup/unified"
+                 mount -t cgroup2 unified /sys/fs/cgroup/unified
+                 if grep -q '^cpu[[:space:]]*[1-9]' /proc/cgroups; then
+                     mkdir /sys/fs/cgroup/cpu
+                     mount -t cgroup -o cpu cpu /sys/fs/cgroup/cpu || rmdir /sys/fs/cgroup/cpu
+                 fi"
             }
             Self::V2 => "mount -t cgroup2 unified /sys/fs/cgroup",
         }
@@ -119,6 +128,12 @@ impl View {
                 "the machine's cgroup mounts are {here}, and {layout} can't be mounted: {error}"
             )),
         }
+    }
+
+    /// Whether the v1 hierarchy of the CPU controller is in it.
+    pub(crate) fn has_cpu(self) -> bool {
+        let mut mountpoint = self.run(Duration::from_secs(20), Path::new("mountpoint"));
+        command::output(mountpoint.args(["-q", "/sys/fs/cgroup/cpu"])).is_ok()
     }
 
     /// `program` in this view, ended after `limit`.

@@ -165,6 +165,13 @@ impl Ready {
             Self::Host(layout, view) => run_one(built, "kernel", |path| {
                 let mut command = view.run(LIMIT, path);
                 command.args(filters(*layout));
+                if *layout != Layout::V2 && !view.has_cpu() {
+                    println!(
+                        "not selected in {}: the tests of v1 CPU quotas, as /sys/fs/cgroup/cpu can't be had",
+                        Suite::Host(*layout)
+                    );
+                    command.args(["--skip", "with_cpu::"]);
+                }
                 command
             }),
             Self::Runtime(name) => run_one(built, name, |path| {
