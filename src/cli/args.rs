@@ -41,7 +41,7 @@ pub(crate) struct Cli {
     /// Write nothing; say what would be written
     #[arg(short = 'n', long, global = true)]
     pub(crate) dry_run: bool,
-    /// How long to wait for each target: 500ms, 10s, 2m; 0 is one look [default: freeze 10s, else 5s]
+    /// How long to wait for each target: 500ms, 10s, 2m; 0 is one look [default: freeze and kill 10s, else 5s]
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
     /// Colour
@@ -154,7 +154,8 @@ pub(crate) struct Thaw {
     /// Also clear the requests of ancestors, which thaws all else below them
     #[arg(long)]
     pub(crate) ancestors: bool,
-    /// Where a plain thaw does not do, climb: wait, rekick, ancestors, tracer, move, kill; alone, all but kill
+    /// Where a plain thaw does not do, climb: wait, rekick, ancestors, tracer, move, kill; alone, all but kill. Each step
+    /// has the whole limit to itself
     #[arg(long, value_name = "STEP", num_args = 0..=1, require_equals = true, default_missing_value = "move", value_parser = rung)]
     pub(crate) rescue: Option<Rung>,
     /// Print the steps with their times

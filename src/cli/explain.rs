@@ -1,6 +1,7 @@
 //! `explain`: why each target is as it is, and what to do.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use super::args::Status;
 use super::{Context, human, json, status};
@@ -9,7 +10,14 @@ use crate::engine;
 /// Runs `explain`.
 pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u8 {
     status::answer(context, "explain", args, typed, |target, container, details| {
-        let explanation = engine::explain(context.host, target, container, details)?;
+        let mut explanation = engine::explain(context.host, target, container, details)?;
+        let root = &context.cli.root;
+        if root != Path::new("/") {
+            for advice in &mut explanation.ladder {
+                let root = format!("iceaxe --root {} ", root.display());
+                advice.command = advice.command.replacen("iceaxe ", &root, 1);
+            }
+        }
         Ok(if context.cli.json {
             json(&explanation)
         } else {

@@ -233,6 +233,15 @@ fn act(
                 Some("it is thawed again when that returns"),
             ),
             Step::Done => will(report),
+            Step::Striking => {
+                if let Some(Ok(text)) = standing[nth].as_ref().map(serde_json::to_vec) {
+                    let mut broken = report.clone();
+                    (broken.outcome, broken.exit) = (Outcome::Released, 9);
+                    broken.error = Some("the process that did the work was killed while it killed".to_owned());
+                    broken.hints.push("it is thawed; iceaxe kill it again".to_owned());
+                    (context.say)(&Message::Undo(number(index), text, context.told(&broken)));
+                }
+            }
             Step::Climbing(_) => context.within(limit),
             Step::Dying(all) => {
                 for task in all {

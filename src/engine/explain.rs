@@ -82,12 +82,12 @@ pub fn explain(
         scope: &scope,
         asked: scope.asked(container),
         before: &first.seen,
-        watch: Watch::Closely,
     };
     let witness = Witness::new(host);
     let frozen = status.effective == Some(Effective::Frozen);
     let is_odd = |task: &&Sighting| is_odd(witness.place(task), &status, frozen, known.asked);
-    let mut holdouts = why::holdouts(host, known, now.seen.values().filter(is_odd));
+    let (mut holdouts, suspects) = why::holdouts(host, known, now.seen.values().filter(is_odd));
+    why::second_look(host, Watch::Closely, [(&mut holdouts, suspects)]);
     // A task that only runs, with nothing asked, is not in anybody's way.
     let asks = status.effective != Some(Effective::Thawed);
     let is_usual = |class| {
@@ -104,8 +104,13 @@ pub fn explain(
         .count();
     let dying = why::dying(host, &now.seen);
     let held_by = held_by(container, &scope);
+    // A process can be in several containers, one inside the other, and ends.
+    let meant = match target.strip_prefix("pid:") {
+        Some(_) => written(container.freeze_point()),
+        None => target.to_owned(),
+    };
     let ladder = ladder::ladder(
-        target,
+        &meant,
         &ladder::Facts {
             status: &status,
             held_by: &held_by,

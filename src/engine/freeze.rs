@@ -83,6 +83,8 @@ struct Freezing<'c> {
     pulses: Pulses,
     /// How often it was asked again.
     again: usize,
+    /// The holdouts that a second look tells more of.
+    suspects: Vec<why::Suspect>,
     last: BTreeMap<i32, Sighting>,
     /// Until when the rollbacks of the whole set are watched, once one has begun.
     undo_until: &'c Cell<Option<Instant>>,
@@ -110,6 +112,7 @@ pub fn freeze(
             looks: 0,
             pulses: options.pulses,
             again: 0,
+            suspects: Vec::new(),
             last: BTreeMap::new(),
             undo_until: &undo_until,
         })
@@ -172,6 +175,14 @@ pub fn freeze(
             freezing.roll_back(host, BROKEN_OFF);
             watcher(index, &freezing.run.report, &Step::Done);
         }
+    }
+    // After the rollbacks: nobody is held up by it.
+    if !clock.is_cancelled() {
+        let sets = all.iter_mut().map(|freezing| {
+            let suspects = std::mem::take(&mut freezing.suspects);
+            (&mut freezing.run.report.holdouts, suspects)
+        });
+        why::second_look(host, why::Watch::Afar, sets);
     }
     all.into_iter().map(|freezing| freezing.run.report).collect()
 }
@@ -495,17 +506,14 @@ impl Freezing<'_> {
                 scope: &scope,
                 asked: Some(self.by.hierarchy()),
                 before: &self.run.before.seen,
-                watch: if cause == BROKEN_OFF {
-                    why::Watch::No
-                } else {
-                    why::Watch::Afar
-                },
             };
             why::holdouts(host, known, holdouts.iter().copied())
         });
         // Without its cgroups nothing more is known of the tasks than what they show.
-        self.run.report.holdouts =
-            described.unwrap_or_else(|_| holdouts.iter().map(|task| witness.describe(task)).collect());
+        (self.run.report.holdouts, self.suspects) = described.unwrap_or_else(|_| {
+            let plainly = holdouts.iter().map(|task| witness.describe(task));
+            (plainly.collect(), Vec::new())
+        });
         if !self.run.report.holdouts.is_empty() {
             let hint = ladder::see_explain(&self.run.report.target);
             self.run.report.hints.push(hint);

@@ -11,11 +11,13 @@ use nix::sys::signal::Signal;
 
 use super::report::{Counts, Outcome, Report, States, ThawedCounts};
 use super::scope::{Scope, written};
-use super::why::{self, Known, Watch};
-use super::{FreezeOptions, Mode, Pulses, Run, Step, Watcher, freeze, look, safety, tids};
+use super::why::{self, Known};
+use super::{
+    FreezeOptions, Mode, Pulses, Run, Step, Watcher, freeze, look, put_back, safety, tids, untouched_end,
+};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Force, Result};
-use crate::freezer::{self, Write};
+use crate::freezer::{self, Standing, Write};
 use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience, Woke};
 use crate::resolver::Container;
@@ -27,8 +29,6 @@ const HOLD: Duration = Duration::from_millis(500);
 /// The first and the longest pause between two looks whether a cgroup is empty.
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-/// How often a cgroup is looked through for newcomers at one go; those that come faster are met again in the wait.
-const SWEEPS: u32 = 100;
 
 /// How a kill is done.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +48,8 @@ struct Killing<'c> {
     signalled: BTreeSet<(i32, u64)>,
     /// Whether something came into the cgroup after it was thawed.
     came_late: bool,
+    /// What stood before it was frozen for the kill; `None` where that was not needed.
+    standing: Option<Standing>,
 }
 
 /// Kills `containers` (each with the target as typed), and proves that their cgroups are empty. The reports come in
@@ -67,6 +69,7 @@ pub fn kill(
             stood_still: false,
             signalled: BTreeSet::new(),
             came_late: false,
+            standing: None,
         })
         .collect();
     for (index, killing) in all.iter_mut().enumerate() {
@@ -78,25 +81,16 @@ pub fn kill(
         }
     }
     hold(host, &mut all, patience, watcher);
-    if clock.is_cancelled() {
-        for (index, killing) in all
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, killing)| !killing.run.done)
-        {
-            killing.run.report.end(Outcome::RolledBack, 6);
-            killing.run.report.error = Some("broken off by a signal before anything was killed".to_owned());
-            killing.run.done = true;
-            watcher(index, &killing.run.report, &Step::Done);
-        }
-    }
     for (index, killing) in all
         .iter_mut()
         .enumerate()
         .filter(|(_, killing)| !killing.run.done)
     {
         let mut told = |report: &Report, step: &Step| watcher(index, report, step);
-        if let Err(error) = killing.strike(host, &mut told) {
+        if clock.is_cancelled() {
+            killing.give_up(host);
+            told(&killing.run.report, &Step::Done);
+        } else if let Err(error) = killing.strike(host, &clock, &mut told) {
             killing.broken_off(host, &error);
             told(&killing.run.report, &Step::Done);
         }
@@ -144,12 +138,16 @@ fn hold(host: &Host, all: &mut [Killing<'_>], patience: Patience<'_>, watcher: W
         pulses: Pulses::Never,
     };
     let blanks: Vec<Report> = all.iter().map(|killing| killing.run.report.clone()).collect();
+    let mut standing: Vec<Option<Standing>> = vec![None; open.len()];
     let reports = freeze(
         host,
         &targets,
         &options,
         patience.at_most(HOLD),
         &mut |nth, report, step| {
+            if let Step::Standing(before) = step {
+                standing[nth] = Some(before.clone());
+            }
             if matches!(step, Step::Standing(_) | Step::Writing(_) | Step::Written(_)) {
                 let mut so_far = blanks[open[nth]].clone();
                 so_far.writes.clone_from(&report.writes);
@@ -157,12 +155,14 @@ fn hold(host: &Host, all: &mut [Killing<'_>], patience: Patience<'_>, watcher: W
             }
         },
     );
-    for (index, report) in open.into_iter().zip(reports) {
+    for ((index, report), standing) in open.into_iter().zip(reports).zip(standing) {
         let killing = &mut all[index];
+        killing.standing = standing;
         killing.stood_still = report.exit == 0;
         killing.run.report.writes = report.writes;
-        if report.outcome == Outcome::Gone {
-            killing.run.report.end(Outcome::Gone, 3);
+        // Who may not freeze it may not kill it.
+        if matches!(report.outcome, Outcome::Gone | Outcome::Denied) {
+            killing.run.report.end(report.outcome, report.exit);
             killing.run.report.error = report.error;
             killing.run.done = true;
             watcher(index, &killing.run.report, &Step::Done);
@@ -225,8 +225,30 @@ impl<'c> Killing<'c> {
         Ok(())
     }
 
+    /// Somebody gave up before anything was killed: what stood before is put back.
+    fn give_up(&mut self, host: &Host) {
+        let report = &mut self.run.report;
+        let why = "broken off by a signal before anything was killed";
+        match self
+            .standing
+            .as_ref()
+            .map_or(Ok(()), |standing| put_back(host, standing))
+        {
+            Ok(()) => {
+                report.end(Outcome::RolledBack, 6);
+                report.error = Some(format!("{why}; rolled back"));
+            }
+            Err(error) => {
+                report.end(Outcome::Stuck, 7);
+                report.error = Some(format!("{why}; and it could not be rolled back: {error}"));
+            }
+        }
+        self.run.done = true;
+    }
+
     /// Kills what is there, and clears its own requests.
-    fn strike(&mut self, host: &Host, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+    fn strike(&mut self, host: &Host, clock: &Clock<'_>, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        told(&self.run.report, &Step::Striking);
         for top in self.tops() {
             if top.hierarchy() == Hierarchy::V2 && has_kill(top) {
                 let write = kill_write(top);
@@ -243,11 +265,8 @@ impl<'c> Killing<'c> {
                 }
             }
         }
-        for _ in 0..SWEEPS {
-            if self.sweep(host)? == 0 {
-                break;
-            }
-        }
+        // Newcomers that come faster than this are met again in the wait.
+        while self.sweep(host)? > 0 && self.run.began.elapsed() < clock.limit() {}
         self.release(host, told)
     }
 
@@ -331,7 +350,7 @@ impl<'c> Killing<'c> {
             let task = witness.look(*tid).ok().flatten(); // gone: the next look shows it
             task.is_some_and(|task| task.killed && witness.place(&task).frozen_by() == Some(Hierarchy::V1))
         };
-        if !left.iter().all(waits) {
+        if left.is_empty() || !left.iter().all(waits) {
             return Ok(false);
         }
         Ok(Scope::read(host, self.run.container)?.is_held_from_outside())
@@ -394,9 +413,8 @@ impl<'c> Killing<'c> {
             scope: &scope,
             asked: None,
             before: &self.run.before.seen,
-            watch: Watch::No,
         };
-        report.holdouts = why::holdouts(host, known, alive.values());
+        (report.holdouts, _) = why::holdouts(host, known, alive.values());
         report.ran_between = Some(!self.stood_still || self.came_late);
         let populated = self.tops().into_iter().any(is_populated);
         let report = &mut self.run.report;
@@ -428,8 +446,12 @@ impl<'c> Killing<'c> {
 
     /// An error on the way: what stands now is asked once more.
     fn broken_off(&mut self, host: &Host, error: &Error) {
+        let (outcome, exit) = match untouched_end(error) {
+            denied @ (Outcome::Denied, _) => denied,
+            _ => (Outcome::Error, 1),
+        };
         self.run.fail(error);
-        self.run.report.end(Outcome::Error, 1);
+        self.run.report.end(outcome, exit);
         match Scope::read(host, self.run.container).map(|scope| scope.requested()) {
             Ok(false) => self
                 .run

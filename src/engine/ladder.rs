@@ -127,8 +127,13 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
             format!("iceaxe thaw {}", quoted(&holder.cgroup)),
         );
     }
+    // What no runtime made is killed only when that is said.
+    let kill = match status.runtime {
+        Some(_) => format!("iceaxe kill {target}"),
+        None => format!("iceaxe kill --force=not-container {target}"),
+    };
     for task in *holdouts {
-        for (step, what, command) in about(task, &target, *root) {
+        for (step, what, command) in about(task, &target, &kill, *root) {
             add(step, what, command);
         }
     }
@@ -137,11 +142,11 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
 }
 
 /// What helps a task of its class.
-fn about(task: &Holdout, target: &str, root: Option<&Path>) -> Vec<(Rung, &'static str, String)> {
+fn about(task: &Holdout, target: &str, kill: &str, root: Option<&Path>) -> Vec<(Rung, &'static str, String)> {
     let mut all = Vec::new();
     let by = task.by.as_ref().map(|party| party.pid);
     let wait = |what| (Rung::Wait, what, format!("iceaxe explain {target}"));
-    let kill = |what| (Rung::Kill, what, format!("iceaxe kill {target}"));
+    let kill = |what| (Rung::Kill, what, kill.to_owned());
     let kill_stuck = kill("end the container; what waits in the kernel dies when its wait ends");
     match task.class() {
         Class::Uninterruptible => {
@@ -225,7 +230,7 @@ fn about(task: &Holdout, target: &str, root: Option<&Path>) -> Vec<(Rung, &'stat
         )),
         Class::Userfault => {
             all.push(wait(
-                "bring back whoever serves its userfaultfd (a migration, a snapshot): only that ends it",
+                "bring back whoever serves its userfaultfd (a migration, a snapshot), which ends it",
             ));
             all.push(kill("end the container: a fatal signal ends the loop"));
         }
@@ -330,7 +335,7 @@ mod tests {
                 "grep . /sys/fs/fuse/connections/*/waiting",
                 "iceaxe thaw 'we b'",
                 "iceaxe thaw --ancestors 'we b'",
-                "iceaxe kill 'we b'",
+                "iceaxe kill --force=not-container 'we b'",
             ]
         );
         assert!(all.is_sorted_by_key(|(step, _)| *step));

@@ -53,6 +53,8 @@ pub enum Step {
     Dying(Vec<Dying>),
     /// The next step of a rescue begins, which has the whole limit to itself.
     Climbing(Rung),
+    /// The first signal of a kill is about to be sent: from here on nothing is as before.
+    Striking,
     /// This write is about to be done; it may never return.
     Writing(Write),
     /// It returned.

@@ -203,6 +203,9 @@ impl Climb<'_> {
                 return;
             }
             killed.verb.clone_from(&report.verb);
+            if killed.outcome == Outcome::Gone {
+                killed.end(Outcome::Gone, 0); // it went by itself, after the thaw's write
+            }
             if killed.outcome == Outcome::Confirmed {
                 killed.end(Outcome::Gone, 0);
                 killed

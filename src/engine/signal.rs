@@ -1,6 +1,6 @@
 //! Sends a signal to containers, frozen or not, and says the truth about when it will act.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
@@ -14,7 +14,7 @@ use crate::error::{Error, Force, Result};
 use crate::host::{Hierarchy, Host};
 use crate::resolver::Container;
 use crate::signaller;
-use crate::verifier::{Disposition, Witness, signal_name};
+use crate::verifier::{Disposition, Place, Sighting, Witness, signal_name};
 
 /// Whom a signal goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,6 +49,10 @@ pub enum Acts {
     AfterThaw,
     /// When the process no longer blocks it.
     WhenUnblocked,
+    /// When SIGCONT, or its tracer, lets the process go on.
+    WhenContinued,
+    /// When what the process waits for in the kernel comes.
+    WhenWoken,
     /// Not at all.
     Never,
 }
@@ -117,21 +121,21 @@ fn send(host: &Host, container: &Container, options: &SignalOptions, run: &mut R
     run.report.before = scope.states(container, &run.before.seen, host);
     run.report.after = run.report.before;
     run.report.cgroups = scope.changes(container, &run.before.seen, host);
-    safety::check(
-        host,
-        container.freeze_point(),
-        &container.identity,
-        &options.force,
-    )?;
+    for top in container.tops() {
+        safety::check(host, top, &container.identity, &options.force)?;
+    }
     if !options.force.contains(&Force::NotContainer) {
         safety::check_is_container(container)?;
     }
-    let leaders: BTreeSet<i32> = run
+    // Each process with a live task of it: its leader may be dead, and is in no cgroup then.
+    let processes: BTreeMap<i32, i32> = run
         .before
         .seen
         .keys()
-        .filter_map(|&tid| witness.leader_of(tid))
+        .rev()
+        .filter_map(|&tid| Some((witness.leader_of(tid)?, tid)))
         .collect();
+    let leaders: BTreeSet<i32> = processes.keys().copied().collect();
     let meant: Vec<i32> = match options.whom {
         Whom::All => leaders.into_iter().collect(),
         Whom::First => {
@@ -147,14 +151,17 @@ fn send(host: &Host, container: &Container, options: &SignalOptions, run: &mut R
     let by = scope.asked(container).filter(|_| frozen);
     run.began = Instant::now();
     for pid in meant {
-        let Ok(Some(task)) = witness.look(pid) else {
+        let tid = processes.get(&pid).copied().unwrap_or(pid);
+        let Ok(Some(task)) = witness.look(tid) else {
             continue; // it is gone
         };
         let held = witness.place(&task).frozen_by().or(by);
-        let (does, acts) = truth(witness, pid, held, options.signal);
+        let (does, acts) = truth(witness, pid, &task, held, options.signal);
         let is_it = || {
-            let now = witness.look(pid).ok().flatten();
-            now.is_some_and(|now| now.start == task.start) && is_inside(host, container, pid)
+            let now = witness.look(tid).ok().flatten();
+            now.is_some_and(|now| now.start == task.start)
+                && witness.leader_of(tid) == Some(pid)
+                && is_inside(host, container, tid)
         };
         if options.mode == Mode::DryRun || signaller::send(host, pid, options.signal, is_it)? {
             run.report.signals.push(Sent {
@@ -188,30 +195,43 @@ fn send(host: &Host, container: &Container, options: &SignalOptions, run: &mut R
 ///
 /// A task that v1 holds takes no signal before its thaw. On v2 a fatal one ends it at once, and others wait in the trap
 /// (`do_freezer_trap()`, kernel/signal.c). The first process of a PID namespace gets only those that it handles, but for
-/// SIGKILL and SIGSTOP from above (`sig_task_ignored()`).
-fn truth(witness: Witness<'_>, pid: i32, held: Option<Hierarchy>, signal: i32) -> (Does, Acts) {
-    let kill = signal == Signal::SIGKILL as i32;
-    let stop = signal == Signal::SIGSTOP as i32;
+/// SIGKILL and SIGSTOP from above (`sig_task_ignored()`). SIGCONT lets a stopped process go on whether or not it blocks or
+/// ignores it (`prepare_signal()`); a stopped one takes no other but SIGKILL.
+fn truth(
+    witness: Witness<'_>,
+    pid: i32,
+    task: &Sighting,
+    held: Option<Hierarchy>,
+    signal: i32,
+) -> (Does, Acts) {
+    let is = |other: Signal| signal == other as i32;
+    let place = witness.place(task);
+    // v1 shows a stopped one that it holds by where it sleeps.
+    let stopped = place == Place::Stopped || task.site.as_deref() == Some("do_signal_stop");
     let disposition = witness.disposition(pid, signal);
     let does = match disposition {
-        _ if kill => Does::Ends,
+        _ if is(Signal::SIGKILL) => Does::Ends,
+        _ if is(Signal::SIGCONT) && stopped => Does::Continues,
         Some(Disposition::Ends) => Does::Ends,
         Some(Disposition::Stops) => Does::Stops,
         Some(Disposition::Handles | Disposition::Blocks) => Does::Handles,
-        Some(Disposition::Ignores) if signal == Signal::SIGCONT as i32 => Does::Continues,
         Some(Disposition::Ignores) | None => Does::Nothing,
     };
-    let is_spared = matches!(does, Does::Ends | Does::Stops) && !kill && !stop;
-    if is_spared && witness.is_first_in_namespace(pid) {
+    let from_above = is(Signal::SIGKILL) || is(Signal::SIGSTOP);
+    if matches!(does, Does::Ends | Does::Stops) && !from_above && witness.is_first_in_namespace(pid) {
         return (Does::Nothing, Acts::Never);
     }
     let acts = match (does, held) {
         (Does::Nothing, _) => Acts::Never,
         (_, Some(Hierarchy::V1)) => Acts::AfterThaw,
-        (Does::Ends | Does::Continues, _) => Acts::Now,
+        (Does::Continues, Some(Hierarchy::V2)) => Acts::AfterThaw,
+        (Does::Continues, None) => Acts::Now,
+        _ if (stopped || place == Place::Traced) && !is(Signal::SIGKILL) => Acts::WhenContinued,
+        (Does::Ends, Some(Hierarchy::V2)) => Acts::Now,
         (_, Some(Hierarchy::V2)) => Acts::AfterThaw,
-        (_, None) if disposition == Some(Disposition::Blocks) => Acts::WhenUnblocked,
-        (_, None) => Acts::Now,
+        _ if disposition == Some(Disposition::Blocks) => Acts::WhenUnblocked,
+        _ if place == Place::Uninterruptible => Acts::WhenWoken,
+        _ => Acts::Now,
     };
     (does, acts)
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::report::{Counts, Outcome, Proofs, Report, Requested, States, ThawedCounts};
 use super::scope::{Scope, written};
-use super::why::{self, Known, Watch};
+use super::why::{self, Known, Suspect, Watch};
 use super::{Mode, Run, Step, Watcher, ladder, look, tids};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
@@ -62,6 +62,8 @@ struct Thawing<'c> {
     blind: Option<String>,
     /// How often it was asked whether a task was left behind.
     kicks: usize,
+    /// The holdouts that a second look tells more of.
+    suspects: Vec<Suspect>,
     /// Tasks below cgroups inside that stay frozen by their own request.
     held: BTreeSet<i32>,
 }
@@ -83,6 +85,7 @@ pub fn thaw(
             proofs: BTreeMap::new(),
             blind: None,
             kicks: 0,
+            suspects: Vec::new(),
             held: BTreeSet::new(),
         })
         .collect();
@@ -114,6 +117,14 @@ pub fn thaw(
             waiting |= !thawing.run.done;
         }
         if !waiting {
+            if !clock.is_cancelled() {
+                let doubted = all.iter_mut();
+                let sets = doubted.map(|thawing| {
+                    let suspects = std::mem::take(&mut thawing.suspects);
+                    (&mut thawing.run.report.holdouts, suspects)
+                });
+                why::second_look(host, Watch::Afar, sets);
+            }
             return all.into_iter().map(|thawing| thawing.run.report).collect();
         }
         if clock.pause(pause, &[]) == Woke::Cancelled {
@@ -381,9 +392,8 @@ impl Thawing<'_> {
             scope: &scope,
             asked: None,
             before: &self.run.before.seen,
-            watch: Watch::Afar,
         };
-        report.holdouts = why::holdouts(host, known, &stragglers);
+        (report.holdouts, self.suspects) = why::holdouts(host, known, &stragglers);
         let holders = scope.holders(container);
         let proven = self.proofs.values().all(|proof| proof.is_settled());
         if scope.requested() {

@@ -35,15 +35,11 @@ pub(super) struct Known<'k> {
     pub(super) asked: Option<Hierarchy>,
     /// The tasks that were there before the request.
     pub(super) before: &'k BTreeMap<i32, Sighting>,
-    /// How tasks that could run are watched.
-    pub(super) watch: Watch,
 }
 
 /// How tasks that could run are watched for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Watch {
-    /// Not at all: somebody waits.
-    No,
     /// From wherever this program runs.
     Afar,
     /// Also from the CPU that they are on, where their stacks can be seen. Whoever has that CPU to itself keeps this
@@ -51,12 +47,13 @@ pub(super) enum Watch {
     Closely,
 }
 
-/// Describes `tasks`, and gives each the class that tells most.
+/// Describes `tasks`, and gives each the class that tells most at once. Of those that could run a second look tells more:
+/// it takes time, and is for when nobody is held up by it.
 pub(super) fn holdouts<'t>(
     host: &Host,
     known: Known<'_>,
     tasks: impl IntoIterator<Item = &'t Sighting>,
-) -> Vec<Holdout> {
+) -> (Vec<Holdout>, Vec<Suspect>) {
     let witness = Witness::new(host);
     let tasks: Vec<&Sighting> = tasks.into_iter().collect();
     let mut all: Vec<Holdout> = tasks.iter().map(|task| witness.describe(task)).collect();
@@ -76,55 +73,78 @@ pub(super) fn holdouts<'t>(
             _ => {}
         }
     }
-    second_look(host, known, &mut all, &tasks);
-    all
-}
-
-/// One that could run, as it was at the first look.
-struct Suspect<'t> {
-    /// Its place among the holdouts.
-    at: usize,
-    first: &'t Sighting,
-    ticks: Option<Ticks>,
-    quotas: Vec<Quota>,
-}
-
-/// Looks again at those that could run: who gets no CPU, and who turns round in the kernel.
-fn second_look(host: &Host, known: Known<'_>, all: &mut [Holdout], tasks: &[&Sighting]) {
-    // Between two states a task is nowhere.
-    let may_run = |holdout: &Holdout| matches!(holdout.class(), Class::Running | Class::Unknown);
-    let witness = Witness::new(host);
-    let suspects: Vec<Suspect<'_>> = (0..all.len())
+    let suspects = (0..all.len())
         .filter(|&at| may_run(&all[at]))
         .take(MOST_SUSPECTS)
         .map(|at| Suspect {
             at,
-            first: tasks[at],
+            first: tasks[at].clone(),
             ticks: witness.ticks(tasks[at].tid),
             quotas: quotas(host, tasks[at].tid),
-        })
+            came: known.asked.is_some() && !known.before.contains_key(&tasks[at].tid),
+            faulted: is_after_a_fault(known.before.get(&tasks[at].tid)),
+        });
+    let suspects = suspects.collect();
+    (all, suspects)
+}
+
+/// One that could run, as it was at the first look.
+#[derive(Debug)]
+pub(super) struct Suspect {
+    /// Its place among the holdouts.
+    at: usize,
+    first: Sighting,
+    ticks: Option<Ticks>,
+    quotas: Vec<Quota>,
+    /// Whether it came after the request.
+    came: bool,
+    /// Whether it waited for a userfaultfd before that.
+    faulted: bool,
+}
+
+/// Whether a task could run; between two states it is nowhere.
+fn may_run(holdout: &Holdout) -> bool {
+    matches!(holdout.class(), Class::Running | Class::Unknown)
+}
+
+/// Looks again at those that could run, of any number of containers at once: who gets no CPU, and who turns round in the
+/// kernel.
+pub(super) fn second_look<'h>(
+    host: &Host,
+    watch: Watch,
+    sets: impl IntoIterator<Item = (&'h mut Vec<Holdout>, Vec<Suspect>)>,
+) {
+    let witness = Witness::new(host);
+    let mut sets: Vec<_> = sets
+        .into_iter()
+        .filter(|(_, suspects)| !suspects.is_empty())
         .collect();
-    if suspects.is_empty() || known.watch == Watch::No {
+    if sets.is_empty() {
         return;
     }
     let clock = Patience::of(WINDOW).start();
     while !clock.is_over() {
         clock.pause(SAMPLE, &[]);
-        for suspect in &suspects {
-            if may_run(&all[suspect.at]) {
-                witness.look_for_userfault(&mut all[suspect.at]);
+        for (all, suspects) in &mut sets {
+            for suspect in suspects.iter() {
+                // Of very many, those of the last ones are left out.
+                if may_run(&all[suspect.at]) && !clock.is_over() {
+                    witness.look_for_userfault(&mut all[suspect.at]);
+                }
             }
         }
     }
     let rivals = LazyCell::new(|| {
-        witness.real_time_tasks(match known.watch {
+        witness.real_time_tasks(match watch {
             Watch::Closely => LONG_SCAN,
-            Watch::No | Watch::Afar => SCAN,
+            Watch::Afar => SCAN,
         })
     });
-    for suspect in suspects {
-        if may_run(&all[suspect.at]) {
-            judge(witness, known, &suspect, &|| &*rivals, &mut all[suspect.at]);
+    for (all, suspects) in &mut sets {
+        for suspect in suspects.iter() {
+            if may_run(&all[suspect.at]) {
+                judge(witness, watch, suspect, &|| &*rivals, &mut all[suspect.at]);
+            }
         }
     }
 }
@@ -132,8 +152,8 @@ fn second_look(host: &Host, known: Known<'_>, all: &mut [Holdout], tasks: &[&Sig
 /// Says of one that could run what the time since the first look showed.
 fn judge<'r>(
     witness: Witness<'_>,
-    known: Known<'_>,
-    suspect: &Suspect<'_>,
+    watch: Watch,
+    suspect: &Suspect,
     rivals: &dyn Fn() -> &'r BTreeMap<i32, Party>,
     holdout: &mut Holdout,
 ) {
@@ -150,10 +170,10 @@ fn judge<'r>(
     let had = now.counters.zip(suspect.first.counters);
     let stood_still = had.is_some_and(|(now, then)| now.since(then) == 0);
     let spent = suspect.quotas.iter().find_map(|quota| {
-        let count = nr_throttled(&quota.dir)?;
-        (count > quota.nr_throttled || (stood_still && count > 0)).then_some((&quota.dir, count))
+        let (_, count) = throttling(&quota.dir)?;
+        (count > quota.nr_throttled || (stood_still && quota.always)).then_some((&quota.dir, count))
     });
-    if !stood_still && known.watch == Watch::Closely {
+    if !stood_still && watch == Watch::Closely {
         witness.look_from_its_cpu(holdout);
     }
     // None of it its own.
@@ -169,9 +189,9 @@ fn judge<'r>(
     } else if stood_still {
         let by = witness.cpu_of(tid).and_then(|cpu| rivals().get(&cpu));
         holdout.reclass(Class::Starved, by.filter(|rival| rival.pid != tid).cloned());
-    } else if known.asked.is_some() && !known.before.contains_key(&tid) {
+    } else if suspect.came {
         holdout.reclass(Class::Arriving, None);
-    } else if in_the_kernel() == Some(true) && is_after_a_fault(known.before.get(&tid)) {
+    } else if in_the_kernel() == Some(true) && suspect.faulted {
         holdout.reclass(Class::Userfault, None);
     } else if in_the_kernel() == Some(true) {
         holdout.reclass(Class::Spinning, None);
@@ -184,10 +204,13 @@ fn is_after_a_fault(before: Option<&Sighting>) -> bool {
 }
 
 /// A cgroup that limits the CPU of all in it.
+#[derive(Debug)]
 struct Quota {
     dir: PathBuf,
     /// How often its tasks had to wait for the next period so far.
     nr_throttled: u64,
+    /// Whether they had to in every period of late: in a long one they may not have begun to wait anew meanwhile.
+    always: bool,
 }
 
 /// The limits that a task is under, in its own cgroup and all above.
@@ -207,18 +230,28 @@ fn quotas(host: &Host, tid: i32) -> Vec<Quota> {
             let dir = mount.join(level.strip_prefix("/").unwrap_or(level));
             let has_limit = read(&dir.join("cpu.cfs_quota_us")).is_some_and(|quota| !quota.starts_with('-'))
                 || read(&dir.join("cpu.max")).is_some_and(|quota| !quota.starts_with("max"));
-            if let Some(nr_throttled) = nr_throttled(&dir).filter(|_| has_limit) {
-                all.push(Quota { dir, nr_throttled });
+            if let Some((nr_periods, nr_throttled)) = throttling(&dir).filter(|_| has_limit) {
+                // Half of all, as the first ones after a task woke need not be.
+                let always = nr_throttled > 0 && nr_throttled >= nr_periods / 2;
+                all.push(Quota {
+                    dir,
+                    nr_throttled,
+                    always,
+                });
             }
         }
     }
     all
 }
 
-fn nr_throttled(dir: &Path) -> Option<u64> {
+/// `nr_periods` and `nr_throttled` of a cgroup.
+fn throttling(dir: &Path) -> Option<(u64, u64)> {
     let stat = read(&dir.join("cpu.stat"))?;
-    let line = stat.lines().find_map(|line| line.strip_prefix("nr_throttled "))?;
-    line.trim().parse().ok()
+    let number = |name: &str| {
+        let line = stat.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().parse().ok()
+    };
+    Some((number("nr_periods ")?, number("nr_throttled ")?))
 }
 
 /// A control file of a controller that is no freezer's; `None` where it is not there.

@@ -79,11 +79,14 @@ impl Witness<'_> {
         Ok(None)
     }
 
-    /// The first task of the process of `tid` that is none of `inside`; `None` where all are.
+    /// The first live task of the process of `tid` that is none of `inside`; `None` where all are. A dead one is in no
+    /// cgroup any more.
     #[must_use]
     pub(crate) fn thread_outside(self, tid: i32, inside: &BTreeSet<i32>) -> Option<i32> {
         let threads = self.numbers_in(&format!("{tid}/task")).unwrap_or_default(); // gone: it has none
-        threads.into_iter().find(|thread| !inside.contains(thread))
+        threads
+            .into_iter()
+            .find(|thread| !inside.contains(thread) && self.comm_alive(*thread).is_some())
     }
 
     /// Which PID namespace a process is in, as the kernel writes it.

@@ -115,13 +115,22 @@ impl Witness<'_> {
         })
     }
 
-    /// What a process would do with a signal; `None` if it is gone or may not be seen.
+    /// What a process would do with a signal; `None` if it is gone or may not be seen. It blocks what all its threads
+    /// block: the kernel gives a process's signal to any that takes it (`complete_signal()`, kernel/signal.c).
     #[must_use]
     pub fn disposition(self, pid: i32, signal: i32) -> Option<Disposition> {
         let number = u32::try_from(signal)
             .ok()
             .filter(|number| (1..=64).contains(number))?;
-        Some(Sets::parse(&self.text_of(pid, "status"))?.disposition(number))
+        let threads = self.numbers_in(&format!("{pid}/task")).ok()?;
+        let each = threads
+            .into_iter()
+            .filter_map(|tid| Sets::parse(&self.text_of(tid, "status")));
+        let sets = each.reduce(|one, other| Sets {
+            blocked: one.blocked & other.blocked,
+            ..one
+        });
+        Some(sets?.disposition(number))
     }
 }
 

@@ -408,12 +408,12 @@ fn counters(dir: &OwnedFd) -> Option<Counters> {
     })
 }
 
-/// A field of a /proc/TID/status text. procfs reads them all, which costs more than the two that are needed here.
+/// A field of a /proc/TID/status text, which need not be text as a whole: a task's name can be any bytes. procfs reads all
+/// fields, which costs more than the two that are needed here.
 pub(super) fn status_field<'t>(status: &'t [u8], field: &str) -> Option<&'t str> {
-    let text = std::str::from_utf8(status).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix(field))
-        .map(str::trim)
+    let mut lines = status.split(|&byte| byte == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(field.as_bytes()))?;
+    std::str::from_utf8(value).ok().map(str::trim)
 }
 
 #[cfg(test)]
@@ -449,6 +449,14 @@ mod tests {
         assert_eq!(counters(9, 4).since(counters(5, 4)), 1);
         assert_eq!(counters(5, 4).since(counters(5, 4)), 0);
         assert_eq!(counters(9, 7).since(counters(5, 4)), 3);
+    }
+
+    #[test]
+    fn a_name_of_any_bytes_hides_no_field() {
+        let status = b"Name:\t\xff\xfe\nUmask:\t0022\nTgid:\t41\nNSpid:\t41\t1\n";
+        assert_eq!(status_field(status, "Tgid:"), Some("41"));
+        assert_eq!(status_field(status, "NSpid:"), Some("41\t1"));
+        assert_eq!(status_field(status, "Name:"), None);
     }
 
     #[test]

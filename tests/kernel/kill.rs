@@ -1,11 +1,15 @@
 //! A container is ended whole, frozen or not, and nobody beside it.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::kit::{
-    Cgroup, Hierarchy, Scene, counted, eventually, freeze, iceaxe, is_gone, pending_signals, thaw,
+    Cgroup, Hierarchy, Iceaxe, Scene, counted, eventually, freeze, iceaxe, is_gone, pending_signals, thaw,
+    zoo_program,
 };
 
 fn kill(cgroup: &Cgroup) -> crate::kit::Iceaxe {
@@ -163,7 +167,88 @@ fn a_signal_that_the_first_process_has_no_handler_for_is_said_to_do_nothing(hier
     zoo.goes_on(0);
 }
 
+fn a_process_whose_name_is_no_text_is_killed_like_any_other(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let own = scene.cgroup(hierarchy);
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join(OsStr::from_bytes(b"\xff\xfe"));
+    std::fs::copy(zoo_program(), &program).unwrap();
+    // It is called after its program, and waits at its standard input.
+    let mut child = Command::new(zoo_program())
+        .arg("--in")
+        .arg(&own.dir)
+        .arg("exec")
+        .arg(&program)
+        .arg("sleep")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = i32::try_from(child.id()).unwrap();
+    let name = || std::fs::read(format!("/proc/{pid}/comm")).unwrap();
+    eventually("it has its name, and a child", || {
+        name() == b"\xff\xfe\n" && own.tids().len() > 1
+    });
+    let report = kill(&own).arg("--signal=WINCH").ends(0, "confirmed");
+    assert_eq!(report["signals"][0]["pid"], pid, "{report}");
+    let report = kill(&own).ends(0, "confirmed");
+    assert!(is_gone(pid) && own.tids().is_empty(), "{report}");
+    child.wait().unwrap();
+}
+
+fn a_process_whose_leader_is_dead_is_killed_and_signalled(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let parent = scene.cgroup(hierarchy);
+    // A name that runtimes give: nothing is to be lifted.
+    let own = parent.child(format!("docker-{}.scope", "c0ffee00".repeat(8)));
+    let zoo = scene.zoo(&[&own], &["dead-leader:3"]);
+    let plainly = |verb: &[&str]| {
+        let command = iceaxe("kill").arg(own.target()).arg("--json");
+        verb.iter().fold(command, Iceaxe::arg)
+    };
+    let report = plainly(&["--signal=WINCH"]).ends(0, "confirmed");
+    assert_eq!(report["signals"].as_array().unwrap().len(), 1, "{report}");
+    let report = plainly(&[]).ends(0, "confirmed");
+    assert!(zoo.all().into_iter().all(is_gone), "{report}");
+}
+
+fn a_signal_to_a_stopped_process_waits_until_it_goes_on(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let own = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&own], &["stopped"]);
+    let said = |signal: &str| {
+        let report = kill(&own).arg("--signal").arg(signal).ends(0, "confirmed");
+        let sent = &report["signals"][0];
+        (sent["does"].clone(), sent["acts"].clone())
+    };
+    assert_eq!(said("TERM"), (json!("ends"), json!("when-continued")));
+    assert!(!is_gone(zoo.tid(0)));
+    freeze(&own).ends(0, "confirmed");
+    assert_eq!(said("CONT"), (json!("continues"), json!("after-thaw")));
+    assert!(!is_gone(zoo.tid(0)));
+    thaw(&own).ends(0, "confirmed");
+    eventually("it goes on, and dies", || is_gone(zoo.tid(0)));
+}
+
+fn a_kill_that_its_own_end_breaks_off_is_not_called_rolled_back(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let own = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&own], &["dstate", "sleep"]);
+    let running = kill(&own).start();
+    eventually("it kills", || is_gone(zoo.tid(1)));
+    let worker = nix::unistd::Pid::from_raw(running.worker());
+    nix::sys::signal::kill(worker, nix::sys::signal::Signal::SIGKILL).unwrap();
+    running.end().is(9, "released");
+    assert!(!own.asks());
+    zoo.release(0);
+    eventually("it dies", || is_gone(zoo.tid(0)));
+}
+
 on_each_hierarchy! {
+    a_process_whose_name_is_no_text_is_killed_like_any_other,
+    a_process_whose_leader_is_dead_is_killed_and_signalled,
+    a_signal_to_a_stopped_process_waits_until_it_goes_on,
+    a_kill_that_its_own_end_breaks_off_is_not_called_rolled_back,
     a_running_container_is_killed_whole_and_its_neighbour_lives,
     a_frozen_container_is_killed_without_running_again,
     a_fork_storm_is_killed_to_the_last,

@@ -152,6 +152,8 @@ fn effect(sent: &Sent) -> String {
         Acts::Now => " at once",
         Acts::AfterThaw => " when thawed",
         Acts::WhenUnblocked => " when it no longer blocks it",
+        Acts::WhenContinued => " when it is let go on",
+        Acts::WhenWoken => " when what it waits for in the kernel comes",
         Acts::Never => "",
     };
     format!("process {} {} {does}{acts}", sent.pid, escaped(&sent.comm))
@@ -286,9 +288,12 @@ pub(crate) fn details(report: &Report) -> String {
 pub(crate) fn trouble(report: &Report) -> String {
     let mut text = String::new();
     if let Some(error) = &report.error {
+        let act = match (report.verb.as_str(), report.outcome) {
+            ("kill", Outcome::Released | Outcome::Held) => "confirm the end of",
+            (verb, _) => act(verb),
+        };
         text += &format!(
-            "iceaxe: cannot {} {}: {}\n",
-            act(&report.verb),
+            "iceaxe: cannot {act} {}: {}\n",
             escaped(&report.target),
             escaped(error)
         );
@@ -355,7 +360,7 @@ pub(crate) fn holdout(task: &Holdout) -> String {
 /// A step of `--trace`, `us` after the start.
 pub(crate) fn step(target: &str, us: u64, step: &Step) -> Option<String> {
     let what = match step {
-        Step::Standing(_) | Step::Dying(_) => return None,
+        Step::Standing(_) | Step::Dying(_) | Step::Striking => return None,
         Step::Climbing(rung) => format!("rescue: {}", rung.word()),
         Step::Writing(write) => format!("writing {} to {}", write.value, path(&write.file)),
         Step::Written(_) => "write returned".to_owned(),

@@ -426,6 +426,8 @@ fn reason(all: &Explanation) -> String {
             let left = all.holdouts.iter().any(|task| task.class() == Class::LeftBehind);
             if left {
                 "thawed, but the kernel left a task behind in the freezer".to_owned()
+            } else if let Some(inner) = all.held_by.iter().find(|holder| holder.kind == Holds::Inner) {
+                format!("thawed, but a part of it is frozen by {}", escaped(&inner.cgroup))
             } else if all.holdouts.is_empty() {
                 "thawed, and nothing holds it".to_owned()
             } else {
