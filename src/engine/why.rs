@@ -134,11 +134,17 @@ pub(super) fn second_look<'h>(
             }
         }
     }
+    let tids: Vec<i32> = sets
+        .iter()
+        .flat_map(|(_, suspects)| suspects.iter().map(|suspect| suspect.first.tid))
+        .collect();
     let rivals = LazyCell::new(|| {
-        witness.real_time_tasks(match watch {
+        let cpus = tids.iter().filter_map(|&tid| witness.cpu_of(tid)).collect();
+        let limit = match watch {
             Watch::Closely => LONG_SCAN,
             Watch::Afar => SCAN,
-        })
+        };
+        witness.real_time_tasks(&cpus, limit)
     });
     for (all, suspects) in &mut sets {
         for suspect in suspects.iter() {

@@ -1,6 +1,6 @@
 //! Who has the CPU that a task waits for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -75,22 +75,28 @@ impl Witness<'_> {
         self.stat(&tid.to_string())?.processor
     }
 
-    /// The real-time tasks that could run, by their CPU, as far as they were found within `limit`.
+    /// A real-time task that could run on each of `cpus`, as far as they were found within `limit`; those that came last
+    /// are looked at first.
     #[must_use]
-    pub fn real_time_tasks(self, limit: Duration) -> BTreeMap<i32, Party> {
+    pub fn real_time_tasks(self, cpus: &BTreeSet<i32>, limit: Duration) -> BTreeMap<i32, Party> {
         let began = Instant::now();
         let mut all = BTreeMap::new();
-        for pid in self.numbers_in(".").unwrap_or_default() {
+        let mut pids: Vec<i32> = self.numbers_in(".").unwrap_or_default().into_iter().collect();
+        pids.sort_unstable();
+        for pid in pids.into_iter().rev() {
             // A process that is gone has none.
             for tid in self.numbers_in(&format!("{pid}/task")).unwrap_or_default() {
-                if began.elapsed() >= limit {
+                if began.elapsed() >= limit || all.len() == cpus.len() {
                     return all;
                 }
                 let Ok(stat) = parse_stat(&self.text_of(tid, "stat")) else {
                     continue; // it is gone
                 };
                 let is_before = stat.policy.is_some_and(|policy| BEFORE_OTHERS.contains(&policy));
-                if let Some(cpu) = stat.processor.filter(|_| is_before && stat.state == 'R') {
+                if let Some(cpu) = stat
+                    .processor
+                    .filter(|cpu| is_before && stat.state == 'R' && cpus.contains(cpu))
+                {
                     all.entry(cpu).or_insert(Party {
                         pid: tid,
                         comm: Some(stat.comm),

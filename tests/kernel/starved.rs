@@ -143,7 +143,7 @@ fn a_task_that_gets_no_cpu_to_freeze_is_starved_and_who_has_its_cpu_is_named(hie
                 assert!(found.contains(&of(report, tid)["by"]["pid"]), "{report}");
             }
         };
-        // A freeze looks for it for some 300 ms, which an emulated machine can need more than.
+        // A freeze looks for it for some 150 ms, which an emulated machine can need more than.
         let report = freeze(&cgroup).timeout("300ms").ends(6, "rolled_back");
         all_are_starved(&report, &[json!(hog.tid(0)), Value::Null]);
         assert!(!cgroup.asks());
