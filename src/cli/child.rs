@@ -380,7 +380,16 @@ impl Parent {
             Message::Will(index, will) => drop(self.wills.insert(index, will)),
             Message::Undo(index, what, will) => drop(self.undo.insert(index, (what, will))),
             Message::End(index, will) => {
+                // Nothing is left to be printed of it, but its code counts: the last word of all may not come.
+                let code = will.code;
                 self.wills.remove(&index);
+                if will != Will::default() {
+                    let ended = Will {
+                        code,
+                        ..Will::default()
+                    };
+                    self.wills.insert(index, ended);
+                }
                 self.undo.remove(&index);
                 deliverable(&self.signals, || {
                     streams.out(&will.out);
