@@ -187,7 +187,7 @@ impl<'w> Streams<'w> {
 pub(crate) fn supervise(
     streams: &mut Streams<'_>,
     wills: BTreeMap<u32, Will>,
-    work: impl FnOnce(Say<'_>, Tie<'_>) -> u8,
+    work: &dyn Fn(Say<'_>, Tie<'_>) -> u8,
 ) -> Ended {
     let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
     let mut set = SigSet::empty();
@@ -271,7 +271,7 @@ fn here(
     why: &str,
     signals: Option<&SignalFd>,
     streams: &mut Streams<'_>,
-    work: impl FnOnce(Say<'_>, Tie<'_>) -> u8,
+    work: &dyn Fn(Say<'_>, Tie<'_>) -> u8,
 ) -> Ended {
     let streams = RefCell::new(streams);
     let say = |message: &Message| match message {

@@ -101,12 +101,14 @@ impl Stage {
             cgroups: Vec::new(),
             processes: Vec::new(),
         };
-        for mount in host.mounts() {
+        for mount in [Hierarchy::V1, Hierarchy::V2]
+            .into_iter()
+            .filter_map(|hierarchy| host.mount(hierarchy))
+        {
             let dir = mount.dir.join(&stage.name[1..]);
             fs::create_dir(&dir).map_err(|cause| Error::io("create", &dir, cause))?;
             stage.cgroups.push((mount.hierarchy, dir));
         }
-        stage.cgroups.sort();
         for kind in KINDS {
             let child = stage.start(kind)?;
             stage.processes.push((kind, child));

@@ -9,7 +9,7 @@ use crate::engine;
 
 /// Runs `explain`.
 pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u8 {
-    status::answer(context, "explain", args, typed, |target, container, details| {
+    status::answer(context, "explain", args, typed, &|target, container, details| {
         let mut explanation = engine::explain(context.host, target, container, details)?;
         let root = &context.cli.root;
         if root != Path::new("/") {

@@ -65,7 +65,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
         Ok(typed) => typed,
         Err(error) => return complain(streams, &error, 2),
     };
-    let ended = child::supervise(streams, unheard(&cli, &typed), |say, tie| {
+    let ended = child::supervise(streams, unheard(&cli, &typed), &|say, tie| {
         // A container can nest its cgroups as deep as it likes, and each level is held open on the way down. Where the
         // limit stays, a tree that is too deep is an error.
         if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -242,16 +242,17 @@ fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
 
 /// What is printed of each target if nothing at all is heard of it.
 fn unheard(cli: &Cli, typed: &[OsString]) -> BTreeMap<u32, Will> {
-    let each = typed.iter().enumerate().map(|(index, target)| {
+    let mut wills = BTreeMap::new();
+    for (index, target) in typed.iter().enumerate() {
         let mut report = Report::blank(cli.verb.name(), &target.to_string_lossy());
         report.error = Some(
             "nothing was heard in time: a read that comes before anything is written hangs, or the process that does \
              the work was killed; nothing was written"
                 .to_owned(),
         );
-        (number(index), told(cli, false, &report))
-    });
-    each.collect()
+        wills.insert(number(index), told(cli, false, &report));
+    }
+    wills
 }
 
 fn number(index: usize) -> u32 {
@@ -304,7 +305,7 @@ fn execute(streams: &mut Streams<'_>, wills: Vec<Will>) -> u8 {
 
 /// Puts back, in another child, what a dead one had changed.
 fn put_back(streams: &mut Streams<'_>, cli: &Cli, undo: &[Vec<u8>]) -> u8 {
-    let ended = child::supervise(streams, BTreeMap::new(), |say, _| {
+    let ended = child::supervise(streams, BTreeMap::new(), &|say, _| {
         let back = || -> Result<()> {
             let host = Host::enter(&cli.root)?;
             for text in undo {

@@ -18,7 +18,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// Runs `status`.
 pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u8 {
-    answer(context, "status", args, typed, |target, container, details| {
+    answer(context, "status", args, typed, &|target, container, details| {
         let (mut status, holdouts) = engine::status(context.host, container, details)?;
         match engine::outside(context.host, container) {
             Ok(outside) => status.outside = outside,
@@ -32,13 +32,16 @@ pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u
     })
 }
 
+/// What is said of a container, given its target as typed and the engine's record.
+type Say<'s> = &'s dyn Fn(&str, &Container, Option<&Details>) -> Result<String>;
+
 /// Prints the answer of a verb that only reads, for each target.
 pub(super) fn answer(
     context: &Context<'_>,
     verb: &str,
     args: &Status,
     typed: &[OsString],
-    mut say: impl FnMut(&str, &Container, Option<&Details>) -> Result<String>,
+    say: Say<'_>,
 ) -> u8 {
     let selection = select(context, &args.select, typed, All::Every);
     let targets = targets::resolve(context, verb, &selection.targets, args.nested);

@@ -50,7 +50,7 @@ pub(super) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8
         selection.code,
         context.timeout(THAW),
         args.trace,
-        |containers, patience, watcher| match args.rescue {
+        &|containers, patience, watcher| match args.rescue {
             None => engine::thaw(context.host, containers, options, patience, watcher),
             Some(up_to) => {
                 let options = RescueOptions {
@@ -86,7 +86,9 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
         selection.code,
         context.timeout(FREEZE),
         args.trace,
-        |containers, patience, watcher| engine::freeze(context.host, containers, &options, patience, watcher),
+        &|containers, patience, watcher| {
+            engine::freeze(context.host, containers, &options, patience, watcher)
+        },
     )
 }
 
@@ -97,7 +99,7 @@ pub(super) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8
     }
     let selection = select(context, &args.select, typed, All::Every);
     let targets = targets::resolve(context, "kill", &selection.targets, args.nested);
-    let (force, mode) = (lifted(&args.force), mode(context.cli.dry_run));
+    let mode = mode(context.cli.dry_run);
     let signal = args.signal.filter(|&signal| signal != libc::SIGKILL);
     act(
         context,
@@ -105,7 +107,7 @@ pub(super) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8
         selection.code,
         context.timeout(KILL),
         args.trace,
-        |containers, patience, watcher| match signal {
+        &|containers, patience, watcher| match signal {
             Some(signal) => {
                 let whom = if args.every_process {
                     Whom::All
@@ -115,18 +117,16 @@ pub(super) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8
                 let options = SignalOptions {
                     signal,
                     whom,
-                    force,
+                    force: lifted(&args.force),
                     mode,
                 };
                 engine::signal(context.host, containers, &options, watcher)
             }
-            None => engine::kill(
-                context.host,
-                containers,
-                &KillOptions { force, mode },
-                patience,
-                watcher,
-            ),
+            None => {
+                let force = lifted(&args.force);
+                let options = KillOptions { force, mode };
+                engine::kill(context.host, containers, &options, patience, watcher)
+            }
         },
     )
 }
@@ -153,13 +153,16 @@ fn mode(dry_run: bool) -> Mode {
     if dry_run { Mode::DryRun } else { Mode::Act }
 }
 
+/// Does a verb's work on containers, each with its target as typed.
+type Engine<'e> = &'e dyn Fn(&[(&str, &Container)], Patience<'_>, Watcher<'_>) -> Vec<Report>;
+
 fn act(
     context: &Context<'_>,
     targets: &Targets,
     code: Option<u8>,
     timeout: Duration,
     trace: bool,
-    engine: impl FnOnce(&[(&str, &Container)], Patience<'_>, Watcher<'_>) -> Vec<Report>,
+    engine: Engine<'_>,
 ) -> u8 {
     let mut codes: Vec<u8> = code.into_iter().collect();
     for (index, report) in targets.lost() {

@@ -14,6 +14,7 @@ use super::scope::{Scope, written};
 use super::why::{self, Known};
 use super::{
     FreezeOptions, Mode, Pulses, Run, Step, Watcher, freeze, look, put_back, safety, tids, untouched_end,
+    v2_first,
 };
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Force, Result};
@@ -173,9 +174,7 @@ fn hold(host: &Host, all: &mut [Killing<'_>], patience: Patience<'_>, watcher: W
 impl<'c> Killing<'c> {
     /// The topmost of its own cgroups in each hierarchy, which hold all others: v2 first.
     fn tops(&self) -> Vec<&'c Cgroup> {
-        let mut tops: Vec<&Cgroup> = self.run.container.tops().collect();
-        tops.sort_by_key(|cgroup| cgroup.hierarchy() == Hierarchy::V1);
-        tops
+        v2_first(self.run.container.tops().collect())
     }
 
     /// Looks, and refuses what is not to be killed.
@@ -306,13 +305,12 @@ impl<'c> Killing<'c> {
         let container = self.run.container;
         let scope = Scope::read(host, container)?;
         let own = container.own.iter().zip(&scope.own);
-        let mut asking: Vec<&Cgroup> = own
+        let asking: Vec<&Cgroup> = own
             .filter(|(_, around)| around.as_ref().is_some_and(|around| around.requested))
             .map(|(cgroup, _)| cgroup)
             .chain(scope.inner())
             .collect();
-        asking.sort_by_key(|cgroup| cgroup.hierarchy() == Hierarchy::V1); // stable: v2 first
-        for cgroup in asking {
+        for cgroup in v2_first(asking) {
             told(&self.run.report, &Step::Writing(freezer::thaw_write(cgroup)));
             match freezer::thaw(cgroup) {
                 Ok(write) => {

@@ -84,11 +84,12 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
     let mut all: Vec<Advice> = Vec::new();
     let mut add = |step: Rung, what: &str, command: String| {
         if !all.iter().any(|advice| advice.command == command) {
-            all.push(Advice {
+            let advice = Advice {
                 step,
                 what: what.to_owned(),
                 command,
-            });
+            };
+            all.insert(all.partition_point(|other| other.step <= step), advice);
         }
     };
     let holds = |kind: Holds| held_by.iter().filter(move |holder| holder.kind == kind);
@@ -137,7 +138,6 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
             add(step, what, command);
         }
     }
-    all.sort_by_key(|advice| advice.step); // stable
     all
 }
 

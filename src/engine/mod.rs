@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::freezer::{Standing, Write};
 use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host};
@@ -178,6 +179,15 @@ fn tids(host: &Host, container: &Container) -> Result<BTreeSet<i32>> {
         }
         _ => Ok(tids),
     }
+}
+
+/// v2 first: the order in which requests are cleared.
+fn v2_first(cgroups: Vec<&Cgroup>) -> Vec<&Cgroup> {
+    let (mut all, v1): (Vec<_>, Vec<_>) = cgroups
+        .into_iter()
+        .partition(|cgroup| cgroup.hierarchy() == Hierarchy::V2);
+    all.extend(v1);
+    all
 }
 
 fn look(host: &Host, container: &Container) -> Result<Sightings> {

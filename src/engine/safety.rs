@@ -165,11 +165,10 @@ fn several(witness: Witness<'_>, cgroup: &Cgroup, tasks: &Sightings) -> Option<S
         .seen
         .keys()
         .filter_map(|&tid| witness.first_in_namespace_at(tid));
-    let mut depths: Vec<usize> = depths.collect();
-    depths.sort_unstable();
+    let depths: Vec<usize> = depths.collect();
     // One container's own containers are deeper than it is.
-    let outermost = depths.first().copied()?;
-    let count = depths.iter().take_while(|&&depth| depth == outermost).count();
+    let outermost = depths.iter().min()?;
+    let count = depths.iter().filter(|depth| *depth == outermost).count();
     (count > 1).then(|| format!("the first processes of {count} containers are in it"))
 }
 

@@ -58,7 +58,7 @@ impl Scope {
 
     /// The same, without the ancestors that are known not to ask.
     pub(crate) fn read_beside(host: &Host, container: &Container, unasked: &mut Unasked) -> Result<Self> {
-        let ours: BTreeSet<_> = container.own.iter().map(Cgroup::id).collect();
+        let ours: Vec<_> = container.own.iter().map(Cgroup::id).collect();
         let mut look = |cgroup: &Cgroup, below: Below| present(around(host, cgroup, &ours, below, unasked));
         let own = container
             .own
@@ -293,7 +293,7 @@ fn present<T>(read: Result<T>) -> Result<Option<T>> {
 fn around(
     host: &Host,
     cgroup: &Cgroup,
-    ours: &BTreeSet<crate::cgroup::CgroupId>,
+    ours: &[crate::cgroup::CgroupId],
     below: Below,
     unasked: &mut Unasked,
 ) -> Result<Around> {

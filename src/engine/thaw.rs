@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::report::{Counts, Outcome, Proofs, Report, Requested, States, ThawedCounts};
 use super::scope::{Scope, written};
 use super::why::{self, Known, Suspect, Watch};
-use super::{Mode, Run, Step, Watcher, ladder, look, tids};
+use super::{Mode, Run, Step, Watcher, ladder, look, tids, v2_first};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::freezer::{self, Standing, Write};
@@ -179,7 +179,7 @@ impl Thawing<'_> {
         if options.reach.inner == Clear::Clear {
             frozen.extend(scope.inner());
         }
-        frozen.sort_by_key(|cgroup| cgroup.hierarchy() == Hierarchy::V1); // stable: v2 first
+        let mut frozen = v2_first(frozen);
         let mut seen = BTreeSet::new();
         frozen.retain(|cgroup| seen.insert(cgroup.id()));
         if clock.is_cancelled() {
@@ -302,9 +302,9 @@ impl Thawing<'_> {
             return Ok(());
         }
         let witness = Witness::new(host);
-        let left: BTreeSet<Hierarchy> = self
+        let left: Vec<Hierarchy> = self
             .stragglers(host)
-            .iter()
+            .values()
             .filter_map(|task| witness.place(task).frozen_by())
             .collect();
         let mut kicked = false;
@@ -335,17 +335,13 @@ impl Thawing<'_> {
     }
 
     /// The tasks that are not proven to be thawed, as they are now.
-    fn stragglers(&self, host: &Host) -> Vec<Sighting> {
+    fn stragglers(&self, host: &Host) -> BTreeMap<i32, Sighting> {
         let unsettled = self
             .proofs
             .iter()
             .filter(|(_, proof)| !proof.is_settled())
             .map(|(&tid, _)| tid);
-        Witness::new(host)
-            .look_at_all(unsettled)
-            .seen
-            .into_values()
-            .collect()
+        Witness::new(host).look_at_all(unsettled).seen
     }
 
     /// Says what is so now.
@@ -357,8 +353,7 @@ impl Thawing<'_> {
             Err(error) => return self.broken_off(host, &error),
         };
         let witness = Witness::new(host);
-        let stragglers = self.stragglers(host);
-        let tasks: BTreeMap<i32, Sighting> = stragglers.iter().map(|task| (task.tid, task.clone())).collect();
+        let tasks = self.stragglers(host);
         let after = scope.states(container, &tasks, host);
         let report = &mut self.run.report;
         for (change, status) in report
@@ -393,7 +388,8 @@ impl Thawing<'_> {
             asked: None,
             before: &self.run.before.seen,
         };
-        (report.holdouts, self.suspects) = why::holdouts(host, known, &stragglers);
+        (report.holdouts, self.suspects) =
+            why::holdouts(host, known, &tasks.into_values().collect::<Vec<_>>());
         let holders = scope.holders(container);
         let proven = self.proofs.values().all(|proof| proof.is_settled());
         if scope.requested() {

@@ -2,6 +2,7 @@
 //! thread of its own and waited for only so long. A thread that hangs stays behind.
 
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,8 @@ const STACK: usize = 4 << 20;
 /// Something that is being read.
 #[derive(Debug)]
 pub(super) struct Reading<T> {
-    from: Option<Receiver<T>>,
+    done: Option<Receiver<()>>,
+    answer: Arc<Mutex<Option<T>>>,
     since: Instant,
 }
 
@@ -29,7 +31,8 @@ impl<T> Reading<T> {
     pub(super) fn wait(&self) -> Option<T> {
         // What was busy elsewhere while this was read does not count against it.
         let left = BUDGET.saturating_sub(self.since.elapsed()).max(LEAST);
-        self.from.as_ref()?.recv_timeout(left).ok() // a thread that is gone without a word is no answer either
+        self.done.as_ref()?.recv_timeout(left).ok()?; // a thread that is gone without a word is no answer either
+        self.answer.lock().ok()?.take()
     }
 }
 
@@ -39,19 +42,35 @@ pub(super) fn beside<T: Send + 'static>(
     work: impl FnOnce(&Host) -> T + Send + 'static,
 ) -> Reading<T> {
     let since = Instant::now();
-    let start = || {
-        let host = host.try_clone().ok()?; // no descriptor is free
-        let (to, from) = mpsc::channel();
-        let run = move || {
-            let _ = to.send(work(&host)); // nobody waits any more
-        };
-        let thread = thread::Builder::new()
-            .name("records".to_owned())
-            .stack_size(STACK);
-        thread.spawn(run).ok()?; // none can be had
-        Some(from)
+    let answer = Arc::new(Mutex::new(None));
+    let there = Arc::clone(&answer);
+    let work = Box::new(move |host: &Host| {
+        let read = work(host);
+        if let Ok(mut answer) = there.lock() {
+            *answer = Some(read);
+        }
+    });
+    Reading {
+        done: start(host, work),
+        answer,
+        since,
+    }
+}
+
+/// Starts the thread, which says when it is done; `None` where none can be had. It is the same for all that is read, and
+/// so is its code.
+fn start(host: &Host, work: Box<dyn FnOnce(&Host) + Send>) -> Option<Receiver<()>> {
+    let host = host.try_clone().ok()?; // no descriptor is free
+    let (to, from) = mpsc::channel();
+    let run = move || {
+        work(&host);
+        let _ = to.send(()); // nobody waits any more
     };
-    Reading { from: start(), since }
+    let thread = thread::Builder::new()
+        .name("records".to_owned())
+        .stack_size(STACK);
+    thread.spawn(run).ok()?;
+    Some(from)
 }
 
 /// A source of records by the words that errors have for it.

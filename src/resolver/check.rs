@@ -300,7 +300,7 @@ fn refuse_shared(host: &Host, hierarchy: Hierarchy, path: &Path, id: &str) -> Re
 /// The container on record whose cgroup holds `path`, where the cgroup's own name says nothing.
 pub(super) fn recorded_at(host: &Host, hierarchy: Hierarchy, path: &Path) -> Result<Option<Located>> {
     let mut above = records_above(host, hierarchy, path);
-    above.sort_by_key(|(own, _)| std::cmp::Reverse(own.components().count()));
+    above.sort_unstable_by_key(|(own, _)| std::cmp::Reverse(own.components().count()));
     let mut failed = None;
     for (_, record) in above {
         match by_record(host, record) {

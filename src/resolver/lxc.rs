@@ -125,7 +125,7 @@ fn include(host: &Host, path: &Path, config: &mut Config, left: &mut usize) -> R
                 .into_iter()
                 .filter_map(|name| name.into_string().ok().filter(|name| name.ends_with(".conf")))
                 .collect();
-            names.sort();
+            names.sort_unstable();
             (dir, names)
         }
         None => match StateDir::open(parent)? {

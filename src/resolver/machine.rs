@@ -1,7 +1,6 @@
 //! systemd's registry of machines, `/run/systemd/machines/<name>`: nspawn's containers and others', with their unit,
 //! their first process and their root directory.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::state::StateDir;
@@ -39,14 +38,18 @@ pub(super) fn machine(host: &Host, name: &str) -> Result<Option<Machine>> {
 }
 
 fn parse(text: &str) -> Machine {
-    let lines = text.lines().filter_map(|line| line.split_once('='));
-    let mut fields: BTreeMap<&str, String> = lines.map(|(key, value)| (key, unescaped(value))).collect();
+    let field = |name: &str| {
+        let mut fields = text.lines().rev().filter_map(|line| line.split_once('='));
+        fields
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| unescaped(value))
+    };
     // Older versions call it the scope.
-    let unit = fields.remove("UNIT").or_else(|| fields.remove("SCOPE"));
+    let unit = field("UNIT").or_else(|| field("SCOPE"));
     Machine {
         unit: unit.filter(|unit| !unit.is_empty()),
-        leader: fields.remove("LEADER").and_then(|leader| leader.parse().ok()), // not running yet
-        root: fields.remove("ROOT").map(PathBuf::from),
+        leader: field("LEADER").and_then(|leader| leader.parse().ok()), // not running yet
+        root: field("ROOT").map(PathBuf::from),
     }
 }
 

@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::{Candidate, Error, Result};
-use crate::host::Host;
+use crate::host::{Hierarchy, Host};
 use beside::BUDGET;
 use census::Census;
 use names::{Asked, Names};
@@ -164,9 +164,11 @@ pub struct Resolver<'h> {
 impl<'h> Resolver<'h> {
     /// Prepares to find these targets, and reads nothing yet.
     pub fn new<'t>(host: &'h Host, targets: impl IntoIterator<Item = &'t Target>) -> Self {
+        let mut wanted = BTreeSet::new();
+        wanted.extend(targets.into_iter().filter_map(Target::name)); // collecting would sort first, which is much code
         Self {
             host,
-            wanted: targets.into_iter().filter_map(Target::name).collect(),
+            wanted,
             asked: OnceCell::new(),
             roots: OnceCell::new(),
             census: OnceCell::new(),
@@ -394,9 +396,11 @@ fn only(resolver: &Resolver<'_>, word: &str, mut live: Vec<Located>) -> Result<F
         (true, _) => users,
         _ => roots,
     };
-    live.sort_by_key(|located| located.first.hierarchy());
+    let (v1, v2): (Vec<_>, Vec<_>) = live
+        .into_iter()
+        .partition(|located| located.first.hierarchy() == Hierarchy::V1);
     let mut containers: Vec<Container> = Vec::new();
-    for located in live {
+    for located in v1.into_iter().chain(v2) {
         // Its cgroup in the other hierarchy is not its alone where one of its processes was moved in this one.
         let known: Vec<CgroupId> = containers
             .iter()
@@ -411,8 +415,10 @@ fn only(resolver: &Resolver<'_>, word: &str, mut live: Vec<Located>) -> Result<F
         (Some(container), true) => Ok(Found { container, notes }),
         (Some(last), false) => {
             containers.push(last);
-            let ids: BTreeSet<_> = containers.iter().map(|one| &one.identity.id).collect();
-            let distinct = ids.len() == containers.len();
+            let mut ids = BTreeSet::new();
+            let distinct = containers
+                .iter()
+                .all(|one| ids.insert(one.identity.id.as_deref()));
             let candidates =
                 resolver.introduced(containers.iter().map(|one| described(one, distinct)).collect());
             Err(Error::Ambiguous {

@@ -21,12 +21,15 @@ pub(super) fn by_pid(resolver: &Resolver<'_>, pid: i32, nesting: Nesting) -> Res
     }
     let lines = cgroup_lines(host, pid).ok_or_else(no_process)?;
     let mut places: Vec<(Hierarchy, &Path)> = Vec::new();
-    for mount in host.mounts() {
+    // v1 first, as the runtimes have it.
+    for mount in [Hierarchy::V1, Hierarchy::V2]
+        .into_iter()
+        .filter_map(|hierarchy| host.mount(hierarchy))
+    {
         if let Some(path) = lines.path(mount.hierarchy) {
             places.push((mount.hierarchy, within_namespace(path)?));
         }
     }
-    places.sort(); // v1 first, as the runtimes have it
     let chains: Vec<(Hierarchy, Vec<naming::Named>)> = places
         .iter()
         .map(|&(hierarchy, path)| (hierarchy, naming::chain(path)))

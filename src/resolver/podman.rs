@@ -284,7 +284,7 @@ pub(super) fn user_homes(host: &Host) -> Result<Vec<(u32, PathBuf)>> {
     let Some(users) = StateDir::open(&host.path("/run/user"))? else {
         return Ok(Vec::new());
     };
-    let wanted: BTreeSet<u32> = users
+    let wanted: Vec<u32> = users
         .names()?
         .iter()
         .filter_map(|name| name.to_str()?.parse().ok()) // others are no user's

@@ -1,6 +1,6 @@
 //! What the name of a Kubernetes pod means: all its containers that run an application, or one of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::beside::beside;
 use super::census::Word;
@@ -123,11 +123,11 @@ fn finished(
             all.push(found(container));
         }
     }
-    let mut names: Vec<&Option<String>> = all.iter().map(|one| &one.container.identity.name).collect();
-    names.sort();
-    let twice = names
-        .windows(2)
-        .any(|pair| pair[0].is_some() && pair[0] == pair[1]);
+    let mut names = BTreeSet::new();
+    let twice = all
+        .iter()
+        .map(|one| one.container.identity.name.as_deref())
+        .any(|name| name.is_some() && !names.insert(name));
     match all.len() {
         0 => Err(dead.into_iter().next().unwrap_or_else(|| {
             Error::NotFound(format!("no container of a pod \"{}\"", written.escape_debug()))

@@ -85,11 +85,11 @@ pub(super) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Record> 
 }
 
 fn annotations(labels: Vec<String>) -> BTreeMap<String, String> {
-    labels
-        .iter()
-        .filter_map(|label| label.split_once('='))
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect()
+    let mut annotations = BTreeMap::new();
+    for (key, value) in labels.iter().filter_map(|label| label.split_once('=')) {
+        annotations.insert(key.to_owned(), value.to_owned());
+    }
+    annotations
 }
 
 #[cfg(test)]
