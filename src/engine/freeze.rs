@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::report::{Counts, Effective, FrozenCounts, Outcome, Proofs, Report, States};
 use super::scope::Scope;
-use super::why::{self, Known};
-use super::{Mode, Run, Step, Watcher, ladder, look, safety, tids};
+use super::why;
+use super::{Mode, Run, Step, Watcher, look, safety, tids};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Force, Result};
 use crate::freezer::settle::{self, Look};
@@ -19,9 +19,6 @@ use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience, Woke};
 use crate::resolver::Container;
 use crate::verifier::{Held, Place, Sighting, Witness, judge_freeze};
-
-/// How long the rollback of a freeze is watched until no task sits in a frozen place any more.
-const ROLLBACK_LOOKS: Duration = Duration::from_millis(300);
 
 /// From when on a freeze that does not settle looks whether its request still stands. Most have settled by then.
 const DOUBT: Duration = Duration::from_millis(100);
@@ -43,11 +40,8 @@ const AGAIN_AFTER: [Duration; 5] = [
     Duration::from_secs(5),
 ];
 
-/// So many of those that came during a freeze are named.
-const MOST_NEW: usize = 16;
-
 /// Why a freeze is undone that somebody gave up.
-const BROKEN_OFF: &str = "broken off by a signal";
+pub(super) const BROKEN_OFF: &str = "broken off by a signal";
 
 /// How a freeze is done.
 #[derive(Debug, Clone, Default)]
@@ -72,22 +66,22 @@ pub enum Pulses {
 }
 
 /// A target on its way, with what only a freeze knows.
-struct Freezing<'c> {
-    run: Run<'c>,
+pub(super) struct Freezing<'c> {
+    pub(super) run: Run<'c>,
     /// The cgroup that asks for the freeze: the one that is written, or one that asked before.
-    by: &'c Cgroup,
-    standing: Option<Standing>,
-    watch: Option<Watch>,
-    wrote: bool,
-    looks: u32,
-    pulses: Pulses,
+    pub(super) by: &'c Cgroup,
+    pub(super) standing: Option<Standing>,
+    pub(super) watch: Option<Watch>,
+    pub(super) wrote: bool,
+    pub(super) looks: u32,
+    pub(super) pulses: Pulses,
     /// How often it was asked again.
-    again: usize,
+    pub(super) again: usize,
     /// The holdouts that a second look tells more of.
-    suspects: Vec<why::Suspect>,
-    last: BTreeMap<i32, Sighting>,
+    pub(super) suspects: Vec<why::Suspect>,
+    pub(super) last: BTreeMap<i32, Sighting>,
     /// Until when the rollbacks of the whole set are watched, once one has begun.
-    undo_until: &'c Cell<Option<Instant>>,
+    pub(super) undo_until: &'c Cell<Option<Instant>>,
 }
 
 /// Freezes `containers` (each with the target as typed), waits until each has settled, and proves it task by task.
@@ -453,7 +447,7 @@ impl Freezing<'_> {
         Ok(())
     }
 
-    fn note_after(&mut self, scope: &Scope, host: &Host) {
+    pub(super) fn note_after(&mut self, scope: &Scope, host: &Host) {
         let container = self.run.container;
         self.run.report.after = scope.states(container, &self.last, host);
         for (change, status) in self
@@ -471,151 +465,6 @@ impl Freezing<'_> {
         }
     }
 
-    /// Names who does not freeze, then puts back what stood before and looks whether everybody is let go.
-    fn roll_back(&mut self, host: &Host, cause: &str) {
-        let container = self.run.container;
-        let witness = Witness::new(host);
-        // The evidence first: the rollback changes it. Tasks that can't be listed are gone, and hold nothing up.
-        self.last = look(host, container).unwrap_or_default().seen;
-        let (held, mut holdouts): (Vec<&Sighting>, Vec<&Sighting>) = self
-            .last
-            .values()
-            .partition(|task| self.is_held(witness.place(task), task));
-        let before = &self.run.before;
-        let is_new =
-            |task: &&Sighting| !before.seen.contains_key(&task.tid) && !before.unseen.contains(&task.tid);
-        let new: Vec<&Sighting> = held.into_iter().filter(is_new).collect();
-        let counted = FrozenCounts {
-            total: count(self.last.len()),
-            holdouts: count(holdouts.len()),
-            new: count(new.len()),
-            frozen: count(self.last.len() - holdouts.len() - new.len()),
-            ..FrozenCounts::default()
-        };
-        // Where each is held when it is looked at, those that came are why it was not proven.
-        let keeps_changing = holdouts.is_empty() && !new.is_empty() && cause != BROKEN_OFF;
-        if keeps_changing {
-            holdouts.extend(new.iter().take(MOST_NEW));
-        }
-        let names: Vec<String> = holdouts
-            .iter()
-            .map(|task| format!("{} {} {}", task.tid, task.comm, task.letter))
-            .collect();
-        let described = Scope::read(host, container).map(|scope| {
-            let known = Known {
-                scope: &scope,
-                asked: Some(self.by.hierarchy()),
-                before: &self.run.before.seen,
-            };
-            why::holdouts(host, known, holdouts.iter().copied())
-        });
-        // Without its cgroups nothing more is known of the tasks than what they show.
-        (self.run.report.holdouts, self.suspects) = described.unwrap_or_else(|_| {
-            let plainly = holdouts.iter().map(|task| witness.describe(task));
-            (plainly.collect(), Vec::new())
-        });
-        if !self.run.report.holdouts.is_empty() {
-            let hint = ladder::see_explain(&self.run.report.target);
-            self.run.report.hints.push(hint);
-        }
-        self.run.report.tasks = Some(Counts::Freeze(counted));
-        let mut proofs: Proofs = self.last.keys().map(|&tid| (tid, "frozen".into())).collect();
-        proofs.extend(holdouts.iter().map(|task| (task.tid, "holdout".into())));
-        self.run.report.proofs = Some(proofs);
-        let what = if names.is_empty() {
-            cause.to_owned()
-        } else if keeps_changing {
-            format!("{cause}: {} tasks came since it was asked", new.len())
-        } else {
-            format!(
-                "{cause}: {} of {} tasks not frozen ({})",
-                names.len(),
-                self.last.len(),
-                names.join(", ")
-            )
-        };
-        self.undo(host, &what, (Outcome::RolledBack, 6));
-    }
-
-    fn is_held(&self, place: Place, task: &Sighting) -> bool {
-        match (self.by.hierarchy(), place) {
-            (Hierarchy::V2, Place::Trap | Place::Stopped | Place::Traced | Place::Vfork) => true,
-            (Hierarchy::V1, Place::Trap) => task.letter == 'D',
-            (Hierarchy::V1, Place::Refrigerator | Place::InPlace | Place::FreezableSleep | Place::Vfork) => {
-                true
-            }
-            (_, place) => place == Place::Dead,
-        }
-    }
-
-    fn undo(&mut self, host: &Host, what: &str, (outcome, exit): (Outcome, u8)) {
-        let put = match (&self.standing, self.wrote) {
-            (Some(standing), true) => standing.put_back(self.by),
-            _ => Ok(None),
-        };
-        match put {
-            Ok(write) => {
-                self.run.report.writes.extend(write);
-                let let_go = !self.wrote || self.everybody_is_let_go(host);
-                let end = if self.wrote {
-                    "; rolled back"
-                } else {
-                    "; it was asked for before and still is"
-                };
-                self.run.report.error = Some(format!("{what}{end}"));
-                self.run.report.end(outcome, exit);
-                if !let_go {
-                    self.run.report.hints.push(
-                        "the request is undone, but a task still sits in a frozen place: iceaxe thaw it"
-                            .to_owned(),
-                    );
-                }
-            }
-            Err(error) => {
-                self.run.report.error = Some(format!("{what}; and it could not be rolled back: {error}"));
-                self.run.report.end(Outcome::Stuck, 7);
-                self.run
-                    .report
-                    .hints
-                    .push("it may be frozen, or freeze later".to_owned());
-            }
-        }
-        if let Ok(scope) = Scope::read(host, self.run.container) {
-            self.last = look(host, self.run.container).unwrap_or_default().seen; // none left: nothing to tell of them
-            self.note_after(&scope, host);
-        }
-        self.run.stamp();
-        if self.run.settled.is_none() {
-            self.run.report.settle_us = None;
-            self.run.report.verify_us = None;
-        }
-    }
-
-    /// Watches until no task sits in a frozen place, unless something else holds them.
-    fn everybody_is_let_go(&self, host: &Host) -> bool {
-        let witness = Witness::new(host);
-        let until = self
-            .undo_until
-            .get()
-            .unwrap_or_else(|| Instant::now() + ROLLBACK_LOOKS);
-        self.undo_until.set(Some(until));
-        let clock = Patience::of(ROLLBACK_LOOKS).start();
-        let mut pause = Duration::from_micros(100);
-        loop {
-            let held_by_others = Scope::read(host, self.run.container)
-                .is_ok_and(|scope| scope.requested() || scope.is_held_from_outside());
-            let tasks = look(host, self.run.container).unwrap_or_default().seen; // gone: let go for good
-            if held_by_others || !tasks.values().any(|task| witness.place(task).is_frozen()) {
-                return true;
-            }
-            if Instant::now() >= until {
-                return false;
-            }
-            clock.pause(pause, &[]);
-            pause *= 2;
-        }
-    }
-
     fn gone(&mut self) {
         self.run.report.end(Outcome::Gone, 3);
         self.run.report.error = Some("it is gone: its cgroup was removed meanwhile".to_owned());
@@ -629,21 +478,4 @@ impl Freezing<'_> {
             error => self.run.fail(error),
         }
     }
-}
-
-/// Puts back what stood before a freeze whose own process did not live to do it.
-///
-/// # Errors
-///
-/// The cgroup can't be opened or written: it may be frozen.
-pub fn put_back(host: &Host, standing: &Standing) -> Result<()> {
-    match Cgroup::open(host, standing.hierarchy, &standing.path) {
-        Ok(cgroup) => standing.put_back(&cgroup).map(drop),
-        Err(Error::Gone(_)) => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-fn count(len: usize) -> u32 {
-    u32::try_from(len).unwrap_or(u32::MAX)
 }
