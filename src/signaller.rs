@@ -14,10 +14,13 @@ use crate::host::Host;
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] for a number without a name, as the real-time signals' are; [`Error::Unsupported`] where the caller may not, and on a kernel
-/// without `pidfd_open()` (before 5.3).
+/// [`Error::Usage`] for a number without a name, as the real-time signals' are; [`Error::Unsupported`] where the caller
+/// may not, and on a kernel without `pidfd_open()` (before 5.3).
 pub(crate) fn send(host: &Host, pid: i32, signal: i32, is_meant: impl FnOnce() -> bool) -> Result<bool> {
     let failed = |errno: Errno| {
+        if errno == Errno::NOSYS {
+            return Error::Unsupported("this kernel has no pidfd_open() (before Linux 5.3)".to_owned());
+        }
         let cause = io::Error::from_raw_os_error(errno.raw_os_error());
         let path = host.proc_dir().join(pid.to_string());
         Error::io(&format!("send signal {signal} to"), &path, cause)

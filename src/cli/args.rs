@@ -13,10 +13,11 @@ use crate::engine::{Filter, Rung};
 #[derive(Debug, Parser)]
 #[command(name = "iceaxe", version, max_term_width = 100)]
 #[command(
-    after_help = "TARGET is a container's name, its ID or a unique prefix of it, or outright id:ID, name:NAME, \
-pid:PID, v1:/PATH, v2:/PATH, cgroup:/PATH or a directory below a cgroup mount.\n\
+    after_help = "TARGET is a container's name, its ID or a unique prefix of it, NAMESPACE/POD[/CONTAINER], or outright \
+id:ID, name:NAME, pod:POD, pid:PID, v1:/PATH, v2:/PATH, cgroup:/PATH or a directory below a cgroup mount.\n\
 Exit codes: 0 confirmed, 1 failed, 2 usage, 3 not found, 4 ambiguous, 5 not permitted or supported, 6 timed out and \
-rolled back, 7 may be frozen, 8 still frozen by something else, 9 thawed but a task is not proven to run, 11 refused, \
+rolled back, 7 may be frozen, 8 still frozen by something else, 9 thawed but a task is not proven to run, killed but one is not gone, 10 list --check: an engine believes otherwise, \
+11 refused, \
 12 different ends."
 )]
 pub(crate) struct Cli {
@@ -79,7 +80,7 @@ pub(crate) enum Verb {
     /// Show what is requested, what is in force, and what the engine believes
     #[command(visible_alias = "inspect")]
     Status(Status),
-    /// End containers, frozen or not, without letting them run in between
+    /// End containers, frozen or not, without letting them run in between where the kernel allows that
     Kill(Kill),
     /// Say why a container is frozen, or does not freeze or thaw, which task holds it, and what to do
     #[command(visible_alias = "why")]
@@ -120,10 +121,10 @@ impl Verb {
 /// Many targets at once.
 #[derive(Debug, Args)]
 pub(crate) struct Select {
-    /// Every container; for thaw, those that are frozen by their own request
+    /// Every container; of thaw, those that are frozen by their own request; of freeze and kill only with --force
     #[arg(short, long)]
     pub(crate) all: bool,
-    /// Those of them that meet this: name=web-*, label=key=value, state=frozen, memory<80%, ...
+    /// Every container that meets this: name=web-*, label=key=value, state=frozen, memory<80%, ...
     #[arg(short, long, value_name = "FILTER")]
     pub(crate) filter: Vec<Filter>,
 }
@@ -142,7 +143,7 @@ pub(crate) struct Nested {
 #[derive(Debug, Args)]
 pub(crate) struct Thaw {
     /// What to thaw; - reads targets from standard input, one a line
-    #[arg(required_unless_present_any = ["all", "filter"], value_name = "TARGET")]
+    #[arg(required_unless_present_any = ["all", "filter"], conflicts_with_all = ["all", "filter"], value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
     pub(crate) select: Select,
@@ -173,7 +174,7 @@ fn rung(text: &str) -> Result<Rung, String> {
 #[derive(Debug, Args)]
 pub(crate) struct Freeze {
     /// What to freeze; - reads targets from standard input, one a line
-    #[arg(required_unless_present_any = ["all", "filter"], value_name = "TARGET")]
+    #[arg(required_unless_present_any = ["all", "filter"], conflicts_with_all = ["all", "filter"], value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
     pub(crate) select: Select,
@@ -193,7 +194,7 @@ pub(crate) struct Freeze {
 #[derive(Debug, Args)]
 pub(crate) struct Kill {
     /// What to end; - reads targets from standard input, one a line
-    #[arg(required_unless_present_any = ["all", "filter"], value_name = "TARGET")]
+    #[arg(required_unless_present_any = ["all", "filter"], conflicts_with_all = ["all", "filter"], value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
     pub(crate) select: Select,
@@ -243,7 +244,7 @@ pub(crate) enum Rule {
 #[derive(Debug, Args)]
 pub(crate) struct Status {
     /// What to look at; - reads targets from standard input, one a line
-    #[arg(required_unless_present_any = ["all", "filter"], value_name = "TARGET")]
+    #[arg(required_unless_present_any = ["all", "filter"], conflicts_with_all = ["all", "filter"], value_name = "TARGET")]
     pub(crate) targets: Vec<OsString>,
     #[command(flatten)]
     pub(crate) select: Select,
@@ -269,13 +270,13 @@ pub(crate) struct List {
     #[arg(long, value_name = "KEY")]
     pub(crate) sort: Option<Sort>,
     /// A line for each, with fields in braces: '{name} {effective}'
-    #[arg(long, value_name = "FORMAT", conflicts_with = "prometheus")]
+    #[arg(long, value_name = "FORMAT", conflicts_with_all = ["prometheus", "json"])]
     pub(crate) format: Option<String>,
     /// Exit with 8 if anything is frozen, else with 10 if an engine believes otherwise
     #[arg(long)]
     pub(crate) check: bool,
     /// Measurements for a monitoring system, in Prometheus's text format
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     pub(crate) prometheus: bool,
 }
 

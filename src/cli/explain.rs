@@ -14,7 +14,7 @@ pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u
         let root = &context.cli.root;
         if root != Path::new("/") {
             for advice in &mut explanation.ladder {
-                let root = format!("iceaxe --root {} ", root.display());
+                let root = format!("iceaxe --root {} ", engine::quoted(&root.display().to_string()));
                 advice.command = advice.command.replacen("iceaxe ", &root, 1);
             }
         }

@@ -125,12 +125,7 @@ impl Listing<'_> {
                         None => Err(Error::Gone(cgroup.dir().to_owned())),
                     });
             match status {
-                Ok((mut status, _)) => {
-                    let version = cgroup.hierarchy().version();
-                    let path = format!("v{version}:{}", cgroup.path().display());
-                    status.name.get_or_insert(path);
-                    all.push(status);
-                }
+                Ok((status, _)) => all.push(status),
                 Err(Error::Gone(_)) => {}
                 Err(error) => incomplete.push(format!("{}: {error}", cgroup.dir().display())),
             }

@@ -193,6 +193,19 @@ struct Untold<'r> {
     exit: u8,
     hints: &'r [String],
     error: Option<&'r str>,
+    #[serde(flatten)]
+    unexplained: Option<Unexplained>,
+}
+
+/// What an explanation has besides.
+#[derive(Default, Serialize)]
+struct Unexplained {
+    held_by: Vec<()>,
+    frozen_at_most_us: Option<u64>,
+    holdouts: Vec<()>,
+    arriving: Option<u32>,
+    dying: Vec<()>,
+    ladder: Vec<()>,
 }
 
 /// What is printed of one target: its line, or its object, and its trouble.
@@ -206,6 +219,7 @@ fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
             exit: report.exit,
             hints: &report.hints,
             error: report.error.as_deref(),
+            unexplained: (report.verb == "explain").then(Unexplained::default),
         })
     } else if cli.json && !cli.verbose && report.proofs.is_some() {
         json(&Report {

@@ -42,7 +42,7 @@ pub(super) fn run(context: &Context<'_>, args: &Tree) -> u8 {
         Err(error) => {
             let typed = args.cgroup.as_deref().unwrap_or_default().to_string_lossy();
             let report = unresolved("tree", &typed, &error);
-            context.err(human::trouble(&report));
+            context.end(0, &report);
             report.exit
         }
     }

@@ -1,4 +1,4 @@
-//! `thaw` and `freeze`: resolve, act, tell. What is to be said if a write never returns is said before it is done.
+//! `thaw`, `freeze` and `kill`: resolve, act, tell. What is to be said if a write never returns is said before it is done.
 
 use std::ffi::OsString;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Which of many containers are meant: `--filter` as docker has it. The same key given twice means either, different keys
-//! mean both; what is negated must not be so, however often. Pure: a status in, yes or no out.
+//! Which of many containers are meant. The same key given twice means either, different keys mean both, and so do two
+//! bounds of a size; what is negated must not be so, however often. Pure: a status in, yes or no out.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -147,6 +147,10 @@ impl Filter {
         // Of those with the same key one is enough.
         let positive: Vec<&Self> = filters.iter().filter(|filter| !filter.negated).collect();
         let meets_positive = positive.iter().all(|filter| {
+            // Two bounds are the ends of a range.
+            if matches!(filter.test, Test::Memory(..) | Test::FrozenFor(..)) {
+                return filter.test.holds(status) == Some(true);
+            }
             let mut same = positive
                 .iter()
                 .filter(|other| std::mem::discriminant(&other.test) == std::mem::discriminant(&filter.test));
@@ -312,6 +316,8 @@ mod tests {
         assert!(meets(&["name=web-*", "runtime=docker"]));
         assert!(!meets(&["name!=db", "name!=web-1"]));
         assert!(meets(&["label=auto_resume", "label=other"]));
+        assert!(meets(&["memory>10%", "memory<80%"]));
+        assert!(!meets(&["memory>10%", "memory<50%"]));
         assert!(meets(&[]));
     }
 

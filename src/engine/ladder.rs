@@ -54,7 +54,7 @@ impl Rung {
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Advice {
-    /// How dangerous it is; `iceaxe thaw --rescue` takes these steps itself where it can.
+    /// The step of a rescue that is as dangerous.
     pub step: Rung,
     /// What it does, and to whom else.
     pub what: String,
@@ -270,8 +270,8 @@ pub(super) fn see_explain(target: &str) -> String {
     )
 }
 
-/// A target for a shell.
-fn quoted(target: &str) -> String {
+/// One word for a shell.
+pub(crate) fn quoted(target: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/:._-@+=,".contains(c);
     if !target.is_empty() && target.chars().all(plain) {
         target.to_owned()

@@ -35,6 +35,7 @@ pub use filter::Filter;
 pub use freeze::{FreezeOptions, Pulses, freeze};
 pub use guard::{Frozen, Handle, NotConfirmed};
 pub use kill::{KillOptions, kill};
+pub(crate) use ladder::quoted;
 pub use ladder::{Advice, Rung};
 pub use report::{Outcome, Report, Status};
 pub use rescue::{Rescue, RescueOptions, out_and_back, rescue};

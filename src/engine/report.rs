@@ -85,7 +85,7 @@ pub enum Outcome {
     Confirmed,
     /// It was so already, proven.
     Unchanged,
-    /// Thawed, but a task is not proven to run again.
+    /// Thawed, but a task is not proven to run again; or killed, but one is not gone.
     Released,
     /// The request is done, and something else still holds it.
     Held,
@@ -185,12 +185,12 @@ pub enum Counts {
 /// What is proven of each task, by its TID: the words by which it is counted, `frozen` and `ran` and the others.
 pub type Proofs = BTreeMap<i32, Cow<'static, str>>;
 
-/// What a thaw or a freeze did to one target.
+/// What a thaw, a freeze or a kill did to one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// `thaw` or `freeze`.
+    /// `thaw`, `freeze` or `kill`.
     pub verb: String,
     /// The target as typed.
     pub target: String,

@@ -15,7 +15,7 @@ use crate::host::{Hierarchy, Host};
 use crate::patience::Patience;
 use crate::resolver::{Container, task_lines};
 use crate::signaller;
-use crate::verifier::Witness;
+use crate::verifier::{Class, Party, Witness};
 
 /// The name of the cgroup through which a task that was left behind is moved. It is there for a moment; one that a
 /// killed rescue left is used again, and removed.
@@ -130,16 +130,16 @@ impl Climb<'_> {
     /// Whether a step can change anything for what is left.
     fn helps(&self, rung: Rung, report: &Report) -> bool {
         let is_held = report.outcome == Outcome::Held;
-        let left = |words: &[&str]| {
-            let mut classes = report.holdouts.iter().map(|task| task.class.as_str());
-            classes.any(|class| words.contains(&class))
-        };
+        let left_behind = report
+            .holdouts
+            .iter()
+            .any(|task| task.class() == Class::LeftBehind);
         match rung {
             Rung::Wait => report.outcome == Outcome::Released,
-            Rung::Rekick => is_held || left(&["left-behind"]) || report.outcome == Outcome::Error,
+            Rung::Rekick => is_held || left_behind || report.outcome == Outcome::Error,
             Rung::Ancestors => is_held,
-            Rung::Tracer => report.holdouts.iter().any(|task| task.by.is_some()),
-            Rung::Move => left(&["left-behind"]) && self.in_v1(),
+            Rung::Tracer => tracers(report).next().is_some(),
+            Rung::Move => left_behind && self.in_v1(),
             Rung::Kill => !matches!(report.outcome, Outcome::Refused | Outcome::Denied),
         }
     }
@@ -149,10 +149,11 @@ impl Climb<'_> {
         container.own.iter().any(|own| own.hierarchy() == Hierarchy::V1)
     }
 
-    /// Lets the tracers of what is left go on where they are stopped themselves. None is ended: that is the operator's.
+    /// Lets the tracers of what is left go on where they are stopped themselves. It ends no tracer: that is for the
+    /// operator to decide.
     fn wake_tracers(&self, report: &Report) -> Result<()> {
         let witness = Witness::new(self.host);
-        for tracer in report.holdouts.iter().filter_map(|task| task.by.as_ref()) {
+        for tracer in tracers(report) {
             let Ok(Some(seen)) = witness.look(tracer.pid) else {
                 continue; // it is gone, and has let go
             };
@@ -174,7 +175,11 @@ impl Climb<'_> {
         let (_, container) = self.target;
         let witness = Witness::new(self.host);
         let mut writes = Vec::new();
-        for task in report.holdouts.iter().filter(|task| task.class == "left-behind") {
+        for task in report
+            .holdouts
+            .iter()
+            .filter(|task| task.class() == Class::LeftBehind)
+        {
             let Ok(Some(seen)) = witness.look(task.tid) else {
                 continue; // it is gone
             };
@@ -200,6 +205,9 @@ impl Climb<'_> {
             if matches!(killed.outcome, Outcome::Refused | Outcome::Denied) {
                 let why = killed.error.unwrap_or_default();
                 report.hints.push(format!("rescue: kill is not done: {why}"));
+                report
+                    .hints
+                    .extend(killed.hints.iter().map(|hint| format!("iceaxe kill: {hint}")));
                 return;
             }
             killed.verb.clone_from(&report.verb);
@@ -215,6 +223,16 @@ impl Climb<'_> {
             take(report, killed);
         }
     }
+}
+
+/// The tracers of what is left. A vfork parent is kept by its child, and one that starves by its rival.
+fn tracers(report: &Report) -> impl Iterator<Item = &Party> {
+    let others = [Class::VforkParent, Class::Starved];
+    let traced = report
+        .holdouts
+        .iter()
+        .filter(move |task| !others.contains(&task.class()));
+    traced.filter_map(|task| task.by.as_ref())
 }
 
 /// Takes over what a further step found. What was so at the beginning, and all that was written, stays told.

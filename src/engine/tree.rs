@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::report::SCHEMA;
 use crate::cgroup::{Cgroup, Descent};
 use crate::error::{Error, Result};
 use crate::freezer::shown;
@@ -12,6 +13,8 @@ use crate::host::{Hierarchy, Host};
 /// One cgroup of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Node {
+    /// [`SCHEMA`].
+    pub schema: u32,
     /// 1 or 2.
     pub version: u8,
     /// Its path in the hierarchy.
@@ -47,6 +50,7 @@ pub fn tree(host: &Host, hierarchy: Hierarchy, path: &Path) -> Result<Vec<Node>>
     }
     let base = path.components().count();
     let node = |cgroup: &Cgroup, inherits: bool| Node {
+        schema: SCHEMA,
         version: hierarchy.version(),
         path: cgroup.path().to_owned(),
         depth: cgroup.path().components().count() - base,

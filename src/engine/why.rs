@@ -42,8 +42,8 @@ pub(super) struct Known<'k> {
 pub(super) enum Watch {
     /// From wherever this program runs.
     Afar,
-    /// Also from the CPU that they are on, where their stacks can be seen. Whoever has that CPU to itself keeps this
-    /// program from going on, which is nothing for a verb that changes anything.
+    /// Also from the CPU that they are on, where their stacks can be seen. If something has that CPU to itself this program
+    /// stalls there: a verb that changes anything never does it.
     Closely,
 }
 
@@ -127,7 +127,7 @@ pub(super) fn second_look<'h>(
         clock.pause(SAMPLE, &[]);
         for (all, suspects) in &mut sets {
             for suspect in suspects.iter() {
-                // Of very many, those of the last ones are left out.
+                // With very many the time is up before the last are looked at.
                 if may_run(&all[suspect.at]) && !clock.is_over() {
                     witness.look_for_userfault(&mut all[suspect.at]);
                 }
@@ -182,7 +182,7 @@ fn judge<'r>(
     if !stood_still && watch == Watch::Closely {
         witness.look_from_its_cpu(holdout);
     }
-    // None of it its own.
+    // Whether all the CPU time that it had since was the kernel's.
     let in_the_kernel = || {
         let (then, now) = (suspect.ticks?, witness.ticks(tid)?);
         Some(now.user == then.user && now.system > then.system)

@@ -53,7 +53,7 @@ pub enum Class {
     Uninterruptible,
     /// It faults in a page that nobody delivers, inside of a system call, over and over.
     Userfault,
-    /// It turns round in the kernel and never gets back to its own code.
+    /// It loops in the kernel and never gets back to its own code.
     Spinning,
     /// It waits for its vfork child.
     VforkParent,
@@ -134,7 +134,7 @@ impl Class {
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Frozen => "a freezer has it, as was asked",
+            Self::Frozen => "a freezer has it, and a request for that stands",
             Self::LeftBehind => {
                 "no request stands and it still sits in the freezer: the kernel forgot to wake it"
             }
@@ -150,7 +150,7 @@ impl Class {
                  makes it try again for ever and eat a CPU"
             }
             Self::Spinning => {
-                "it turns round in the kernel, eats a CPU and does not get back to its own code, where it would freeze"
+                "it loops in the kernel, eats a CPU and does not get back to its own code, where it would freeze"
             }
             Self::VforkParent => {
                 "it waits until its vfork child runs a program or ends; that looks the same frozen and thawed"

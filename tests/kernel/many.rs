@@ -147,11 +147,11 @@ fn what_is_frozen_and_no_container_is_listed_too(hierarchy: Hierarchy) {
         .arg("--frozen")
         .arg("--all-cgroups")
         .run();
-    let target = slice.target().into_string().unwrap();
+    let path = slice.path.to_str().unwrap();
     let lines = run.json();
     let found: Vec<&Value> = lines
         .iter()
-        .filter(|line| line["name"] == target.as_str())
+        .filter(|line| line["cgroups"][0]["path"] == path)
         .collect();
     assert_eq!(found.len(), 1, "{run:?}");
     assert_eq!(

@@ -143,8 +143,18 @@ pub(crate) fn row(status: &Status) -> [String; COLUMNS.len()] {
         "ID" => field("short-id", status),
         "BELIEVED" => field("believed", status) + mark,
         "MEMORY" => memory(status).unwrap_or_else(none),
+        "NAME" => called_otherwise(status).unwrap_or_else(|| field("name", status)),
         column => field(&column.to_ascii_lowercase(), status),
     })
+}
+
+/// What a cgroup that is no container's is called: as a target is written.
+fn called_otherwise(status: &Status) -> Option<String> {
+    if status.name.is_some() || status.id.is_some() {
+        return None;
+    }
+    let cgroup = status.cgroups.first()?;
+    Some(format!("v{}:{}", cgroup.version, path(&cgroup.path)))
 }
 
 /// What is not known.
@@ -185,7 +195,7 @@ fn field(name: &str, status: &Status) -> String {
     value.unwrap_or_else(none)
 }
 
-/// `1.2 MiB / 64.0 MiB`.
+/// `1.2MiB/64.0MiB`.
 fn memory(status: &Status) -> Option<String> {
     let memory = status.memory?;
     let current = size(memory.current?);
@@ -291,13 +301,13 @@ pub(crate) fn measurements(all: &[Status], incomplete: usize) -> String {
 /// The labels of a measurement, each value quoted as the format has it.
 fn labels(status: &Status) -> String {
     let quoted = |value: &Option<String>| {
-        let value = value.as_deref().unwrap_or_default();
-        escaped(
-            &value
-                .replace('\\', "\\\\")
-                .replace('"', "\\\"")
-                .replace('\n', "\\n"),
-        )
+        // The format has these three escapes and no others.
+        let plain = |c: char| if c.is_control() && c != '\n' { '?' } else { c };
+        let value: String = value.as_deref().unwrap_or_default().chars().map(plain).collect();
+        value
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n")
     };
     format!(
         "id=\"{}\",name=\"{}\",runtime=\"{}\",pod=\"{}\"",

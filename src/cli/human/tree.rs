@@ -76,6 +76,7 @@ mod tests {
 
     fn node(path: &str, asks: bool, inherits: bool) -> Node {
         Node {
+            schema: 1,
             version: 2,
             path: path.into(),
             depth: path.matches('/').count() - usize::from(path == "/"),
