@@ -40,13 +40,13 @@ mod kit;
 
 mod ancestry;
 mod classes;
+mod crowd;
 mod doubly;
 mod ends;
 mod explain;
 mod frozen_time;
 mod kill;
 mod library;
-mod many;
 mod migration;
 mod notice;
 mod obstinate;

@@ -29,6 +29,11 @@ impl Three {
         format!("{}{:052x}", self.prefix, index + 1)
     }
 
+    /// `iceaxe list` of them.
+    fn listed(&self) -> Iceaxe {
+        iceaxe("list").arg("--filter").arg(format!("id={}", self.prefix))
+    }
+
     /// A verb on those of them that `filters` leave.
     fn meant(&self, verb: &str, filters: &[&str]) -> Iceaxe {
         let own = format!("id={}", self.prefix);
@@ -116,7 +121,7 @@ fn a_list_is_ordered_written_and_checked_as_it_is_told(hierarchy: Hierarchy) {
         "{run:?}"
     );
     let run = three
-        .meant("list", &[])
+        .listed()
         .arg("--sort=tasks")
         .arg(r"--format={{.ID}}\t{tasks}")
         .run();
@@ -129,7 +134,7 @@ fn a_list_is_ordered_written_and_checked_as_it_is_told(hierarchy: Hierarchy) {
     freeze(&three.all[2]).ends(0, "confirmed");
     let run = three.meant("list", &[]).arg("--check").run();
     assert_eq!(run.code, Some(8), "{run:?}");
-    let run = three.meant("list", &[]).arg("--prometheus").run();
+    let run = three.listed().arg("--prometheus").run();
     let frozen = format!(
         "iceaxe_container_frozen{{id=\"{}\",name=\"\",runtime=\"docker\",pod=\"\"}} 1\n",
         three.id(2)
