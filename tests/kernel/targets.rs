@@ -3,7 +3,10 @@
 mod any {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
+    use std::thread;
 
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
     use serial_test::serial;
 
     use crate::kit::{Hierarchy, Scene, freeze, iceaxe, thaw};
@@ -51,20 +54,26 @@ mod any {
         let scene = Scene::new();
         let top = scene.cgroup(Hierarchy::available());
         let own = top.child("own");
-        let path = |mount: &str| {
-            let script = format!("mount {mount} && exec \"$@\"");
-            let dir = own.dir.to_str().unwrap();
-            let inside = ["unshare", "--mount", "sh", "-c", &script, dir];
-            iceaxe("path").arg(own.target()).through(&inside).run()
+        let dir = &own.dir;
+        // In a thread with mounts of its own, which what it starts has too.
+        let path = |kind: &str, flags: MsFlags| {
+            let alone = || {
+                unshare(CloneFlags::CLONE_NEWNS).unwrap();
+                let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+                mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+                mount(Some(dir), dir, Some(kind), flags, None::<&str>).unwrap();
+                iceaxe("path").arg(own.target()).run()
+            };
+            thread::scope(|scope| scope.spawn(alone).join().unwrap())
         };
-        let refused = path("-t tmpfs none \"$0\"");
+        let refused = path("tmpfs", MsFlags::empty());
         assert_eq!(refused.code, Some(5), "{refused:?}");
         assert!(
             refused.err.contains("is not on a cgroup file system"),
             "{refused:?}"
         );
         // The same cgroup once more.
-        let found = path("--bind \"$0\" \"$0\"");
+        let found = path("none", MsFlags::MS_BIND);
         assert_eq!(
             (found.code, found.out.trim()),
             (Some(0), own.dir.to_str().unwrap()),
