@@ -130,6 +130,8 @@ pub fn outside(host: &Host, container: &Container) -> Result<Option<Vec<Outsider
     let outsider = |stray: Stray| {
         let lines = cgroup_lines(host, stray.tid)?; // it is gone
         let path = lines.path(at.hierarchy())?;
+        // What was read of one that exits meanwhile is no place of it.
+        witness.comm_alive(stray.tid)?;
         // It came after the others were listed, then.
         (!path.starts_with(at.path())).then(|| Outsider {
             pid: stray.pid,

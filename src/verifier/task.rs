@@ -20,6 +20,9 @@ use crate::host::{Host, Kernel};
 /// `PF_KTHREAD` of include/linux/sched.h: a kernel thread. v2 never freezes one.
 pub(crate) const PF_KTHREAD: u32 = 0x0020_0000;
 
+/// `PF_EXITING` of include/linux/sched.h: it is about to be dead.
+const PF_EXITING: u32 = 0x0000_0004;
+
 /// SIGKILL in a set of signals.
 const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
 
@@ -199,11 +202,12 @@ impl<'h> Witness<'h> {
         stat_of(&file).ok()?
     }
 
-    /// A task's name, if it is there and not dead. What can't be read counts as not there: its process was listed.
-    pub(super) fn comm_alive(self, tid: i32) -> Option<String> {
+    /// A task's name, if it is there and neither dead nor about to be: v1 shows the cgroup of one that exits as `/`
+    /// (`proc_cgroup_show()`, kernel/cgroup/cgroup.c). What can't be read counts as not there: its process was listed.
+    pub(crate) fn comm_alive(self, tid: i32) -> Option<String> {
         let dir = self.open_task(tid).ok().flatten()?;
         let stat = parse_stat(&read(&dir, "stat").ok().flatten()?).ok()?;
-        (!is_dead(stat.state)).then_some(stat.comm)
+        (!is_dead(stat.state) && stat.flags & PF_EXITING == 0).then_some(stat.comm)
     }
 
     /// Where a task is.
