@@ -168,8 +168,9 @@ fn judge<'r>(
         return; // it is gone, or not to be seen any more
     };
     if holdout.class() == Class::Unknown {
+        // One that goes to sleep and is woken all the time can be met in between every time.
         *holdout = witness.describe(&now);
-        if holdout.class() != Class::Running {
+        if !may_run(holdout) {
             return;
         }
     }
