@@ -10,7 +10,7 @@ use crate::engine::{Filter, Status};
 
 /// What a verb is to act on.
 pub(super) struct Selection {
-    /// The targets as typed, and those that were selected, each by a form that means it alone.
+    /// The targets as typed, or those that were selected instead, each by its ID or its name.
     pub(super) targets: Vec<OsString>,
     /// The exit code of what could not be looked at.
     pub(super) code: Option<u8>,
@@ -25,22 +25,20 @@ pub(super) enum All {
     Asking,
 }
 
-/// Adds the containers that are selected to those that were typed.
+/// The containers that are selected, where nothing was typed.
 pub(super) fn select(context: &Context<'_>, args: &Select, typed: &[OsString], all: All) -> Selection {
-    let mut selection = Selection {
-        targets: typed.to_vec(),
-        code: None,
-    };
     if !args.all && args.filter.is_empty() {
-        return selection;
+        return Selection {
+            targets: typed.to_vec(),
+            code: None,
+        };
     }
-    let mut found = 0;
+    let mut targets = Vec::new();
     let incomplete = survey(context, &mut |statuses| {
         for status in statuses {
             let is_wanted = all == All::Every || status.requested == Some(Requested::Frozen);
             if is_wanted && Filter::all_meet(&args.filter, &status) {
-                selection.targets.extend(written(&status));
-                found += 1;
+                targets.extend(written(&status));
             }
         }
     });
@@ -50,17 +48,17 @@ pub(super) fn select(context: &Context<'_>, args: &Select, typed: &[OsString], a
             human::escaped(source)
         ));
     }
-    selection.code = (!incomplete.is_empty()).then_some(1);
-    if found == 0 && typed.is_empty() {
+    if targets.is_empty() {
         context.err(match all {
             All::Every => "iceaxe: note: no container is meant\n",
             All::Asking => "iceaxe: note: no container that is meant is frozen by its own request\n",
         });
     }
-    selection
+    let code = (!incomplete.is_empty()).then_some(1);
+    Selection { targets, code }
 }
 
-/// A container in a form that means no other.
+/// A container by its ID, or by its name where it has none. Every one of a survey has either.
 fn written(status: &Status) -> Option<OsString> {
     let id = status.id.as_ref().map(|id| format!("id:{id}"));
     let name = || status.name.as_ref().map(|name| format!("name:{name}"));

@@ -195,13 +195,13 @@ impl<'c> Killing<'c> {
             safety::check_kill(host, container, &tops, &self.run.before.seen)?;
         }
         if options.mode == Mode::DryRun {
-            self.plan(&scope)?;
+            self.plan(&scope);
         }
         self.run.began = Instant::now();
         Ok(())
     }
 
-    fn plan(&mut self, scope: &Scope) -> Result<()> {
+    fn plan(&mut self, scope: &Scope) {
         let container = self.run.container;
         let mut writes = Vec::new();
         if !scope.requested() {
@@ -221,7 +221,6 @@ impl<'c> Killing<'c> {
         self.run.report.writes = writes;
         self.run.report.end(Outcome::Planned, 0);
         self.run.done = true;
-        Ok(())
     }
 
     /// Somebody gave up before anything was killed: what stood before is put back.

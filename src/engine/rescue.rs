@@ -140,7 +140,11 @@ impl Climb<'_> {
             Rung::Ancestors => is_held,
             Rung::Tracer => tracers(report).next().is_some(),
             Rung::Move => left_behind && self.in_v1(),
-            Rung::Kill => !matches!(report.outcome, Outcome::Refused | Outcome::Denied),
+            // What is gone, or may not be touched, is not to be killed.
+            Rung::Kill => matches!(
+                report.outcome,
+                Outcome::Released | Outcome::Held | Outcome::Stuck | Outcome::Error
+            ),
         }
     }
 

@@ -103,7 +103,8 @@ pub(super) fn check_kill(
         let Some(outside) = witness.thread_outside(tid, &inside) else {
             continue;
         };
-        // One that was not there when the others were listed is inside nevertheless.
+        // One that was not there when the others were listed is inside nevertheless; one that is gone, or whose cgroups
+        // can't be read, is no reason against it: each signal is checked again before it is sent.
         let lines = crate::resolver::task_lines(host, outside);
         let is_inside = |top: &&Cgroup| {
             let path = lines.as_ref().and_then(|lines| lines.path(top.hierarchy()));

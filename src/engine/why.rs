@@ -107,8 +107,7 @@ fn may_run(holdout: &Holdout) -> bool {
     matches!(holdout.class(), Class::Running | Class::Unknown)
 }
 
-/// Looks again at those that could run, of any number of containers at once: who gets no CPU, and who turns round in the
-/// kernel.
+/// Looks again at those that could run, of any number of containers at once: who gets no CPU, and who loops in the kernel.
 pub(super) fn second_look<'h>(
     host: &Host,
     watch: Watch,
@@ -216,7 +215,7 @@ struct Quota {
     dir: PathBuf,
     /// How often its tasks had to wait for the next period so far.
     nr_throttled: u64,
-    /// Whether they had to in every period of late: in a long one they may not have begun to wait anew meanwhile.
+    /// Whether they had to in most periods so far: a long one may have begun before the first look, and not be over.
     always: bool,
 }
 

@@ -65,7 +65,7 @@ impl Witness<'_> {
             }
             std::thread::sleep(PAUSE);
         }
-        // It was allowed to be there before.
+        // It was allowed there before; where it stays it only looks on, and ends soon.
         let _ = sched_setaffinity(this, &before);
     }
 
@@ -81,7 +81,8 @@ impl Witness<'_> {
     pub fn real_time_tasks(self, cpus: &BTreeSet<i32>, limit: Duration) -> BTreeMap<i32, Party> {
         let began = Instant::now();
         let mut all = BTreeMap::new();
-        let mut pids: Vec<i32> = self.numbers_in(".").unwrap_or_default().into_iter().collect();
+        // Without a list nobody is named, which is what is said then.
+        let mut pids = self.numbers_in(".").unwrap_or_default();
         pids.sort_unstable();
         for pid in pids.into_iter().rev() {
             // A process that is gone has none.
