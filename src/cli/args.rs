@@ -186,6 +186,9 @@ pub(crate) struct Freeze {
     /// Never thaw for a moment and ask again, which some kernels before 6.16 need
     #[arg(long)]
     pub(crate) no_pulse: bool,
+    /// Where one cannot be frozen, freeze the others nevertheless
+    #[arg(long)]
+    pub(crate) best_effort: bool,
     /// Print the steps with their times
     #[arg(long)]
     pub(crate) trace: bool,

@@ -11,7 +11,7 @@ use super::{Context, human, joined, number};
 use crate::engine::report::{Effective, Outcome, Report};
 use crate::engine::{
     self, Clear, FreezeOptions, KillOptions, Mode, Pulses, Reach, RescueOptions, SignalOptions, Step,
-    ThawOptions, Watcher, Whom,
+    ThawOptions, Together, Watcher, Whom,
 };
 use crate::error::Force;
 use crate::freezer::Standing;
@@ -79,15 +79,24 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
         } else {
             Pulses::WhereNeeded
         },
+        together: if args.best_effort {
+            Together::BestEffort
+        } else {
+            Together::AllOrNothing
+        },
     };
+    let lost = targets.lost().map(|(_, report)| report).next();
+    let unfound = lost.filter(|_| options.together == Together::AllOrNothing);
+    let unfound = unfound.map(|report| format!("all or nothing, and {} was not found", report.target));
     act(
         context,
         &targets,
         selection.code,
         context.timeout(FREEZE),
         args.trace,
-        &|containers, patience, watcher| {
-            engine::freeze(context.host, containers, &options, patience, watcher)
+        &|containers, patience, watcher| match &unfound {
+            Some(because) => engine::withhold(containers, because),
+            None => engine::freeze(context.host, containers, &options, patience, watcher),
         },
     )
 }
@@ -274,6 +283,13 @@ fn act(
         }
         context.end(*index, report);
         codes.push(report.exit);
+    }
+    let told = !context.cli.quiet && !context.cli.json;
+    if let Some(skew) = reports.iter().find_map(|report| report.skew_us).filter(|_| told) {
+        context.err(human::skew(
+            reports.iter().filter(|report| report.skew_us.is_some()).count(),
+            skew,
+        ));
     }
     // Who is to print it may be killed with the words still on their way.
     if !unsaid.is_empty() && !context.tie.is_printed(context.say) {

@@ -1,24 +1,28 @@
-//! Freezes any number of containers: all requests first, then one wait for all. A freeze that can't be confirmed in
-//! time is put back to what stood before, and that is checked.
+//! One container on its way into the freezer. A freeze that can't be confirmed in time is put back to what stood before,
+//! and that is checked.
 
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
 
 use super::report::{Counts, Effective, FrozenCounts, Outcome, Proofs, Report, States};
 use super::scope::Scope;
-use super::why;
-use super::{Mode, Run, Step, Watcher, look, safety, tids};
+use super::why::Suspect;
+use super::{Mode, Run, Step, look, safety, tids};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Force, Result};
 use crate::freezer::settle::{self, Look};
 use crate::freezer::{self, Standing, Watch};
 use crate::host::{Hierarchy, Host};
-use crate::patience::{Clock, Patience, Woke};
+use crate::patience::Clock;
 use crate::resolver::Container;
 use crate::verifier::{Held, Place, Sighting, Witness, judge_freeze};
+
+/// How long the proofs wait for those that have not settled yet. Most have settled by then.
+pub(super) const HURRY: Duration = Duration::from_millis(100);
 
 /// From when on a freeze that does not settle looks whether its request still stands. Most have settled by then.
 const DOUBT: Duration = Duration::from_millis(100);
@@ -52,6 +56,18 @@ pub struct FreezeOptions {
     pub mode: Mode,
     /// Whether it is thawed for a moment and asked again where the kernel needs that.
     pub pulses: Pulses,
+    /// What becomes of the others where one can't be frozen.
+    pub together: Together,
+}
+
+/// What becomes of the others where one of several can't be frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Together {
+    /// None of them is left frozen. One that is gone is no reason: nothing of it runs.
+    #[default]
+    AllOrNothing,
+    /// Each has its own end.
+    BestEffort,
 }
 
 /// Whether a v1 freeze that sticks is thawed for a moment and asked again, on kernels that need it
@@ -78,115 +94,54 @@ pub(super) struct Freezing<'c> {
     /// How often it was asked again.
     pub(super) again: usize,
     /// The holdouts that a second look tells more of.
-    pub(super) suspects: Vec<why::Suspect>,
+    pub(super) suspects: Vec<Suspect>,
     pub(super) last: BTreeMap<i32, Sighting>,
+    /// The kernel's word in this round.
+    word: Option<std::result::Result<Look, Errno>>,
     /// Until when the rollbacks of the whole set are watched, once one has begun.
     pub(super) undo_until: &'c Cell<Option<Instant>>,
 }
 
-/// Freezes `containers` (each with the target as typed), waits until each has settled, and proves it task by task.
-/// The reports come in order.
-pub fn freeze(
-    host: &Host,
-    containers: &[(&str, &Container)],
-    options: &FreezeOptions,
-    patience: Patience<'_>,
-    watcher: Watcher<'_>,
-) -> Vec<Report> {
-    let clock = patience.start();
-    let undo_until = Cell::new(None);
-    let mut all: Vec<Freezing<'_>> = containers
-        .iter()
-        .map(|(target, container)| Freezing {
+impl<'c> Freezing<'c> {
+    pub(super) fn new(
+        target: &str,
+        container: &'c Container,
+        pulses: Pulses,
+        undo_until: &'c Cell<Option<Instant>>,
+    ) -> Self {
+        Self {
             run: Run::new("freeze", target, container),
             by: &container.own[container.freeze_at],
             standing: None,
             watch: None,
             wrote: false,
             looks: 0,
-            pulses: options.pulses,
+            pulses,
             again: 0,
             suspects: Vec::new(),
             last: BTreeMap::new(),
-            undo_until: &undo_until,
-        })
-        .collect();
-    for (index, freezing) in all.iter_mut().enumerate() {
-        if let Err(error) = freezing.request(host, &clock, options, &mut |report, step| {
-            watcher(index, report, step)
-        }) {
-            freezing.broken_off(host, &error);
+            word: None,
+            undo_until,
         }
-        if freezing.run.done {
-            watcher(index, &freezing.run.report, &Step::Done);
-        }
-    }
-    loop {
-        let mut pause: Option<Duration> = None;
-        let mut watched: Vec<usize> = Vec::new();
-        for (index, freezing) in all
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, freezing)| !freezing.run.done)
-        {
-            let step = freezing.advance(host, &clock, &mut |report, step| watcher(index, report, step));
-            match step {
-                Ok(Some(next)) => {
-                    let length = match next {
-                        settle::Step::Watch(length) => {
-                            watched.push(index);
-                            length
-                        }
-                        settle::Step::Pause(length) => length,
-                        _ => Duration::ZERO,
-                    };
-                    pause = Some(pause.map_or(length, |pause| pause.min(length)));
-                }
-                Ok(None) => {}
-                Err(error) => freezing.broken_off(host, &error),
-            }
-            if freezing.run.done {
-                watcher(index, &freezing.run.report, &Step::Done);
-            }
-        }
-        let Some(pause) = pause else { break };
-        let fds: Vec<BorrowedFd<'_>> = watched
-            .iter()
-            .filter_map(|&index| all[index].watch.as_ref())
-            .map(Watch::fd)
-            .collect();
-        if clock.pause(pause, &fds) == Woke::Cancelled {
-            break;
-        }
-    }
-    // Those that were frozen by then come back too: nobody is left to be told that they are frozen.
-    if clock.is_cancelled() {
-        for (index, freezing) in all
-            .iter_mut()
-            .enumerate()
-            .filter(|(_, freezing)| freezing.is_to_undo())
-        {
-            freezing.roll_back(host, BROKEN_OFF);
-            watcher(index, &freezing.run.report, &Step::Done);
-        }
-    }
-    // After the rollbacks: nobody is held up by it.
-    if !clock.is_cancelled() {
-        let sets = all.iter_mut().map(|freezing| {
-            let suspects = std::mem::take(&mut freezing.suspects);
-            (&mut freezing.run.report.holdouts, suspects)
-        });
-        why::second_look(host, why::Watch::Afar, sets);
-    }
-    all.into_iter().map(|freezing| freezing.run.report).collect()
-}
-
-impl Freezing<'_> {
-    fn is_to_undo(&self) -> bool {
-        !self.run.done || (self.wrote && self.run.report.outcome == Outcome::Confirmed)
     }
 
-    fn request(
+    /// Whether it is frozen, and was not before.
+    pub(super) fn is_frozen_now(&self) -> bool {
+        self.wrote && self.run.done && self.run.report.outcome == Outcome::Confirmed
+    }
+
+    /// Whether it can't be frozen. One that is gone is as good as frozen.
+    pub(super) fn is_failed(&self) -> bool {
+        self.run.done && self.run.report.exit != 0 && self.run.report.outcome != Outcome::Gone
+    }
+
+    /// Whether it would be left frozen, or freeze later.
+    pub(super) fn is_to_undo(&self) -> bool {
+        !self.run.done || self.is_frozen_now()
+    }
+
+    /// Looks at what is so, checks the rules, and says what is to be put back if it fails. Nothing is written.
+    pub(super) fn prepare(
         &mut self,
         host: &Host,
         clock: &Clock<'_>,
@@ -211,7 +166,6 @@ impl Freezing<'_> {
             &container.identity,
             &options.force,
         )?;
-        self.run.began = Instant::now();
         if let Some(cgroup) = already {
             self.by = cgroup;
         }
@@ -231,10 +185,16 @@ impl Freezing<'_> {
             self.run.done = true;
             return Ok(());
         }
-        if already.is_none() {
-            self.standing
-                .iter()
-                .for_each(|standing| told(&self.run.report, &Step::Standing(standing.clone())));
+        if let Some(standing) = self.standing.clone().filter(|standing| !standing.requested) {
+            told(&self.run.report, &Step::Standing(standing));
+        }
+        Ok(())
+    }
+
+    /// Asks for the freeze, unless that stands already.
+    pub(super) fn request(&mut self, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        self.run.began = Instant::now();
+        if self.standing.as_ref().is_some_and(|standing| !standing.requested) {
             told(&self.run.report, &Step::Writing(freezer::freeze_write(self.by)));
             self.wrote = true;
             let write = freezer::freeze(self.by)?;
@@ -244,8 +204,18 @@ impl Freezing<'_> {
         Ok(())
     }
 
-    /// One look at the kernel's word and, where it says settled, at the tasks. `None` when there is nothing to wait for.
-    fn advance(
+    /// Asks the kernel whether it is settled.
+    pub(super) fn hear(&mut self, told: &mut dyn FnMut(&Report, &Step)) {
+        self.word = self.watch.as_ref().map(Watch::look);
+        if self.word == Some(Ok(Look::Settled)) && self.run.settled.is_none() {
+            self.run.settled = Some(Instant::now());
+            told(&self.run.report, &Step::Settled);
+        }
+    }
+
+    /// Goes by the kernel's word as it was heard: where that says settled, the tasks are looked at. `None` when there is
+    /// nothing to wait for.
+    pub(super) fn advance(
         &mut self,
         host: &Host,
         clock: &Clock<'_>,
@@ -253,15 +223,11 @@ impl Freezing<'_> {
     ) -> Result<Option<settle::Step>> {
         let Some(watch) = &self.watch else { return Ok(None) };
         let (notices, path) = (watch.notices(), watch.path().to_owned());
-        let (mut seen, cause) = match watch.look() {
+        let (mut seen, cause) = match self.word.take().unwrap_or_else(|| watch.look()) {
             Ok(look) => (look, None),
             Err(errno) => (Look::Failed, Some(errno)),
         };
         if seen == Look::Settled {
-            if self.run.settled.is_none() {
-                self.run.settled = Some(Instant::now());
-                told(&self.run.report, &Step::Settled);
-            }
             if self.prove(host)? {
                 self.confirm(host)?;
                 return Ok(None);
@@ -471,7 +437,7 @@ impl Freezing<'_> {
         self.run.stamp();
     }
 
-    fn broken_off(&mut self, host: &Host, error: &Error) {
+    pub(super) fn broken_off(&mut self, host: &Host, error: &Error) {
         match error {
             Error::Gone(_) => self.gone(),
             error if self.wrote => self.undo(host, &error.to_string(), (Outcome::Error, 1)),

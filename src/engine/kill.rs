@@ -13,8 +13,8 @@ use super::report::{Counts, Outcome, Report, States, ThawedCounts};
 use super::scope::{Scope, written};
 use super::why::{self, Known};
 use super::{
-    FreezeOptions, Mode, Pulses, Run, Step, Watcher, freeze, look, put_back, safety, tids, untouched_end,
-    v2_first,
+    FreezeOptions, Mode, Pulses, Run, Step, Together, Watcher, freeze, look, put_back, safety, tids,
+    untouched_end, v2_first,
 };
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Force, Result};
@@ -137,6 +137,7 @@ fn hold(host: &Host, all: &mut [Killing<'_>], patience: Patience<'_>, watcher: W
         force: Force::ALL.to_vec(), // checked by the stricter rules of a kill
         mode: Mode::Act,
         pulses: Pulses::Never,
+        together: Together::BestEffort,
     };
     let blanks: Vec<Report> = all.iter().map(|killing| killing.run.report.clone()).collect();
     let mut standing: Vec<Option<Standing>> = vec![None; open.len()];
@@ -334,8 +335,11 @@ impl<'c> Killing<'c> {
             self.verdict(host);
         } else if self.run.began.elapsed() >= clock.limit() || self.waits_for_others(host, &left)? {
             self.verdict(host);
-        } else if self.sweep(host)? > 0 {
-            self.came_late = true;
+        } else {
+            // Who was struck may be met once more while it ends; a newcomer was not there.
+            let known = self.run.before.seen.len();
+            self.sweep(host)?;
+            self.came_late |= self.run.before.seen.len() > known;
         }
         Ok(())
     }

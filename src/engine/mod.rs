@@ -1,6 +1,7 @@
 //! The verbs, for any number of containers at once: request everything, wait for all together, gather the evidence.
 //! It is the only place that knows both the freezer, which acts, and the verifier, which testifies.
 
+mod barrier;
 mod explain;
 mod filter;
 mod freeze;
@@ -30,9 +31,10 @@ use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host};
 use crate::resolver::Container;
 use crate::verifier::{Proof, Sightings, Witness};
 
+pub use barrier::{freeze, withhold};
 pub use explain::{Explanation, Holder, Holds, explain};
 pub use filter::Filter;
-pub use freeze::{FreezeOptions, Pulses, freeze};
+pub use freeze::{FreezeOptions, Pulses, Together};
 pub use guard::{Frozen, Handle, NotConfirmed};
 pub use kill::{KillOptions, kill};
 pub(crate) use ladder::quoted;

@@ -237,6 +237,9 @@ pub struct Report {
     pub verify_us: Option<u64>,
     /// CLOCK_MONOTONIC at the verdict, in microseconds.
     pub verified_at_us: Option<u64>,
+    /// Microseconds from the first to the last that the kernel called settled, of all that were frozen together; `None`
+    /// for a freeze of one and for other verbs.
+    pub skew_us: Option<u64>,
     /// What was written, in order; in a dry run what would be.
     pub writes: Vec<Write>,
     /// What to do or know next.
@@ -274,6 +277,7 @@ impl Report {
             settle_us: None,
             verify_us: None,
             verified_at_us: None,
+            skew_us: None,
             writes: Vec::new(),
             hints: Vec::new(),
             error: None,

@@ -88,6 +88,11 @@ impl Freezing<'_> {
         self.undo(host, &what, (Outcome::RolledBack, 6));
     }
 
+    /// Puts back what stood before of one that is not at fault.
+    pub(super) fn take_back(&mut self, host: &Host, cause: &str) {
+        self.undo(host, cause, (Outcome::RolledBack, 6));
+    }
+
     fn is_held(&self, place: Place, task: &Sighting) -> bool {
         match (self.by.hierarchy(), place) {
             (Hierarchy::V2, Place::Trap | Place::Stopped | Place::Traced | Place::Vfork) => true,
@@ -108,10 +113,11 @@ impl Freezing<'_> {
             Ok(write) => {
                 self.run.report.writes.extend(write);
                 let let_go = !self.wrote || self.everybody_is_let_go(host);
-                let end = if self.wrote {
-                    "; rolled back"
-                } else {
-                    "; it was asked for before and still is"
+                let was_asked = self.standing.as_ref().is_some_and(|standing| standing.requested);
+                let end = match (self.wrote, was_asked) {
+                    (true, _) => "; rolled back",
+                    (false, true) => "; it was asked for before and still is",
+                    (false, false) => "; nothing was written",
                 };
                 self.run.report.error = Some(format!("{what}{end}"));
                 self.run.report.end(outcome, exit);

@@ -39,6 +39,7 @@ macro_rules! on_each_hierarchy {
 mod kit;
 
 mod ancestry;
+mod barrier;
 mod classes;
 mod crowd;
 mod doubly;

@@ -223,28 +223,6 @@ mod any {
 
     #[test]
     #[serial]
-    fn one_that_does_not_freeze_does_not_keep_the_others() {
-        let scene = Scene::new();
-        let cgroups = [0, 1, 2].map(|_| scene.cgroup(Hierarchy::available()));
-        let stuck = scene.zoo(&[&cgroups[1]], &["dstate", "doze"]);
-        let run = freeze(&cgroups[0])
-            .timeout("700ms")
-            .arg(cgroups[1].target())
-            .arg(cgroups[2].target())
-            .run();
-        assert_eq!(run.code, Some(12), "{run:?}");
-        let ends: Vec<u64> = run
-            .json()
-            .iter()
-            .map(|report| report["exit"].as_u64().unwrap())
-            .collect();
-        assert_eq!(ends, [0, 6, 0], "{run:?}");
-        assert!(cgroups[0].asks() && !cgroups[1].asks() && cgroups[2].asks());
-        stuck.goes_on(1);
-    }
-
-    #[test]
-    #[serial]
     fn thirty_are_frozen_and_thawed_at_once() {
         let scene = Scene::new();
         let cgroups: Vec<_> = (0..30).map(|_| scene.cgroup(Hierarchy::available())).collect();

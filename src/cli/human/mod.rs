@@ -261,6 +261,12 @@ pub(crate) fn duration(us: u64) -> String {
     }
 }
 
+/// How far apart several froze.
+pub(crate) fn skew(count: usize, us: u64) -> String {
+    let apart = duration(us);
+    format!("iceaxe: note: {count} frozen together, the last {apart} after the first\n")
+}
+
 /// The lines that `-v` adds.
 pub(crate) fn details(report: &Report) -> String {
     let mut text = String::new();

@@ -1,0 +1,210 @@
+//! Freezes any number of containers as one: all are looked at, then all are requested in one go, then all are waited
+//! for. What one look costs is not between the first and the last of them.
+
+use std::cell::Cell;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use super::freeze::{BROKEN_OFF, FreezeOptions, Freezing, HURRY, Together};
+use super::report::{Outcome, Report};
+use super::{Run, Step, Watcher, micros, why};
+use crate::freezer::{Watch, settle};
+use crate::host::Host;
+use crate::patience::{Clock, Patience, Woke};
+use crate::resolver::Container;
+
+/// Freezes `containers` (each with the target as typed), waits until each has settled, and proves it task by task.
+/// The reports come in order.
+///
+/// It is a barrier: what is requested at one time settles at nearly one time, and how far apart is measured
+/// ([`Report::skew_us`]). What it gives is crash-consistent and no more: each task stops wherever it is.
+pub fn freeze(
+    host: &Host,
+    containers: &[(&str, &Container)],
+    options: &FreezeOptions,
+    patience: Patience<'_>,
+    watcher: Watcher<'_>,
+) -> Vec<Report> {
+    let undo_until = Cell::new(None);
+    let each = containers
+        .iter()
+        .map(|(target, container)| Freezing::new(target, container, options.pulses, &undo_until));
+    let mut barrier = Barrier {
+        host,
+        clock: patience.start(),
+        options,
+        all: each.collect(),
+    };
+    barrier.prepare(watcher);
+    barrier.request(watcher);
+    barrier.wait(watcher);
+    barrier.end(watcher)
+}
+
+/// The reports on what would have been frozen with others, where one of those could not be, before anything was written.
+#[must_use]
+pub fn withhold(containers: &[(&str, &Container)], because: &str) -> Vec<Report> {
+    let each = containers.iter().map(|(target, container)| {
+        let mut run = Run::new("freeze", target, container);
+        run.withhold(because);
+        run.report
+    });
+    each.collect()
+}
+
+impl Run<'_> {
+    fn withhold(&mut self, because: &str) {
+        self.report.end(Outcome::RolledBack, 6);
+        self.report.error = Some(format!("nothing was written: {because}"));
+        self.report.hints.push(EACH_ALONE.to_owned());
+        self.done = true;
+    }
+}
+
+const EACH_ALONE: &str = "--best-effort freezes the others nevertheless";
+
+/// Is told the steps of one.
+type Told<'t> = &'t mut dyn FnMut(&Report, &Step);
+
+struct Barrier<'c> {
+    host: &'c Host,
+    clock: Clock<'c>,
+    options: &'c FreezeOptions,
+    all: Vec<Freezing<'c>>,
+}
+
+impl<'c> Barrier<'c> {
+    /// Does something with each that is not done, and tells of those that are done by it.
+    fn each(
+        &mut self,
+        watcher: Watcher<'_>,
+        act: &mut dyn FnMut(usize, &mut Freezing<'c>, Told<'_>),
+    ) {
+        let left = self.all.iter_mut().enumerate();
+        for (index, freezing) in left.filter(|(_, freezing)| !freezing.run.done) {
+            act(index, freezing, &mut |report, step| watcher(index, report, step));
+            if freezing.run.done {
+                watcher(index, &freezing.run.report, &Step::Done);
+            }
+        }
+    }
+
+    /// Looks at each, and checks the rules.
+    fn prepare(&mut self, watcher: Watcher<'_>) {
+        let (host, clock, options) = (self.host, self.clock, self.options);
+        self.each(watcher, &mut |_, freezing, told| {
+            if let Err(error) = freezing.prepare(host, &clock, options, told) {
+                freezing.broken_off(host, &error);
+            }
+        });
+        if let Some(because) = self.broken_by() {
+            self.each(watcher, &mut |_, freezing, _| freezing.run.withhold(&because));
+        }
+    }
+
+    /// Requests all of them.
+    fn request(&mut self, watcher: Watcher<'_>) {
+        let host = self.host;
+        let is_whole = self.options.together == Together::AllOrNothing;
+        let mut is_broken = false;
+        self.each(watcher, &mut |_, freezing, told| {
+            if is_broken && is_whole {
+                return; // taken back with those that were requested
+            }
+            if let Err(error) = freezing.request(told) {
+                freezing.broken_off(host, &error);
+                is_broken = freezing.is_failed();
+            }
+        });
+    }
+
+    /// Waits until each is proven, has failed, or one of a whole has.
+    fn wait(&mut self, watcher: Watcher<'_>) {
+        let (host, clock) = (self.host, self.clock);
+        while self.broken_by().is_none() {
+            // The kernel's word on all of them first, and the proofs, which take longer, when none is to be awaited soon.
+            let mut is_awaited = false;
+            self.each(watcher, &mut |_, freezing, told| {
+                freezing.hear(told);
+                is_awaited |= freezing.run.settled.is_none() && freezing.run.began.elapsed() < HURRY;
+            });
+            let mut pause: Option<Duration> = None;
+            let mut watched: Vec<usize> = Vec::new();
+            self.each(watcher, &mut |index, freezing, told| {
+                if is_awaited && freezing.run.settled.is_some() {
+                    return;
+                }
+                let length = match freezing.advance(host, &clock, told) {
+                    Ok(Some(settle::Step::Watch(length))) => {
+                        watched.push(index);
+                        length
+                    }
+                    Ok(Some(settle::Step::Pause(length))) => length,
+                    Ok(Some(_)) => Duration::ZERO,
+                    Ok(None) => return,
+                    Err(error) => return freezing.broken_off(host, &error),
+                };
+                pause = Some(pause.map_or(length, |pause| pause.min(length)));
+            });
+            if self.all.iter().all(|freezing| freezing.run.done) {
+                return;
+            }
+            let watches = watched.iter().filter_map(|&index| self.all[index].watch.as_ref());
+            let fds: Vec<BorrowedFd<'_>> = watches.map(Watch::fd).collect();
+            if clock.pause(pause.unwrap_or_default(), &fds) == Woke::Cancelled {
+                return;
+            }
+        }
+    }
+
+    /// Takes back what is not to stay, and says how it ended.
+    fn end(mut self, watcher: Watcher<'_>) -> Vec<Report> {
+        let host = self.host;
+        let because = if self.clock.is_cancelled() {
+            // Those that were frozen by then come back too: nobody is left to be told that they are frozen.
+            Some(BROKEN_OFF.to_owned())
+        } else {
+            self.broken_by()
+        };
+        if let Some(because) = because {
+            let to_undo = self.all.iter_mut().enumerate();
+            for (index, freezing) in to_undo.filter(|(_, freezing)| freezing.is_to_undo()) {
+                freezing.take_back(host, &because);
+                watcher(index, &freezing.run.report, &Step::Done);
+            }
+        }
+        // After the rollbacks: nobody is held up by it.
+        if !self.clock.is_cancelled() {
+            let sets = self.all.iter_mut().map(|freezing| {
+                let suspects = std::mem::take(&mut freezing.suspects);
+                (&mut freezing.run.report.holdouts, suspects)
+            });
+            why::second_look(host, why::Watch::Afar, sets);
+        }
+        let skew = self.skew_us();
+        let reports = self.all.into_iter().map(|freezing| {
+            let mut report = freezing.run.report;
+            report.skew_us = skew.filter(|_| report.outcome == Outcome::Confirmed);
+            report
+        });
+        reports.collect()
+    }
+
+    /// Why none of a whole may be frozen.
+    fn broken_by(&self) -> Option<String> {
+        if self.options.together == Together::BestEffort || self.all.len() < 2 {
+            return None;
+        }
+        let failed = self.all.iter().find(|freezing| freezing.is_failed())?;
+        let target = &failed.run.report.target;
+        Some(format!("all or nothing, and {target} could not be frozen"))
+    }
+
+    /// From the first that settled to the last, of those that were frozen now.
+    fn skew_us(&self) -> Option<u64> {
+        let frozen = self.all.iter().filter(|freezing| freezing.is_frozen_now());
+        let settled: Vec<_> = frozen.filter_map(|freezing| freezing.run.settled).collect();
+        let (first, last) = (settled.iter().min()?, settled.iter().max()?);
+        (settled.len() > 1).then(|| micros(last.duration_since(*first)))
+    }
+}
