@@ -17,7 +17,8 @@
 //!
 //! [`engine`] does the same for any number of containers at once: requests first, then one wait for all.
 //!
-//! It asks no daemon, takes no lock, keeps no state and opens no socket. It does not start a thread but for reading
+//! It asks no daemon and opens no socket; what it takes a lock for and keeps records of is in [`ledger`], which only a caller
+//! who wants holds needs. It does not start a thread but for reading
 //! an engine's records, and never waits without a limit; a `write(2)` that hangs in the kernel hangs its caller, which
 //! is why the command line works in a child process.
 
@@ -28,6 +29,7 @@ pub mod engine;
 pub mod error;
 pub mod freezer;
 pub mod host;
+pub mod ledger;
 pub mod patience;
 pub mod resolver;
 mod signaller;

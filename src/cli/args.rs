@@ -85,6 +85,10 @@ pub(crate) enum Verb {
     /// Say why a container is frozen, or does not freeze or thaw, which task holds it, and what to do
     #[command(visible_alias = "why")]
     Explain(Status),
+    /// Freeze containers, run a command, and thaw exactly what was frozen, whatever happens
+    Hold(Hold),
+    /// Finish what was left by an iceaxe that was killed: thaw what is over, guard what is not
+    Recover,
     /// List every container on the host and its freezer state
     #[command(visible_aliases = ["ls", "ps"])]
     List(List),
@@ -110,6 +114,8 @@ impl Verb {
             Self::Status(_) => "status",
             Self::Kill(_) => "kill",
             Self::Explain(_) => "explain",
+            Self::Hold(_) => "hold",
+            Self::Recover => "recover",
             Self::List(_) => "list",
             Self::Tree(_) => "tree",
             Self::Path(_) => "path",
@@ -189,9 +195,39 @@ pub(crate) struct Freeze {
     /// Where one cannot be frozen, freeze the others nevertheless
     #[arg(long)]
     pub(crate) best_effort: bool,
+    /// Thaw again after this time, whatever happens: 30s, 10m; again, to renew it
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) lasting: Option<Duration>,
+    /// With --for, go on where no record of it can be kept
+    #[arg(long, requires = "lasting")]
+    pub(crate) no_record: bool,
     /// Print the steps with their times
     #[arg(long)]
     pub(crate) trace: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Hold {
+    /// What to freeze
+    #[arg(required = true, value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    /// What to run meanwhile
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+    /// End the command after this time, and thaw
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) max: Option<Duration>,
+    /// Lift a safety rule: not-container, host-daemon, sandbox; alone, all three
+    #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub(crate) force: Vec<Rule>,
+    /// Where one cannot be frozen, hold the others nevertheless
+    #[arg(long)]
+    pub(crate) best_effort: bool,
+    /// Go on where no record of it can be kept
+    #[arg(long)]
+    pub(crate) no_record: bool,
 }
 
 #[derive(Debug, Args)]

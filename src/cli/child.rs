@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -18,7 +19,9 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, raise, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setpgid};
+use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setpgid, setsid};
+
+use super::errand::{Errand, Errands};
 
 /// How long after a signal the child has to undo what it began.
 const UNDO: Duration = Duration::from_secs(3);
@@ -44,6 +47,10 @@ pub(crate) enum Message {
     Undo(u32, Vec<u8>, Will),
     /// The next message comes within this many milliseconds, or never.
     Within(u64),
+    /// Asks to run the command that all is held for, for this many milliseconds at most; 0 is without a limit.
+    Run(u64),
+    /// The command may be ended now.
+    Clear,
     /// The end.
     Code(u8),
 }
@@ -129,6 +136,61 @@ impl Tie<'_> {
     }
 }
 
+/// How it came that a command runs no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ran {
+    /// It ended, or could not be run.
+    Ended,
+    /// The process that ran it is gone, or does not keep the limit.
+    Lost,
+}
+
+impl Tie<'_> {
+    /// Has the command run by the process that supervises, and waits for its end. `at_limit` is called when the limit is
+    /// reached, before the command is ended.
+    pub(crate) fn run(self, say: Say<'_>, most: Option<Duration>, at_limit: &mut dyn FnMut()) -> Ran {
+        let (Some(line), true) = (self.cancel, self.is_child) else {
+            return Ran::Lost;
+        };
+        say(&Message::Run(most.map_or(0, |most| {
+            u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1)
+        })));
+        // Who supervises may be stopped, and what is held is thawed nevertheless.
+        let until = most.map(|most| Instant::now() + most + OVERDUE);
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let timeout = left.map_or(PollTimeout::NONE, |left| {
+                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            });
+            let mut fds = [PollFd::new(line, PollFlags::POLLIN)];
+            match poll(&mut fds, timeout) {
+                Ok(0) if left.is_some_and(|left| left.is_zero()) => {
+                    at_limit();
+                    return Ran::Lost;
+                }
+                Ok(0) | Err(_) => continue,
+                Ok(_) => {}
+            }
+            let mut word = [0];
+            match nix::unistd::read(line, &mut word) {
+                Ok(1) if word == *AT_LIMIT => {
+                    at_limit();
+                    say(&Message::Clear);
+                }
+                Ok(1) => return Ran::Ended,
+                Err(Errno::EINTR) => {}
+                Ok(_) | Err(_) => return Ran::Lost,
+            }
+        }
+    }
+}
+
+/// The words on the lifeline while a command runs: its limit is reached; it has ended.
+const AT_LIMIT: &[u8; 1] = b"m";
+const HAS_ENDED: &[u8; 1] = b"e";
+/// How long after its limit a command may take to be ended: it is asked first.
+const OVERDUE: Duration = Duration::from_secs(10);
+
 /// Where a command's output goes.
 pub struct Streams<'w> {
     /// Results.
@@ -187,6 +249,7 @@ impl<'w> Streams<'w> {
 pub(crate) fn supervise(
     streams: &mut Streams<'_>,
     wills: BTreeMap<u32, Will>,
+    errand: &mut Errand<'_>,
     work: &dyn Fn(Say<'_>, Tie<'_>) -> u8,
 ) -> Ended {
     let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
@@ -245,12 +308,42 @@ pub(crate) fn supervise(
                 signals: set,
                 committed: false,
                 caught: None,
+                errand,
+                is_alone: false,
             };
             let ended = parent.listen(&signal_fd, streams);
             drop(parent.lifeline.take());
             // Only to collect it where it has ended: nobody waits for one that hangs.
             let _ = waitpid(child, Some(WaitPidFlag::WNOHANG));
             ended
+        }
+    }
+}
+
+/// Runs `work` in a process of its own: of its own session, nobody's child that could be waited for, and with none of the
+/// standard streams. It has the right to outlive this one.
+///
+/// No other thread may run in this process: the new one has only this one.
+pub(crate) fn apart(work: impl FnOnce() -> u8) -> nix::Result<()> {
+    // SAFETY: as in `supervise`: no thread has been started in this process.
+    match unsafe { fork()? } {
+        ForkResult::Parent { child } => {
+            while waitpid(child, None) == Err(Errno::EINTR) {}
+            Ok(())
+        }
+        ForkResult::Child => {
+            // It leads no group yet, so that it may; then it is let go of, so that it is no leader that could get a terminal.
+            let _ = setsid();
+            // SAFETY: as above.
+            if matches!(unsafe { fork() }, Ok(ForkResult::Child)) {
+                detach();
+                let code = work();
+                // SAFETY: _exit ends the process without running anything of it.
+                unsafe { libc::_exit(i32::from(code)) }
+            }
+            // Where the second fork failed nobody answers on the line, which is seen.
+            // SAFETY: as above.
+            unsafe { libc::_exit(0) }
         }
     }
 }
@@ -300,7 +393,11 @@ fn here(
     }
 }
 
-struct Parent {
+struct Parent<'e, 'w> {
+    /// The command that is to be run, if any.
+    errand: &'e mut Errand<'w>,
+    /// Whether the child is gone while the command runs.
+    is_alone: bool,
     from: OwnedFd,
     lifeline: Option<OwnedFd>,
     wills: BTreeMap<u32, Will>,
@@ -312,36 +409,59 @@ struct Parent {
     committed: bool,
 }
 
-impl Parent {
+impl Parent<'_, '_> {
     fn listen(&mut self, signals: &SignalFd, streams: &mut Streams<'_>) -> Ended {
         // Until it says otherwise: it only has to start.
-        let mut deadline = Instant::now() + Duration::from_secs(10);
+        let mut deadline = Some(Instant::now() + Duration::from_secs(10));
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let next = self.errand.next().map_or(deadline, Some);
+            let left = next.map(|next| next.saturating_duration_since(Instant::now()));
             // Rounded up, so that a wait of a part of a millisecond does not spin.
-            let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-            let mut fds = [
-                PollFd::new(self.from.as_fd(), PollFlags::POLLIN),
-                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            ];
-            match poll(&mut fds, timeout) {
-                Ok(0) | Err(Errno::EINTR) if Instant::now() < deadline => continue,
-                Ok(0) => return self.silent(),
-                Ok(_) | Err(_) => {}
-            }
-            let stirred = fds.map(|fd| fd.any().unwrap_or(false));
-            if stirred[1]
+            let timeout = left.map_or(PollTimeout::NONE, |left| {
+                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            });
+            let stirred = {
+                let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+                fds.extend(self.errand.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+                let ran = fds.len() - 1;
+                if !self.is_alone {
+                    fds.push(PollFd::new(self.from.as_fd(), PollFlags::POLLIN));
+                }
+                match poll(&mut fds, timeout) {
+                    Ok(0) | Err(Errno::EINTR) if next.is_none_or(|next| Instant::now() < next) => continue,
+                    Ok(0) if self.errand.is_running() => [false, false, false],
+                    Ok(0) => return self.silent(),
+                    Ok(_) | Err(_) => {
+                        let is = |at: usize| fds.get(at).is_some_and(|fd| fd.any().unwrap_or(false));
+                        [is(0), ran == 1 && is(1), !self.is_alone && is(1 + ran)]
+                    }
+                }
+            };
+            if stirred[0]
                 && let Ok(Some(info)) = signals.read_signal()
                 && let Ok(Ok(signal)) = i32::try_from(info.ssi_signo).map(Signal::try_from)
+                && !self.errand.takes(signal, info.ssi_code == libc::SI_KERNEL)
             {
                 if self.committed {
                     continue;
                 }
                 self.caught.get_or_insert(signal);
                 self.lifeline = None;
-                deadline = Instant::now() + UNDO;
+                deadline = Some(Instant::now() + UNDO);
             }
-            if !stirred[0] {
+            if self.errand.is_running() {
+                match self.errand.look(stirred[1]) {
+                    Some(Errands::AtLimit) if self.is_alone => self.errand.clear(),
+                    Some(Errands::AtLimit) => self.answer(AT_LIMIT),
+                    Some(Errands::Ended) if self.is_alone => return self.died(),
+                    Some(Errands::Ended) => {
+                        self.answer(HAS_ENDED);
+                        deadline = Some(Instant::now() + OVERDUE);
+                    }
+                    None => {}
+                }
+            }
+            if !stirred[2] {
                 continue;
             }
             match receive(self.from.as_fd()) {
@@ -351,17 +471,47 @@ impl Parent {
                         None => Ended::Code(code),
                     };
                 }
+                Ok(Some(Message::Run(most))) => {
+                    let most = (most > 0).then(|| Duration::from_millis(most));
+                    let signals = self.signals;
+                    // SAFETY: what is run in the child of the child's making is one system call.
+                    let started = self.errand.start(most, &|command| unsafe {
+                        command.pre_exec(move || Ok(signals.thread_unblock()?));
+                    });
+                    match started {
+                        Ok(()) => deadline = None,
+                        Err(why) => {
+                            streams.err(why.as_bytes());
+                            self.answer(HAS_ENDED);
+                        }
+                    }
+                }
+                Ok(Some(Message::Clear)) => self.errand.clear(),
                 Ok(Some(message)) => {
                     if let Some(within) = self.take(message, streams)
                         && self.caught.is_none()
                     {
-                        deadline = Instant::now() + within;
+                        deadline = Some(Instant::now() + within);
                     }
                 }
-                Ok(None) | Err(_) => {
-                    return Ended::Died(std::mem::take(&mut self.wills), std::mem::take(&mut self.undo));
+                Ok(None) | Err(_) if self.errand.is_running() => {
+                    self.is_alone = true;
+                    deadline = None;
+                    streams.err(b"iceaxe: the process that did the work died: what it froze is thawed when the command ends\n");
                 }
+                Ok(None) | Err(_) => return self.died(),
             }
+        }
+    }
+
+    fn died(&mut self) -> Ended {
+        Ended::Died(std::mem::take(&mut self.wills), std::mem::take(&mut self.undo))
+    }
+
+    /// Says a word on the lifeline. A child that is gone needs none.
+    fn answer(&self, word: &[u8; 1]) {
+        if let Some(line) = &self.lifeline {
+            let _ = nix::unistd::write(line, word);
         }
     }
 
@@ -398,9 +548,9 @@ impl Parent {
             }
             Message::Committed => self.committed = true,
             // Messages are printed in their order. A child that is gone needs no answer.
-            Message::Printed => drop(self.lifeline.as_ref().map(|line| nix::unistd::write(line, b"y"))),
+            Message::Printed => self.answer(b"y"),
             Message::Within(milliseconds) => return Some(Duration::from_millis(milliseconds)),
-            Message::Code(_) => {}
+            Message::Code(_) | Message::Run(_) | Message::Clear => {}
         }
         None
     }
@@ -449,6 +599,8 @@ fn send(fd: BorrowedFd<'_>, message: &Message) -> io::Result<()> {
             put(4, *index, &[&length(&will), &will, what]);
         }
         Message::Within(milliseconds) => put(5, 0, &[&milliseconds.to_le_bytes()]),
+        Message::Run(milliseconds) => put(9, 0, &[&milliseconds.to_le_bytes()]),
+        Message::Clear => put(10, 0, &[]),
         Message::Code(code) => put(6, 0, &[&[*code]]),
     }
     let mut rest = &bytes[..];
@@ -490,6 +642,8 @@ fn receive(fd: BorrowedFd<'_>) -> io::Result<Option<Message>> {
             Message::Undo(index, what.to_vec(), Will::decode(will).ok_or_else(odd)?)
         }
         5 => Message::Within(u64::from_le_bytes(body.try_into().map_err(|_| odd())?)),
+        9 => Message::Run(u64::from_le_bytes(body.try_into().map_err(|_| odd())?)),
+        10 => Message::Clear,
         6 => Message::Code(*body.first().ok_or_else(odd)?),
         _ => return Err(odd()),
     };
@@ -525,6 +679,8 @@ mod tests {
             Message::Printed,
             Message::Undo(1, b"{}".to_vec(), will),
             Message::Within(u64::MAX),
+            Message::Run(1),
+            Message::Clear,
             Message::Code(12),
         ] {
             send(to.as_fd(), &message).unwrap();
@@ -544,7 +700,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_on_the_pipe_panic(kind in 0_u8..10, body in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..60)) {
+        fn no_bytes_on_the_pipe_panic(kind in 0_u8..13, body in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..60)) {
             let (from, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
             nix::unistd::write(&to, &[&[kind, 0, 0, 0, 0], &length(&body)[..], &body].concat()).unwrap();
             drop(to);

@@ -3,10 +3,15 @@
 mod args;
 mod child;
 mod demo;
+mod errand;
 mod explain;
+mod guard;
+mod hold;
 mod human;
+mod keeper;
 mod list;
 mod path;
+mod recover;
 mod select;
 mod status;
 mod survey;
@@ -26,9 +31,11 @@ use crate::engine::{self, untouched_end};
 use crate::error::{Error, Result};
 use crate::freezer::Standing;
 use crate::host::Host;
+use crate::ledger::Process;
 use crate::patience::Patience;
-use args::{Cli, Color, Verb};
+use args::{Cli, Color, Freeze, Verb};
 use child::{Ended, Message, Say, Tie, Will};
+use errand::Errand;
 
 pub use child::Streams;
 
@@ -42,8 +49,14 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     let cli = match Cli::try_parse_from(argv) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            streams.err(error.to_string().as_bytes());
-            return 2;
+            let text = error.to_string();
+            streams.err(text.as_bytes());
+            // Its other codes are the command's.
+            return if text.contains("Usage: iceaxe hold") {
+                hold::NOT_RUN
+            } else {
+                2
+            };
         }
         Err(help) => {
             streams.out(help.to_string().as_bytes());
@@ -63,9 +76,27 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     // Read before there is a child: it has no standard input.
     let typed = match targets::typed(&cli.verb) {
         Ok(typed) => typed,
-        Err(error) => return complain(streams, &error, 2),
+        Err(error) => {
+            let code = if matches!(cli.verb, Verb::Hold(_)) {
+                hold::NOT_RUN
+            } else {
+                2
+            };
+            return complain(streams, &error, code);
+        }
     };
-    let ended = child::supervise(streams, unheard(&cli, &typed), &|say, tie| {
+    let guard = match &cli.verb {
+        // It is there before anybody does anything.
+        Verb::Freeze(Freeze { lasting: Some(_), .. }) | Verb::Hold(_) | Verb::Recover if !cli.dry_run => {
+            Some(guard::post(&cli.root))
+        }
+        _ => None,
+    };
+    let mut errand = Errand::new(match &cli.verb {
+        Verb::Hold(hold) => &hold.command,
+        _ => &[],
+    });
+    let ended = child::supervise(streams, unheard(&cli, &typed), &mut errand, &|say, tie| {
         // A container can nest its cgroups as deep as it likes, and each level is held open on the way down. Where the
         // limit stays, a tree that is too deep is an error.
         if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -84,6 +115,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             cli: &cli,
             colour,
             host: &host,
+            guard: guard.as_ref(),
             say,
             tie,
         };
@@ -93,6 +125,8 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             Verb::Status(status) => status::run(&context, status, &typed),
             Verb::Kill(kill) => verb::kill(&context, kill, &typed),
             Verb::Explain(explain) => explain::run(&context, explain, &typed),
+            Verb::Hold(hold) => hold::run(&context, hold, &typed),
+            Verb::Recover => recover::run(&context),
             Verb::List(args) => list::run(&context, args),
             Verb::Tree(args) => tree::run(&context, args),
             Verb::Path(path) => path::run(&context, path, &typed),
@@ -125,6 +159,11 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             execute(streams, wills.into_values().collect())
         }
     };
+    let code = if matches!(cli.verb, Verb::Hold(_)) {
+        hold::code(code, errand.code())
+    } else {
+        code
+    };
     streams.verdict(code)
 }
 
@@ -134,11 +173,23 @@ struct Context<'c> {
     /// Whether verdicts are coloured; told before there is a child, which has no terminal.
     colour: bool,
     host: &'c Host,
+    /// The guard, where one was asked for, or why there is none.
+    guard: Option<&'c std::io::Result<guard::Line>>,
     say: Say<'c>,
     tie: Tie<'c>,
 }
 
 impl Context<'_> {
+    /// The guard.
+    fn guard(&self) -> Result<&guard::Line> {
+        let none = |why: &str| Error::Unsupported(format!("no guard could be made: {why}"));
+        match self.guard {
+            Some(Ok(line)) => Ok(line),
+            Some(Err(error)) => Err(none(&error.to_string())),
+            None => Err(none("it was not asked for")),
+        }
+    }
+
     /// The limit for each target.
     fn timeout(&self, default: std::time::Duration) -> std::time::Duration {
         self.cli.timeout.unwrap_or(default)
@@ -249,9 +300,16 @@ fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
         }
         text
     };
+    let (out, err) = (out.into_bytes(), human::trouble(report).into_bytes());
+    // A hold's standard output is its command's.
+    let (out, err) = match cli.verb {
+        Verb::Hold(_) if cli.quiet => (Vec::new(), err),
+        Verb::Hold(_) => (Vec::new(), [out, err].concat()),
+        _ => (out, err),
+    };
     Will {
-        out: out.into_bytes(),
-        err: human::trouble(report).into_bytes(),
+        out,
+        err,
         code: report.exit,
     }
 }
@@ -321,13 +379,17 @@ fn execute(streams: &mut Streams<'_>, wills: Vec<Will>) -> u8 {
 
 /// Puts back, in another child, what a dead one had changed.
 fn put_back(streams: &mut Streams<'_>, cli: &Cli, undo: &[Vec<u8>]) -> u8 {
-    let ended = child::supervise(streams, BTreeMap::new(), &|say, _| {
+    let ended = child::supervise(streams, BTreeMap::new(), &mut Errand::default(), &|say, _| {
         let back = || -> Result<()> {
             let host = Host::enter(&cli.root)?;
+            let me = Process::parent(&host);
             for text in undo {
                 let standing: Standing =
                     serde_json::from_slice(text).map_err(|error| Error::Usage(error.to_string()))?;
-                engine::put_back(&host, &standing)?;
+                if !me.is_some_and(|me| keeper::is_held_by_others(&host, me, &standing)) {
+                    engine::put_back(&host, &standing)?;
+                }
+                me.inspect(|&me| keeper::forget(&host, me, &standing));
             }
             Ok(())
         };

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::args::Status;
 use super::select::{All, select};
-use super::{Context, human, joined, json, targets, unresolved};
-use crate::engine;
+use super::{Context, human, joined, json, keeper, targets, unresolved};
+use crate::cgroup::Cgroup;
+use crate::engine::{self, Holders};
 use crate::error::Result;
 use crate::resolver::{Container, Details, Pending};
 
@@ -18,8 +19,12 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 /// Runs `status`.
 pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u8 {
+    let holders = Holders::read(context.host);
+    keeper::left_behind(context, &holders);
     answer(context, "status", args, typed, &|target, container, details| {
         let (mut status, holdouts) = engine::status(context.host, container, details)?;
+        let ids: Vec<_> = container.own.iter().map(Cgroup::id).collect();
+        holders.add_to(&ids, &mut status);
         match engine::outside(context.host, container) {
             Ok(outside) => status.outside = outside,
             Err(error) => context.err(human::unseen_outside(target, &error)),

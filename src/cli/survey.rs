@@ -6,9 +6,9 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
-use super::Context;
+use super::{Context, keeper};
 use crate::cgroup::CgroupId;
-use crate::engine::{self, Status, Unasked};
+use crate::engine::{self, Holders, Status, Unasked};
 use crate::error::Error;
 use crate::host::Host;
 use crate::resolver::{Everything, Identity, Pending, Resolver, Unknown};
@@ -31,7 +31,9 @@ pub(super) fn survey(context: &Context<'_>, each: &mut dyn FnMut(Vec<Status>)) -
     let everything = Resolver::new(context.host, []).everything();
     let chunks: Vec<&[String]> = everything.ids().chunks(CHUNK).collect();
     let next = AtomicUsize::new(0);
-    let mut order = Order::new(everything.incomplete());
+    let holders = Holders::read(context.host);
+    keeper::left_behind(context, &holders);
+    let mut order = Order::new(everything.incomplete(), &holders);
     let host = context.host;
     let work = |to: Sender<(usize, Part)>| look(host, &everything, &chunks, &next, &to);
     thread::scope(|scope| {
@@ -145,7 +147,8 @@ impl Part {
 }
 
 /// Puts the parts into their order.
-struct Order {
+struct Order<'h> {
+    holders: &'h Holders,
     early: BTreeMap<usize, Part>,
     wanted: usize,
     /// One container can be on record twice, under two IDs.
@@ -154,9 +157,10 @@ struct Order {
     incomplete: Vec<String>,
 }
 
-impl Order {
-    fn new(incomplete: &[String]) -> Self {
+impl<'h> Order<'h> {
+    fn new(incomplete: &[String], holders: &'h Holders) -> Self {
         Self {
+            holders,
             early: BTreeMap::new(),
             wanted: 0,
             seen: BTreeSet::new(),
@@ -173,7 +177,11 @@ impl Order {
                 .rows
                 .into_iter()
                 .filter(|(cgroup, _)| self.seen.insert(*cgroup));
-            each(new.map(|(_, status)| status).collect());
+            let with_holders = new.map(|(cgroup, mut status)| {
+                self.holders.add_to(&[cgroup], &mut status);
+                status
+            });
+            each(with_holders.collect());
             self.late += part.late;
             self.incomplete.extend(part.incomplete);
         }

@@ -53,9 +53,15 @@ pub(super) fn typed(verb: &Verb) -> Result<Vec<OsString>> {
         Verb::Thaw(thaw) => &thaw.targets[..],
         Verb::Freeze(freeze) => &freeze.targets,
         Verb::Kill(kill) => &kill.targets,
+        Verb::Hold(hold) if hold.targets.iter().any(|word| word == "-") => {
+            return Err(Error::Usage(
+                "hold does not read targets from standard input: that is the command's".to_owned(),
+            ));
+        }
+        Verb::Hold(hold) => &hold.targets,
         Verb::Status(status) | Verb::Explain(status) => &status.targets,
         Verb::Path(path) => std::slice::from_ref(&path.target),
-        Verb::List(_) | Verb::Tree(_) | Verb::Demo | Verb::DemoTask { .. } => &[],
+        Verb::List(_) | Verb::Recover | Verb::Tree(_) | Verb::Demo | Verb::DemoTask { .. } => &[],
     };
     let mut targets = Vec::new();
     for word in words {

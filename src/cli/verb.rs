@@ -5,16 +5,18 @@ use std::time::{Duration, Instant};
 
 use super::args::{Freeze, Kill, Rule, Thaw};
 use super::child::Message;
+use super::keeper::{self, Asked, Keeper};
 use super::select::{All, select};
 use super::targets::{self, Targets};
 use super::{Context, human, joined, number};
-use crate::engine::report::{Effective, Outcome, Report};
+use crate::engine::report::{Effective, Outcome, Report, Requested};
 use crate::engine::{
     self, Clear, FreezeOptions, KillOptions, Mode, Pulses, Reach, RescueOptions, SignalOptions, Step,
     ThawOptions, Together, Watcher, Whom,
 };
 use crate::error::Force;
 use crate::freezer::Standing;
+use crate::ledger::Kind;
 use crate::patience::Patience;
 use crate::resolver::{Believed, Container, Details, Pending};
 
@@ -50,6 +52,7 @@ pub(super) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8
         selection.code,
         context.timeout(THAW),
         args.trace,
+        None,
         &|containers, patience, watcher| match args.rescue {
             None => engine::thaw(context.host, containers, options, patience, watcher),
             Some(up_to) => {
@@ -85,20 +88,88 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
             Together::AllOrNothing
         },
     };
+    let kind = if args.lasting.is_some() {
+        Kind::Lease
+    } else {
+        Kind::Freeze
+    };
+    let asked = Asked {
+        lasting: args.lasting,
+        no_record: args.no_record,
+        command: None,
+    };
+    let keeper = (options.mode == Mode::Act).then(|| Keeper::new(context, kind, asked));
+    let keeper = match keeper.transpose() {
+        Ok(keeper) => keeper,
+        Err(error) => {
+            for (index, typed, _) in targets.found() {
+                context.end(index, &super::unresolved("freeze", typed, &error));
+            }
+            return joined(targets.lost().map(|(_, report)| report.exit).chain([5]));
+        }
+    };
+    let timeout = context.timeout(FREEZE);
+    freeze_all(
+        context,
+        &targets,
+        selection.code,
+        timeout,
+        args.trace,
+        keeper.as_ref(),
+        &options,
+    )
+}
+
+/// Freezes what was resolved, as one where that is asked for.
+pub(super) fn freeze_all(
+    context: &Context<'_>,
+    targets: &Targets,
+    code: Option<u8>,
+    timeout: Duration,
+    trace: bool,
+    keeper: Option<&Keeper<'_>>,
+    options: &FreezeOptions,
+) -> u8 {
     let lost = targets.lost().map(|(_, report)| report).next();
     let unfound = lost.filter(|_| options.together == Together::AllOrNothing);
     let unfound = unfound.map(|report| format!("all or nothing, and {} was not found", report.target));
     act(
         context,
-        &targets,
-        selection.code,
-        context.timeout(FREEZE),
-        args.trace,
+        targets,
+        code,
+        timeout,
+        trace,
+        keeper,
         &|containers, patience, watcher| match &unfound {
             Some(because) => engine::withhold(containers, because),
-            None => engine::freeze(context.host, containers, &options, patience, watcher),
+            None => frozen(context, keeper, containers, options, patience, watcher),
         },
     )
+}
+
+/// Freezes, with a record of each.
+fn frozen(
+    context: &Context<'_>,
+    keeper: Option<&Keeper<'_>>,
+    containers: &[(&str, &Container)],
+    options: &FreezeOptions,
+    patience: Patience<'_>,
+    watcher: Watcher<'_>,
+) -> Vec<Report> {
+    let Some(keeper) = keeper else {
+        return engine::freeze(context.host, containers, options, patience, watcher);
+    };
+    let _locks = match keeper.lock(containers, &patience.start()) {
+        Ok(locks) => locks,
+        Err(error) => return engine::withhold(containers, &error.to_string()),
+    };
+    let before = |nth: usize, standing: &Standing| {
+        let (target, container) = containers[nth];
+        keeper.keep(nth, target, container, standing)
+    };
+    let reports = engine::freeze_after(context.host, containers, options, &before, patience, watcher);
+    keeper.sort_out(&reports);
+    reports
 }
 
 /// Runs `kill`.
@@ -116,6 +187,7 @@ pub(super) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8
         selection.code,
         context.timeout(KILL),
         args.trace,
+        None,
         &|containers, patience, watcher| match signal {
             Some(signal) => {
                 let whom = if args.every_process {
@@ -148,7 +220,7 @@ fn refuse_all(context: &Context<'_>, verb: &str) -> u8 {
     11
 }
 
-fn lifted(rules: &[Rule]) -> Vec<Force> {
+pub(super) fn lifted(rules: &[Rule]) -> Vec<Force> {
     let each = rules.iter().flat_map(|rule| match rule {
         Rule::All => Force::ALL.to_vec(),
         Rule::NotContainer => vec![Force::NotContainer],
@@ -158,12 +230,12 @@ fn lifted(rules: &[Rule]) -> Vec<Force> {
     each.collect()
 }
 
-fn mode(dry_run: bool) -> Mode {
+pub(super) fn mode(dry_run: bool) -> Mode {
     if dry_run { Mode::DryRun } else { Mode::Act }
 }
 
 /// Does a verb's work on containers, each with its target as typed.
-type Engine<'e> = &'e dyn Fn(&[(&str, &Container)], Patience<'_>, Watcher<'_>) -> Vec<Report>;
+pub(super) type Engine<'e> = &'e dyn Fn(&[(&str, &Container)], Patience<'_>, Watcher<'_>) -> Vec<Report>;
 
 fn act(
     context: &Context<'_>,
@@ -171,6 +243,7 @@ fn act(
     code: Option<u8>,
     timeout: Duration,
     trace: bool,
+    keeper: Option<&Keeper<'_>>,
     engine: Engine<'_>,
 ) -> u8 {
     let mut codes: Vec<u8> = code.into_iter().collect();
@@ -185,7 +258,9 @@ fn act(
         .iter()
         .map(|(_, typed, container)| (*typed, *container))
         .collect();
-    let limit = timeout + GRACE + GRACE_EACH * number(containers.len());
+    // A freeze first waits for whoever changes the same container.
+    let turn = if keeper.is_some() { timeout } else { Duration::ZERO };
+    let limit = turn + timeout + GRACE + GRACE_EACH * number(containers.len());
     context.within(limit);
     let mut standing: Vec<Option<Standing>> = found.iter().map(|_| None).collect();
     let mut last = None;
@@ -265,7 +340,11 @@ fn act(
         }
         },
     );
-    for report in &mut reports {
+    for (report, (_, _, container)) in reports.iter_mut().zip(&found) {
+        let is_over = report.after.requested == Some(Requested::Thawed) || report.outcome == Outcome::Gone;
+        if keeper.is_none() && is_over && report.outcome != Outcome::Planned {
+            keeper::end(context, container, report);
+        }
         learn(report, records.next(NAME));
     }
     if !context.is_cancelled() {
@@ -291,12 +370,26 @@ fn act(
             skew,
         ));
     }
+    let is_cancelled = context.is_cancelled();
     // Who is to print it may be killed with the words still on their way.
-    if !unsaid.is_empty() && !context.tie.is_printed(context.say) {
+    let is_said =
+        is_cancelled || unsaid.is_empty() && keeper.is_none() || context.tie.is_printed(context.say);
+    if !is_said {
         for before in &unsaid {
             // Nobody is left to tell whether it can be put back.
             let _ = engine::put_back(context.host, before);
         }
+    }
+    match keeper {
+        Some(keeper) if is_said && !is_cancelled => {
+            if let Err(error) = keeper.settle() {
+                context.err(format!(
+                    "iceaxe: note: {error}: iceaxe recover thaws it at its time\n"
+                ));
+            }
+        }
+        Some(keeper) => keeper.drop_all(),
+        None => {}
     }
     joined(codes)
 }

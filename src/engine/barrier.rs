@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::freeze::{BROKEN_OFF, FreezeOptions, Freezing, HURRY, Together};
 use super::report::{Outcome, Report};
 use super::{Run, Step, Watcher, micros, why};
-use crate::freezer::{Watch, settle};
+use crate::error::Result;
+use crate::freezer::{Standing, Watch, settle};
 use crate::host::Host;
 use crate::patience::{Clock, Patience, Woke};
 use crate::resolver::Container;
@@ -25,6 +26,21 @@ pub fn freeze(
     patience: Patience<'_>,
     watcher: Watcher<'_>,
 ) -> Vec<Report> {
+    freeze_after(host, containers, options, &|_, _| Ok(()), patience, watcher)
+}
+
+/// Is told of a target, by its index, what stands before anything is written to it. Where it fails nothing is.
+pub type Before<'b> = &'b dyn Fn(usize, &Standing) -> Result<()>;
+
+/// The same, but nothing is written before `before` has agreed for each of them.
+pub fn freeze_after(
+    host: &Host,
+    containers: &[(&str, &Container)],
+    options: &FreezeOptions,
+    before: Before<'_>,
+    patience: Patience<'_>,
+    watcher: Watcher<'_>,
+) -> Vec<Report> {
     let undo_until = Cell::new(None);
     let each = containers
         .iter()
@@ -35,7 +51,7 @@ pub fn freeze(
         options,
         all: each.collect(),
     };
-    barrier.prepare(watcher);
+    barrier.prepare(before, watcher);
     barrier.request(watcher);
     barrier.wait(watcher);
     barrier.end(watcher)
@@ -75,11 +91,7 @@ struct Barrier<'c> {
 
 impl<'c> Barrier<'c> {
     /// Does something with each that is not done, and tells of those that are done by it.
-    fn each(
-        &mut self,
-        watcher: Watcher<'_>,
-        act: &mut dyn FnMut(usize, &mut Freezing<'c>, Told<'_>),
-    ) {
+    fn each(&mut self, watcher: Watcher<'_>, act: &mut dyn FnMut(usize, &mut Freezing<'c>, Told<'_>)) {
         let left = self.all.iter_mut().enumerate();
         for (index, freezing) in left.filter(|(_, freezing)| !freezing.run.done) {
             act(index, freezing, &mut |report, step| watcher(index, report, step));
@@ -90,10 +102,11 @@ impl<'c> Barrier<'c> {
     }
 
     /// Looks at each, and checks the rules.
-    fn prepare(&mut self, watcher: Watcher<'_>) {
+    fn prepare(&mut self, before: Before<'_>, watcher: Watcher<'_>) {
         let (host, clock, options) = (self.host, self.clock, self.options);
-        self.each(watcher, &mut |_, freezing, told| {
-            if let Err(error) = freezing.prepare(host, &clock, options, told) {
+        self.each(watcher, &mut |index, freezing, told| {
+            let agreed = |standing: &Standing| before(index, standing);
+            if let Err(error) = freezing.prepare(host, &clock, options, &agreed, told) {
                 freezing.broken_off(host, &error);
             }
         });

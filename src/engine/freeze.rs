@@ -146,6 +146,7 @@ impl<'c> Freezing<'c> {
         host: &Host,
         clock: &Clock<'_>,
         options: &FreezeOptions,
+        agreed: &dyn Fn(&Standing) -> Result<()>,
         told: &mut dyn FnMut(&Report, &Step),
     ) -> Result<()> {
         let container = self.run.container;
@@ -185,7 +186,11 @@ impl<'c> Freezing<'c> {
             self.run.done = true;
             return Ok(());
         }
-        if let Some(standing) = self.standing.clone().filter(|standing| !standing.requested) {
+        let Some(standing) = self.standing.clone() else {
+            return Ok(());
+        };
+        agreed(&standing)?;
+        if !standing.requested {
             told(&self.run.report, &Step::Standing(standing));
         }
         Ok(())

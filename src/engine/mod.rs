@@ -6,8 +6,10 @@ mod explain;
 mod filter;
 mod freeze;
 mod guard;
+mod holders;
 mod kill;
 mod ladder;
+mod parting;
 pub mod report;
 mod rescue;
 mod rollback;
@@ -31,14 +33,17 @@ use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host};
 use crate::resolver::Container;
 use crate::verifier::{Proof, Sightings, Witness};
 
-pub use barrier::{freeze, withhold};
+pub use barrier::{Before, freeze, freeze_after, withhold};
 pub use explain::{Explanation, Holder, Holds, explain};
 pub use filter::Filter;
 pub use freeze::{FreezeOptions, Pulses, Together};
 pub use guard::{Frozen, Handle, NotConfirmed};
+pub use holders::{Holders, described, others};
 pub use kill::{KillOptions, kill};
+#[cfg(feature = "cli")]
 pub(crate) use ladder::quoted;
 pub use ladder::{Advice, Rung};
+pub use parting::{Leaving, part};
 pub use report::{Outcome, Report, Status};
 pub use rescue::{Rescue, RescueOptions, out_and_back, rescue};
 pub use rollback::put_back;
@@ -46,7 +51,7 @@ pub use safety::check as check_safety;
 pub use scope::{Unasked, asking};
 pub use signal::{Acts, Does, Sent, SignalOptions, Whom, signal};
 pub use status::{glance, outside, status};
-pub use thaw::{Clear, Reach, ThawOptions, thaw};
+pub use thaw::{Clear, Reach, ThawOptions, release, thaw};
 pub use tree::{Node, tree};
 pub use why::Dying;
 

@@ -11,6 +11,7 @@ use super::rescue::Rescue;
 use super::signal::Sent;
 use super::why::Dying;
 use crate::freezer::{Write, shown};
+use crate::ledger::Kind;
 use crate::verifier::{Holdout, Proof};
 
 fn all_shown<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
@@ -340,6 +341,23 @@ pub struct Outsider {
     pub cgroup: String,
 }
 
+/// One who holds a container frozen, as iceaxe's own records have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// What kind of freeze it is.
+    pub kind: Kind,
+    /// The process that asked for it.
+    pub by: Option<i32>,
+    /// The first word of the command that it is held for.
+    pub command: Option<String>,
+    /// Microseconds since it was asked for.
+    pub held_for_us: u64,
+    /// Microseconds until it ends; `None` where it has no end.
+    pub left_us: Option<u64>,
+    /// Whether a process will end it, or none has to.
+    pub answered_for: bool,
+}
+
 /// Memory of a container, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
@@ -381,6 +399,8 @@ pub struct Status {
     pub frozen_by: Vec<PathBuf>,
     /// Microseconds that it is frozen, where known.
     pub frozen_for_us: Option<u64>,
+    /// Who holds it frozen, as far as it was frozen by iceaxe.
+    pub holders: Vec<Holding>,
     /// Its cgroups.
     pub cgroups: Vec<CgroupStatus>,
     /// Its tasks.
@@ -411,6 +431,7 @@ impl Status {
             agree: None,
             frozen_by: Vec::new(),
             frozen_for_us: None,
+            holders: Vec::new(),
             cgroups: Vec::new(),
             tasks: None,
             memory: None,

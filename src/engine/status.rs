@@ -86,6 +86,7 @@ fn told(
         frozen_by: scope.frozen_by(container),
         // The kernel's `frozen_usec` is a running total, and nothing on disk tells which freeze this is.
         frozen_for_us: None,
+        holders: Vec::new(),
         cgroups: scope.statuses(container, &tasks, host),
         tasks: Some(observed),
         memory: memory(host, container, lines),

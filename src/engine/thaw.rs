@@ -7,7 +7,7 @@ use super::report::{Counts, Outcome, Proofs, Report, Requested, States, ThawedCo
 use super::scope::{Scope, written};
 use super::why::{self, Known, Suspect, Watch};
 use super::{Mode, Run, Step, Watcher, ladder, look, tids, v2_first};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::{Error, Result};
 use crate::freezer::{self, Standing, Write};
 use crate::host::{Hierarchy, Host};
@@ -54,6 +54,8 @@ pub enum Clear {
 /// A target on its way, with what only a thaw knows.
 struct Thawing<'c> {
     run: Run<'c>,
+    /// The one of its own cgroups that is thawed; `None` for all of them.
+    only: Option<CgroupId>,
     /// Whether anything was written.
     wrote: bool,
     /// What is proven so far, by task.
@@ -76,23 +78,46 @@ pub fn thaw(
     patience: Patience<'_>,
     watcher: Watcher<'_>,
 ) -> Vec<Report> {
+    let each = containers.iter();
+    let all = each.map(|(target, container)| Thawing::new(target, container, None));
+    run(host, all.collect(), options, patience, watcher)
+}
+
+/// Thaws what a freeze froze and nothing else: of each of `held` the one cgroup that it wrote, unless what stood before was
+/// a freeze already. It is proven as a thaw is.
+pub fn release(
+    host: &Host,
+    held: &[(&str, &Container, &Standing)],
+    patience: Patience<'_>,
+    watcher: Watcher<'_>,
+) -> Vec<Report> {
+    let all = held.iter().map(|(target, container, standing)| {
+        let mut thawing = Thawing::new(target, container, Some(standing.id));
+        if standing.requested {
+            thawing.run.report.end(Outcome::Unchanged, 0);
+            let before = "it was frozen before, and stays so".to_owned();
+            thawing.run.report.hints.push(before);
+            thawing.run.done = true;
+        }
+        thawing
+    });
+    run(host, all.collect(), ThawOptions::default(), patience, watcher)
+}
+
+fn run(
+    host: &Host,
+    mut all: Vec<Thawing<'_>>,
+    options: ThawOptions,
+    patience: Patience<'_>,
+    watcher: Watcher<'_>,
+) -> Vec<Report> {
     let clock = patience.start();
-    let mut all: Vec<Thawing<'_>> = containers
-        .iter()
-        .map(|(target, container)| Thawing {
-            run: Run::new("thaw", target, container),
-            wrote: false,
-            proofs: BTreeMap::new(),
-            blind: None,
-            kicks: 0,
-            suspects: Vec::new(),
-            held: BTreeSet::new(),
-        })
-        .collect();
     for (index, thawing) in all.iter_mut().enumerate() {
-        if let Err(error) = thawing.request(host, &clock, options, &mut |report, step| {
-            watcher(index, report, step)
-        }) {
+        if !thawing.run.done
+            && let Err(error) = thawing.request(host, &clock, options, &mut |report, step| {
+                watcher(index, report, step)
+            })
+        {
             thawing.broken_off(host, &error);
         }
         if thawing.run.done {
@@ -142,7 +167,20 @@ pub fn thaw(
     }
 }
 
-impl Thawing<'_> {
+impl<'c> Thawing<'c> {
+    fn new(target: &str, container: &'c Container, only: Option<CgroupId>) -> Self {
+        Self {
+            run: Run::new("thaw", target, container),
+            only,
+            wrote: false,
+            proofs: BTreeMap::new(),
+            blind: None,
+            kicks: 0,
+            suspects: Vec::new(),
+            held: BTreeSet::new(),
+        }
+    }
+
     /// Looks at what stands and clears it: v2 first, since a v1-frozen task can't leave v2's trap but a v2-trapped one
     /// can leave v1, then v1; from the top down.
     fn request(
@@ -174,7 +212,8 @@ impl Thawing<'_> {
         let own = container.own.iter().zip(&scope.own);
         frozen.extend(
             own.filter(|(_, around)| around.as_ref().is_some_and(|around| around.requested))
-                .map(|(cgroup, _)| cgroup),
+                .map(|(cgroup, _)| cgroup)
+                .filter(|cgroup| self.only.is_none_or(|only| only == cgroup.id())),
         );
         if options.reach.inner == Clear::Clear {
             frozen.extend(scope.inner());

@@ -25,7 +25,7 @@ mod record;
 mod roots;
 mod runc;
 mod shim;
-mod state;
+pub(crate) mod state;
 pub mod target;
 mod words;
 mod youki;

@@ -82,6 +82,11 @@ impl Iceaxe {
         self
     }
 
+    /// The iceaxe program itself, as a word: it is the one program that is anywhere.
+    pub(crate) fn itself(self) -> Self {
+        self.arg(program())
+    }
+
     /// Another time limit than the patient one.
     pub(crate) fn timeout(mut self, limit: &str) -> Self {
         self.args
@@ -178,17 +183,24 @@ impl Running {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
-    /// The child in which it does its work.
+    /// The child in which it does its work: its first.
     #[track_caller]
     pub(crate) fn worker(&self) -> i32 {
         let mut found = None;
         eventually("iceaxe has a child", || {
-            let pids = fs::read_dir("/proc").unwrap().flatten();
-            let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-            found = pids.find(|&pid| parent_of(pid) == Some(self.pid()));
+            found = self.children().first().copied();
             found.is_some()
         });
         found.unwrap()
+    }
+
+    /// Its children, by their numbers.
+    pub(crate) fn children(&self) -> Vec<i32> {
+        let pids = fs::read_dir("/proc").unwrap().flatten();
+        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let mut children: Vec<i32> = pids.filter(|&pid| parent_of(pid) == Some(self.pid())).collect();
+        children.sort_unstable();
+        children
     }
 
     /// Waits for its end.

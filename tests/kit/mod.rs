@@ -10,6 +10,7 @@
 
 mod cgroup;
 mod command;
+mod elsewhere;
 mod report;
 mod task;
 mod zoo;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use cgroup::{Cgroup, Hierarchy, mount_of, mount_of_controller};
 pub(crate) use command::{Iceaxe, Running, freeze, iceaxe, status, thaw};
+pub(crate) use elsewhere::{with_room, without_records};
 pub(crate) use report::{counted, has_keys, tasks_add_up};
 pub(crate) use task::{find_kernel_thread, is_gone, letter, parent_of, pending_signals, timeslices, wchan};
 pub(crate) use zoo::{Zoo, zoo_program};

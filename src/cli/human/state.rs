@@ -1,9 +1,10 @@
 //! Sentences about what is so: `status`, `list`, `explain`.
 
 use super::{duration, effective, escaped, holdout, noun, path, requested, who};
-use crate::engine::report::{Effective, Outsider, Requested, Status};
+use crate::engine::report::{Effective, Holding, Outsider, Requested, Status};
 use crate::engine::{Advice, Dying, Explanation, Holder, Holds};
 use crate::error::{Error, short_id};
+use crate::ledger::Kind;
 use crate::verifier::{Class, Holdout};
 
 /// How many processes are named in one line, and how many tasks of a kind in an explanation; the JSON output has all.
@@ -23,11 +24,37 @@ pub(crate) fn status(target: &str, status: &Status, holdouts: &[Holdout]) -> Str
     }
     text.push('\n');
     text += &states(status);
+    for holder in &status.holders {
+        text += &format!("  held       {}\n", held(holder));
+    }
     holdouts
         .iter()
         .for_each(|task| text += &format!("  {}\n", holdout(task)));
     if let Some(outsiders) = status.outside.as_deref().filter(|all| !all.is_empty()) {
         text += &format!("  {}\n", outside(outsiders));
+    }
+    text
+}
+
+/// One who holds it frozen.
+fn held(holder: &Holding) -> String {
+    let kind = match holder.kind {
+        Kind::Freeze => "a freeze",
+        Kind::Lease => "a lease",
+        Kind::Hold => "a hold",
+    };
+    let mut text = format!("by {kind} for {}", duration(holder.held_for_us));
+    if let Some(left) = holder.left_us {
+        text += &format!(", which ends in {}", duration(left));
+    }
+    if let Some(by) = holder.by {
+        text += &format!(", by process {by}");
+    }
+    if let Some(command) = &holder.command {
+        text += &format!(" ({})", escaped(command));
+    }
+    if !holder.answered_for {
+        text += "; nobody answers for it any more: iceaxe recover";
     }
     text
 }

@@ -1,0 +1,457 @@
+//! The guard: a small process that is there before the first write, outlives everybody else, and thaws what they leave.
+//! It is told what is about to be frozen, answers that it knows, and then only waits: for the end of a lease, for the end
+//! of those who talk to it, for a record to be taken away, for a signal.
+
+use std::cell::OnceCell;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use nix::unistd::pipe2;
+use serde::{Deserialize, Serialize};
+
+use super::child;
+use crate::cgroup::Cgroup;
+use crate::engine::report::Outcome;
+use crate::engine::{self, Leaving};
+use crate::error::{Error, Result};
+use crate::host::{Hierarchy, Host};
+use crate::ledger::{Entry, Kind, Ledger, Pledge, Process, boottime_us};
+use crate::patience::Patience;
+
+/// How long the guard may take to answer, on a host that is busy with other things.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long the guard's thaw waits for the proof.
+const PROOF: Duration = Duration::from_secs(5);
+/// How soon it tries again where it could not thaw.
+const AGAIN_US: u64 = 1_000_000;
+/// How long a hold that is over has to end by itself.
+const GRACE_US: u64 = 15_000_000;
+/// The cgroup of the guards, at the top.
+const LEAF: &str = "iceaxe";
+
+/// What the guard is told.
+#[derive(Debug, Serialize, Deserialize)]
+enum Word {
+    /// This is about to be frozen.
+    Keep(Box<(Pledge, Option<Entry>)>),
+    /// All is frozen and told: it is to stay so.
+    Commit,
+    /// Nothing is left to be guarded.
+    Dismiss,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Answer {
+    /// The guard.
+    pub(super) process: Option<Process>,
+    /// What is not as it should be.
+    pub(super) note: Option<String>,
+}
+
+/// The other end of the guard's lines.
+#[derive(Debug)]
+pub(super) struct Line {
+    to: File,
+    from: File,
+    /// What it said when it was there.
+    process: OnceCell<Option<Process>>,
+}
+
+/// Makes a guard.
+///
+/// # Errors
+///
+/// The process table is full; no descriptor is free.
+pub(super) fn post(root: &Path) -> io::Result<Line> {
+    let (inbox, to) = pipe2(OFlag::O_CLOEXEC)?;
+    let (from, outbox) = pipe2(OFlag::O_CLOEXEC)?;
+    let mut line = Some(Line {
+        to: to.into(),
+        from: from.into(),
+        process: OnceCell::new(),
+    });
+    let mut ends = Some((inbox, File::from(outbox)));
+    child::apart(|| {
+        // The guard's own copies of the others' ends: it would never see them go.
+        drop(line.take());
+        let Some((inbox, outbox)) = ends.take() else {
+            return 1;
+        };
+        match serve(root, inbox, outbox) {
+            Ok(()) => 0,
+            Err(_) => 1, // it has no stream to say it on: who waits for its answer sees that there is none
+        }
+    })?;
+    line.ok_or_else(|| io::ErrorKind::NotFound.into()) // it was taken in the guard's own memory alone
+}
+
+impl Line {
+    fn say(&self, word: &Word) -> Result<()> {
+        let text = serde_json::to_string(word).map_err(|error| gone(&error.into()))? + "\n";
+        (&self.to)
+            .write_all(text.as_bytes())
+            .map_err(|error| gone(&error))
+    }
+
+    /// Waits for an answer.
+    ///
+    /// # Errors
+    ///
+    /// The guard is gone, or does not answer.
+    pub(super) fn hear(&self) -> Result<Answer> {
+        let clock = Patience::of(ANSWER).start();
+        let mut text = Vec::new();
+        loop {
+            let left = ANSWER.saturating_sub(clock.elapsed());
+            let mut fds = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+                Ok(0) if clock.is_over() => return Err(gone(&io::ErrorKind::TimedOut.into())),
+                Ok(0) | Err(Errno::EINTR) => continue,
+                Ok(_) => {}
+                Err(errno) => return Err(gone(&errno.into())),
+            }
+            let mut byte = [0];
+            match (&self.from).read(&mut byte) {
+                Ok(0) => return Err(gone(&io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) if byte == *b"\n" => {
+                    return serde_json::from_slice(&text).map_err(|error| gone(&error.into()));
+                }
+                Ok(_) => text.push(byte[0]),
+                Err(error) => return Err(gone(&error)),
+            }
+        }
+    }
+
+    /// Waits until it is there; who it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Line::hear`].
+    pub(super) fn hear_once(&self) -> Result<Option<Process>> {
+        if let Some(process) = self.process.get() {
+            return Ok(*process);
+        }
+        let answer = self.hear()?;
+        Ok(*self.process.get_or_init(|| answer.process))
+    }
+
+    /// Tells it what is about to be frozen, and waits until it knows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Line::hear`].
+    pub(super) fn keep(&self, pledge: &Pledge, entry: Option<&Entry>) -> Result<()> {
+        self.say(&Word::Keep(Box::new((pledge.clone(), entry.cloned()))))?;
+        self.hear().map(drop)
+    }
+
+    /// Tells it that all is frozen and told.
+    ///
+    /// # Errors
+    ///
+    /// As [`Line::hear`].
+    pub(super) fn commit(&self) -> Result<()> {
+        self.say(&Word::Commit)?;
+        self.hear().map(drop)
+    }
+
+    /// Lets it go.
+    pub(super) fn dismiss(&self) {
+        // One that is gone has gone.
+        let _ = self.say(&Word::Dismiss);
+    }
+}
+
+fn gone(cause: &io::Error) -> Error {
+    Error::Unsupported(format!(
+        "the guard, which would thaw it whatever happens, is not there: {cause}"
+    ))
+}
+
+/// One that it answers for.
+struct Kept {
+    pledge: Pledge,
+    entry: Option<Entry>,
+    watch: Option<WatchDescriptor>,
+    /// CLOCK_BOOTTIME in microseconds at which it is to be thawed.
+    due_us: Option<u64>,
+}
+
+struct Guard {
+    host: Host,
+    ledger: Option<Ledger>,
+    kept: Vec<Kept>,
+    is_committed: bool,
+    notices: Option<Inotify>,
+}
+
+/// Is the guard until nothing is left to be guarded.
+fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()> {
+    let mut set = SigSet::empty();
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]
+        .into_iter()
+        .for_each(|signal| set.add(signal));
+    // Blocking signals that exist can't fail.
+    let _ = set.thread_block();
+    set.remove(Signal::SIGHUP); // a terminal that is closed is why there is a guard
+    let failed = |errno: Errno| Error::io("watch", root, errno.into());
+    let signals =
+        SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)?;
+    let timer = TimerFd::new(
+        ClockId::CLOCK_BOOTTIME,
+        TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK,
+    );
+    let timer = timer.map_err(failed)?;
+    let host = Host::enter(root)?;
+    let note = settle_down(&host);
+    let process = Process::find(&host, "self");
+    answer(&mut outbox, process, note)?;
+    let mut guard = Guard {
+        ledger: None,
+        host,
+        kept: Vec::new(),
+        is_committed: false,
+        // Without notices a lease that was ended by a thaw is noticed at its end.
+        notices: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok(),
+    };
+    let mut inbox = Some(inbox);
+    let mut text = Vec::new();
+    while inbox.is_some() || !guard.kept.is_empty() {
+        guard.set(&timer);
+        match wait(inbox.as_ref(), &signals, &timer, guard.notices.as_ref()) {
+            Stir::Inbox => {
+                let mut buffer = [0; 4096];
+                let count = inbox.as_ref().map(|fd| nix::unistd::read(fd, &mut buffer));
+                match count {
+                    Some(Ok(0) | Err(_)) | None => {
+                        inbox = None;
+                        // Those who were to say that all is well did not.
+                        if !guard.is_committed {
+                            guard.release(&|_| true);
+                            guard.is_committed = true;
+                        }
+                    }
+                    Some(Ok(count)) => text.extend_from_slice(&buffer[..count]),
+                }
+                while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
+                    let line: Vec<u8> = text.drain(..=end).collect();
+                    match serde_json::from_slice(&line) {
+                        Ok(Word::Keep(kept)) => guard.keep(kept.0, kept.1),
+                        Ok(Word::Commit) => guard.is_committed = true,
+                        Ok(Word::Dismiss) => {
+                            guard.kept.clear();
+                            guard.is_committed = true;
+                            continue;
+                        }
+                        Err(_) => continue, // no answer says that it was not understood
+                    }
+                    answer(&mut outbox, None, None)?;
+                }
+            }
+            Stir::Signal => guard.release(&|_| true),
+            Stir::Time => {
+                let now = boottime_us();
+                guard.release(&|kept| kept.due_us.is_some_and(|due| due <= now));
+            }
+            Stir::Records => guard.look_again(),
+        }
+    }
+    leave(&guard.host);
+    Ok(())
+}
+
+fn answer(outbox: &mut File, process: Option<Process>, note: Option<String>) -> Result<()> {
+    let text = serde_json::to_string(&Answer { process, note }).map_err(|error| gone(&error.into()))?;
+    // Nobody listens any more: their end is seen on the other line.
+    let _ = outbox.write_all((text + "\n").as_bytes());
+    Ok(())
+}
+
+/// What woke the guard.
+enum Stir {
+    Inbox,
+    Signal,
+    Time,
+    Records,
+}
+
+fn wait(inbox: Option<&OwnedFd>, signals: &SignalFd, timer: &TimerFd, notices: Option<&Inotify>) -> Stir {
+    loop {
+        let mut fds = vec![
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(timer.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(notices.map(|notices| PollFd::new(notices.as_fd(), PollFlags::POLLIN)));
+        fds.extend(inbox.map(|inbox| PollFd::new(inbox.as_fd(), PollFlags::POLLIN)));
+        if poll(&mut fds, PollTimeout::NONE).is_err() {
+            continue;
+        }
+        let stirred: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+        if inbox.is_some() && stirred.last() == Some(&true) {
+            return Stir::Inbox;
+        }
+        if stirred[0] {
+            let _ = signals.read_signal(); // which one makes no difference
+            return Stir::Signal;
+        }
+        if stirred[1] {
+            let _ = timer.wait(); // it has expired
+            return Stir::Time;
+        }
+        if let Some(notices) = notices {
+            let _ = notices.read_events(); // each record is looked at again
+            return Stir::Records;
+        }
+    }
+}
+
+impl Guard {
+    fn keep(&mut self, pledge: Pledge, entry: Option<Entry>) {
+        if entry.is_some() && self.ledger.is_none() {
+            self.ledger = Ledger::open(&self.host).ok().flatten(); // without it what is known here is done
+        }
+        let grace = if pledge.kind == Kind::Hold { GRACE_US } else { 0 };
+        self.kept.push(Kept {
+            due_us: pledge.until_us.map(|until| until.saturating_add(grace)),
+            watch: None,
+            pledge,
+            entry,
+        });
+        self.look_again();
+    }
+
+    /// Lets go of what somebody has ended, and watches the records of the others.
+    fn look_again(&mut self) {
+        let Some(ledger) = &self.ledger else { return };
+        let notices = self.notices.as_ref();
+        self.kept.retain_mut(|kept| {
+            let Some(entry) = &kept.entry else { return true };
+            // A record is watched first and looked at then, so that nothing happens between the two.
+            if let Some(watch) = kept.watch.take() {
+                let _ = notices.map(|notices| notices.rm_watch(watch)); // it is gone with its file
+            }
+            let now = match ledger.again(entry) {
+                Ok(Some(now)) => now,
+                Ok(None) => return false,
+                Err(_) => return true, // it is looked at again when it is over
+            };
+            let flags = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
+            let add = |notices: &Inotify| notices.add_watch(&ledger.file(&now), flags).ok();
+            kept.watch = notices.and_then(add);
+            kept.entry = Some(now);
+            !(kept.watch.is_none()
+                && matches!(
+                    kept.entry.as_ref().map(|entry| ledger.again(entry)),
+                    Some(Ok(None))
+                ))
+        });
+    }
+
+    /// Sets the timer to the next end.
+    fn set(&self, timer: &TimerFd) {
+        let next = self.kept.iter().filter_map(|kept| kept.due_us).min();
+        let at = next.map(|us| TimeSpec::from_duration(Duration::from_micros(us.max(1))));
+        // A timer that is there can be set.
+        let _ = match at {
+            Some(at) => timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME),
+            None => timer.unset(),
+        };
+    }
+
+    /// Thaws those. What can't be thawed is tried again, as long as it is there.
+    fn release(&mut self, is_over: &dyn Fn(&Kept) -> bool) {
+        let (over, rest): (Vec<Kept>, Vec<Kept>) = self.kept.drain(..).partition(is_over);
+        self.kept = rest;
+        let leaving: Vec<Leaving<'_>> = over
+            .iter()
+            .rev() // in reverse order of the freeze
+            .map(|kept| Leaving {
+                pledge: &kept.pledge,
+                container: None,
+                entry: kept.entry.as_ref(),
+            })
+            .collect();
+        let reports = engine::part(
+            &self.host,
+            self.ledger.as_ref(),
+            &leaving,
+            Patience::of(PROOF),
+            &mut |_, _, _| {},
+        );
+        let failed: Vec<bool> = reports
+            .iter()
+            .rev()
+            .map(|report| matches!(report.outcome, Outcome::Stuck | Outcome::Error | Outcome::Denied))
+            .collect();
+        drop(leaving);
+        for (mut kept, _) in over.into_iter().zip(failed).filter(|(_, failed)| *failed) {
+            kept.due_us = Some(boottime_us() + AGAIN_US);
+            self.kept.push(kept);
+        }
+    }
+}
+
+/// Goes where no freeze of the caller's or the container's cgroup reaches it, and where it is the last to be killed. What it
+/// could not do is returned in words.
+fn settle_down(host: &Host) -> Option<String> {
+    let _ = nix::unistd::chdir("/"); // else it only keeps a mount busy
+    // Without the right to it, it is killed and scheduled as others are.
+    let _ = std::fs::write(host.proc_dir().join("self/oom_score_adj"), "-1000");
+    let _ = rustix::process::setpriority_process(None, -20);
+    let mut notes = Vec::new();
+    if host.mount(Hierarchy::V1).is_some()
+        && let Err(error) = join(host, Hierarchy::V1, None)
+    {
+        notes.push(format!("the guard stays in its v1 cgroup: {error}"));
+    }
+    if host.mount(Hierarchy::V2).is_some() {
+        // systemd removes what it did not make, and reckons with nobody else there.
+        if host.path("/run/systemd/system").is_dir() {
+            notes.push("the guard stays in the caller's cgroup, as systemd owns the v2 hierarchy: if that session's processes are killed, it ends and thaws".to_owned());
+        } else if let Err(error) = join(host, Hierarchy::V2, Some(LEAF)) {
+            notes.push(format!("the guard stays in its v2 cgroup: {error}"));
+        }
+    }
+    (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+/// Goes into the root of a hierarchy, or into a cgroup right below it, which is made.
+fn join(host: &Host, hierarchy: Hierarchy, leaf: Option<&str>) -> Result<()> {
+    let root = Cgroup::open(host, hierarchy, Path::new("/"))?;
+    let Some(leaf) = leaf else {
+        return root.write("cgroup.procs", "0");
+    };
+    loop {
+        match root
+            .make_child(leaf)
+            .and_then(|child| child.write("cgroup.procs", "0"))
+        {
+            Err(Error::Gone(_)) => {} // the last guard in it just left
+            other => return other,
+        }
+    }
+}
+
+/// Leaves the guards' cgroup, which goes with the last one.
+fn leave(host: &Host) {
+    if let Ok(root) = Cgroup::open(host, Hierarchy::V2, Path::new("/"))
+        && !host.path("/run/systemd/system").is_dir()
+    {
+        // The next guard goes in, or takes it away, where one of these fails.
+        let _ = root
+            .write("cgroup.procs", "0")
+            .and_then(|()| root.remove_child(LEAF));
+    }
+}

@@ -1,0 +1,368 @@
+//! What a freeze leaves word of: the record of each, made before the first write, and the guard that answers for it.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Context, human};
+use crate::engine::report::Report;
+use crate::engine::{Holders, described};
+use crate::error::{Error, Result};
+use crate::freezer::Standing;
+use crate::ledger::{Entry, Fate, Kind, Ledger, Lock, Pledge, Process, boot, boottime_us};
+use crate::patience::Clock;
+use crate::resolver::Container;
+
+/// Keeps the records of one call.
+pub(super) struct Keeper<'c> {
+    context: &'c Context<'c>,
+    kind: Kind,
+    /// How long it may last.
+    lasting: Option<Duration>,
+    command: Option<String>,
+    ledger: Option<Ledger>,
+    owners: Vec<Process>,
+    boot: String,
+    /// By the target's place.
+    kept: RefCell<BTreeMap<usize, Kept>>,
+}
+
+/// What is on record of one target.
+struct Kept {
+    pledge: Pledge,
+    entry: Option<Entry>,
+    /// The leases that it takes the place of.
+    instead_of: Vec<Entry>,
+}
+
+/// What is asked of a freeze besides.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Asked {
+    /// How long it may last.
+    pub(super) lasting: Option<Duration>,
+    /// What it is held for.
+    pub(super) command: Option<String>,
+    /// Whether it is done without a record, where none can be made.
+    pub(super) no_record: bool,
+}
+
+impl<'c> Keeper<'c> {
+    /// Gets ready to keep records.
+    ///
+    /// # Errors
+    ///
+    /// Of a lease or a hold: no record can be made, or no guard is there.
+    pub(super) fn new(context: &'c Context<'c>, kind: Kind, asked: Asked) -> Result<Self> {
+        let host = context.host;
+        let mut owners: Vec<Process> = Process::find(host, "self").into_iter().collect();
+        owners.extend(Process::parent(host));
+        if kind != Kind::Freeze {
+            let guard = context.guard()?.hear()?;
+            owners.extend(guard.process);
+            if let Some(note) = guard.note {
+                context.err(format!("iceaxe: note: {note}\n"));
+            }
+        }
+        let ledger = match Ledger::make(host) {
+            Ok(ledger) => Some(ledger),
+            Err(error) if kind == Kind::Freeze || asked.no_record => {
+                unrecorded(context, &error);
+                None
+            }
+            Err(error) => return Err(refused(&error)),
+        };
+        Ok(Self {
+            context,
+            kind,
+            lasting: asked.lasting,
+            command: asked.command,
+            ledger,
+            owners,
+            boot: boot(host),
+            kept: RefCell::default(),
+        })
+    }
+
+    /// Keeps others from changing these meanwhile. In the order of their cgroups: two that want the same ones do not wait
+    /// for each other.
+    ///
+    /// # Errors
+    ///
+    /// Somebody else changes one of them until the limit.
+    pub(super) fn lock(&self, containers: &[(&str, &Container)], clock: &Clock<'_>) -> Result<Vec<Lock<'_>>> {
+        let Some(ledger) = &self.ledger else {
+            return Ok(Vec::new());
+        };
+        let mut ids: Vec<_> = containers
+            .iter()
+            .map(|(_, container)| container.freeze_point().id())
+            .collect();
+        ids.sort_unstable();
+        let mut locks = Vec::new();
+        for id in ids {
+            match ledger.lock(id, clock)? {
+                Some(lock) => locks.push(lock),
+                None => break, // the freeze itself says that it was given up
+            }
+        }
+        Ok(locks)
+    }
+
+    /// Makes the record of one that is about to be frozen, and tells the guard.
+    ///
+    /// # Errors
+    ///
+    /// As [`Keeper::new`].
+    pub(super) fn keep(
+        &self,
+        nth: usize,
+        target: &str,
+        container: &Container,
+        standing: &Standing,
+    ) -> Result<()> {
+        let others = match self.others(standing) {
+            Err(_) if self.kind == Kind::Freeze => Vec::new(), // it is said where its own can't be written either
+            others => others?,
+        };
+        let is_theirs = standing.requested && others.is_empty();
+        let is_kept = others.iter().any(|other| other.pledge.kind == Kind::Freeze);
+        if self.kind == Kind::Freeze && (is_theirs || is_kept) {
+            return Ok(()); // it is frozen already, and stays so
+        }
+        let mut base = standing.clone();
+        base.requested &= others.iter().all(|other| other.pledge.standing.requested);
+        if standing.requested {
+            self.note(target, &others);
+        }
+        let now = boottime_us();
+        let identity = &container.identity;
+        let lasting = self
+            .lasting
+            .map(|lasting| u64::try_from(lasting.as_micros()).unwrap_or(u64::MAX));
+        let pledge = Pledge {
+            schema: 1,
+            kind: self.kind,
+            target: target.to_owned(),
+            id: identity.id.clone(),
+            name: identity.name.clone(),
+            runtime: identity.runtime.clone(),
+            standing: base,
+            boot: self.boot.clone(),
+            since_us: now,
+            until_us: lasting.map(|us| now.saturating_add(us)),
+            owners: self.owners.clone(),
+            command: self.command.clone(),
+        };
+        let entry = match self.ledger.as_ref().map(|ledger| ledger.add(&pledge)) {
+            Some(Err(error)) if self.kind == Kind::Freeze => {
+                unrecorded(self.context, &error);
+                return Ok(());
+            }
+            Some(Err(error)) => return Err(refused(&error)),
+            Some(Ok(entry)) => Some(entry),
+            None => None,
+        };
+        let told = match self.kind {
+            Kind::Freeze => Ok(()),
+            Kind::Lease | Kind::Hold => self.context.guard()?.keep(&pledge, entry.as_ref()),
+        };
+        let is_lease = |other: &Entry| other.pledge.kind == Kind::Lease && self.kind == Kind::Lease;
+        let kept = Kept {
+            pledge,
+            entry,
+            instead_of: others.into_iter().filter(is_lease).collect(),
+        };
+        self.kept.borrow_mut().insert(nth, kept);
+        told
+    }
+
+    /// Who else holds that cgroup, as the records have it.
+    fn others(&self, standing: &Standing) -> Result<Vec<Entry>> {
+        let Some(ledger) = &self.ledger else {
+            return Ok(Vec::new());
+        };
+        let now = boottime_us();
+        let mut others = ledger.on(&[standing.id])?;
+        others.retain(|other| {
+            matches!(
+                other.fate(self.context.host, &self.boot, now),
+                Fate::Stands | Fate::Unguarded
+            )
+        });
+        Ok(others)
+    }
+
+    /// Says what becomes of one that is frozen already.
+    fn note(&self, target: &str, others: &[Entry]) {
+        let target = human::escaped(target);
+        let lasting = others.iter().find(|other| other.pledge.kind != Kind::Lease);
+        let note = match (self.kind, lasting) {
+            (Kind::Freeze, _) => return,
+            (_, Some(other)) => format!("{target} is held by {} too", human::escaped(&described(other))),
+            (_, None) if others.is_empty() => format!("{target} was frozen before, and stays so"),
+            (_, None) => return, // a lease is renewed
+        };
+        self.context.err(format!("iceaxe: note: {note}\n"));
+    }
+
+    /// Takes away the record of one that is not frozen.
+    pub(super) fn drop(&self, nth: usize) {
+        let kept = self.kept.borrow_mut().remove(&nth);
+        if let (
+            Some(Kept {
+                entry: Some(entry), ..
+            }),
+            Some(ledger),
+        ) = (kept, &self.ledger)
+            && let Err(error) = ledger.remove(&entry)
+        {
+            self.context
+                .err(format!("iceaxe: note: a record is left over: {error}\n"));
+        }
+    }
+
+    /// Takes away all of them: what was frozen was put back.
+    pub(super) fn drop_all(&self) {
+        let all: Vec<usize> = self.kept.borrow().keys().copied().collect();
+        all.into_iter().for_each(|nth| self.drop(nth));
+        self.dismiss();
+    }
+
+    /// Takes away the records of all that are not frozen.
+    pub(super) fn sort_out(&self, reports: &[Report]) {
+        for (nth, report) in reports.iter().enumerate() {
+            // One that may be frozen is to be found by who looks for it.
+            if report.exit != 0 && report.exit != 7 {
+                self.drop(nth);
+            }
+        }
+        if self.kept.borrow().is_empty() {
+            self.dismiss();
+        }
+    }
+
+    /// Says that all is frozen and told.
+    ///
+    /// # Errors
+    ///
+    /// The guard is gone.
+    pub(super) fn settle(&self) -> Result<()> {
+        let mut kept = self.kept.borrow_mut();
+        for kept in kept.values_mut() {
+            let Some(ledger) = &self.ledger else { break };
+            if let Some(entry) = &mut kept.entry {
+                // One that is gone was ended by a thaw meanwhile, which the guard sees too.
+                let _ = ledger.settle(entry);
+            }
+            for lease in &kept.instead_of {
+                let _ = ledger.remove(lease); // its guard, or recover, ends it at its time: it is not the last one
+            }
+        }
+        if self.kind == Kind::Lease && !kept.is_empty() {
+            self.context.guard()?.commit()?;
+        }
+        if let Some(ledger) = &self.ledger {
+            let _ = ledger.prune(self.context.host); // the next one does
+        }
+        Ok(())
+    }
+
+    /// Lets the guard go.
+    pub(super) fn dismiss(&self) {
+        if let Ok(guard) = self.context.guard() {
+            guard.dismiss();
+        }
+    }
+
+    /// What is answered for, in the order of the freeze.
+    pub(super) fn pledges(&self) -> Vec<(usize, Pledge, Option<Entry>)> {
+        let kept = self.kept.borrow();
+        let each = kept
+            .iter()
+            .map(|(nth, kept)| (*nth, kept.pledge.clone(), kept.entry.clone()));
+        each.collect()
+    }
+
+    /// The records.
+    pub(super) fn ledger(&self) -> Option<&Ledger> {
+        self.ledger.as_ref()
+    }
+}
+
+fn unrecorded(context: &Context<'_>, error: &Error) {
+    context.err(format!(
+        "iceaxe: note: no record of it is kept, as iceaxe status and iceaxe recover need it: {error}\n"
+    ));
+}
+
+fn refused(error: &Error) -> Error {
+    Error::Unsupported(format!(
+        "no record of it can be kept, by which iceaxe recover finds it: {error} (--no-record does without)"
+    ))
+}
+
+/// Takes away what a thaw has ended, after its verdict; says what that was.
+pub(super) fn end(context: &Context<'_>, container: &Container, report: &mut Report) {
+    let ids: Vec<_> = container.own.iter().map(crate::cgroup::Cgroup::id).collect();
+    // What can't be read or removed holds up no thaw: recover finds it.
+    let Ok(Some(ledger)) = Ledger::open(context.host) else {
+        return;
+    };
+    let Ok(entries) = ledger.on(&ids) else { return };
+    let (boot, now) = (boot(context.host), boottime_us());
+    for entry in entries {
+        let was_ours = entry.pledge.boot == boot && !entry.pledge.standing.requested;
+        let is_ended = ledger.remove(&entry).is_ok_and(|found| found);
+        if was_ours && report.verb == "thaw" {
+            let age = entry.age_us(now);
+            report.frozen_for_us = Some(report.frozen_for_us.map_or(age, |other| other.max(age)));
+        }
+        if is_ended && entry.pledge.kind != Kind::Freeze && entry.pledge.boot == boot {
+            report.hints.push(format!("this ended {}", described(&entry)));
+        }
+    }
+}
+
+/// Takes away the records of a process whose work was put back.
+pub(super) fn forget(host: &crate::host::Host, of: Process, standing: &Standing) {
+    // As above.
+    let Ok(Some(ledger)) = Ledger::open(host) else {
+        return;
+    };
+    let Ok(entries) = ledger.on(&[standing.id]) else {
+        return;
+    };
+    for entry in entries.iter().filter(|entry| entry.pledge.owners.contains(&of)) {
+        let _ = ledger.remove(entry); // as above
+    }
+}
+
+/// Whether another one than this process holds it too.
+pub(super) fn is_held_by_others(host: &crate::host::Host, of: Process, standing: &Standing) -> bool {
+    let Ok(Some(ledger)) = Ledger::open(host) else {
+        return false;
+    };
+    let Ok(entries) = ledger.on(&[standing.id]) else {
+        return false;
+    };
+    let (boot, now) = (boot(host), boottime_us());
+    entries.iter().any(|entry| {
+        !entry.pledge.owners.contains(&of)
+            && matches!(entry.fate(host, &boot, now), Fate::Stands | Fate::Unguarded)
+    })
+}
+
+/// What the next iceaxe says of what was left behind.
+pub(super) fn left_behind(context: &Context<'_>, holders: &Holders) {
+    for (entry, fate) in holders.left_behind() {
+        let what = match fate {
+            Fate::Unguarded => "has lost its guard",
+            _ => "was left behind by a process that was killed",
+        };
+        let target = human::escaped(&entry.pledge.target);
+        let holder = human::escaped(&described(entry));
+        context.err(format!(
+            "iceaxe: note: {target}: {holder} {what}: iceaxe recover sees to it\n"
+        ));
+    }
+}

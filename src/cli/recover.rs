@@ -1,0 +1,188 @@
+//! `recover`: finishes what was left by those who were killed. It may be run at any time, twice at once too.
+
+use std::time::Duration;
+
+use super::{Context, human, joined, json};
+use crate::engine::report::{Outcome, Report};
+use crate::engine::{self, Leaving, described};
+use crate::error::{Error, Result};
+use crate::ledger::{Entry, Fate, Ledger, Process, boot, boottime_us};
+use crate::patience::Patience;
+
+/// How long each may take to thaw, and to be proven, where no limit is given.
+const THAW: Duration = Duration::from_secs(5);
+/// How much longer one may take until it is told.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Runs `recover`.
+pub(super) fn run(context: &Context<'_>) -> u8 {
+    match recover(context) {
+        Ok(code) => code,
+        Err(error) => {
+            context.err(format!("iceaxe: cannot recover: {error}\n"));
+            engine::untouched_end(&error).1
+        }
+    }
+}
+
+fn recover(context: &Context<'_>) -> Result<u8> {
+    let host = context.host;
+    context.within(GRACE);
+    let Some(ledger) = Ledger::open(host)? else {
+        return Ok(nothing(context));
+    };
+    let (entries, odd) = ledger.entries()?;
+    let mut codes: Vec<u8> = Vec::new();
+    for odd in &odd {
+        context.err(format!(
+            "iceaxe: cannot recover what is not understood: {}\n",
+            human::escaped(odd)
+        ));
+        codes.push(1);
+    }
+    let (boot, now) = (boot(host), boottime_us());
+    let mut guarded = false;
+    let mut found = false;
+    for entry in entries {
+        let fate = entry.fate(host, &boot, now);
+        if fate == Fate::Stands && !entry.is_gone(host) {
+            continue;
+        }
+        found = true;
+        if context.cli.dry_run {
+            context.out(planned(context, &entry, fate));
+            continue;
+        }
+        context.within(context.timeout(THAW) + GRACE);
+        match fate {
+            Fate::Unguarded => match guard_again(context, &ledger, &entry) {
+                Ok(told) => {
+                    guarded = true;
+                    context.out(told);
+                    codes.push(0);
+                }
+                Err(error) => {
+                    context.err(format!(
+                        "iceaxe: cannot guard {}: {error}\n",
+                        human::escaped(&entry.pledge.target)
+                    ));
+                    codes.push(1);
+                }
+            },
+            Fate::Past | Fate::Stands => {
+                ledger.remove(&entry)?;
+            }
+            Fate::Over => {
+                let report = end(context, &ledger, &entry);
+                codes.push(report.exit);
+                let will = context.told(&report);
+                context.out(will.out);
+                context.err(will.err);
+            }
+        }
+    }
+    if !context.cli.dry_run {
+        let is_alive = |pid: i32| Process::find(host, &pid.to_string()).is_some();
+        ledger.sweep(is_alive)?;
+    }
+    if guarded {
+        context.guard()?.commit()?;
+    } else if let Ok(guard) = context.guard() {
+        guard.dismiss();
+    }
+    if !found && odd.is_empty() {
+        return Ok(nothing(context));
+    }
+    Ok(joined(codes))
+}
+
+fn nothing(context: &Context<'_>) -> u8 {
+    if let Ok(guard) = context.guard() {
+        guard.dismiss();
+    }
+    if !context.cli.quiet && !context.cli.json {
+        context.err("iceaxe: note: nothing was left behind\n");
+    }
+    0
+}
+
+fn planned(context: &Context<'_>, entry: &Entry, fate: Fate) -> String {
+    let what = match fate {
+        Fate::Unguarded => "would be given a guard",
+        Fate::Over => "would be thawed",
+        Fate::Past | Fate::Stands => "is gone; its record would be taken away",
+    };
+    if context.cli.json {
+        let mut report = report_of(entry);
+        (report.outcome, report.exit) = (Outcome::Planned, 0);
+        report.hints.push(what.to_owned());
+        return json(&report);
+    }
+    format!(
+        "{}: {} {what}\n",
+        human::escaped(&entry.pledge.target),
+        human::escaped(&described(entry))
+    )
+}
+
+fn report_of(entry: &Entry) -> Report {
+    let mut report = Report::blank("recover", &entry.pledge.target);
+    report.id.clone_from(&entry.pledge.id);
+    report.name.clone_from(&entry.pledge.name);
+    report.runtime.clone_from(&entry.pledge.runtime);
+    report
+}
+
+/// Thaws what is over.
+fn end(context: &Context<'_>, ledger: &Ledger, entry: &Entry) -> Report {
+    let leaving = [Leaving {
+        pledge: &entry.pledge,
+        container: None,
+        entry: Some(entry),
+    }];
+    let patience: Patience<'_> = context.patience(context.timeout(THAW));
+    let mut reports = engine::part(context.host, Some(ledger), &leaving, patience, &mut |_, _, _| {});
+    let mut report = reports.pop().unwrap_or_else(|| report_of(entry));
+    report.hints.push(format!("{} was left behind", described(entry)));
+    report
+}
+
+/// Gives a lease whose guard was killed another one, until the same time.
+fn guard_again(context: &Context<'_>, ledger: &Ledger, entry: &Entry) -> Result<String> {
+    let guard = context.guard()?;
+    let answer = guard.hear_once()?;
+    let host = context.host;
+    let clock = Patience::of(context.timeout(THAW)).start();
+    let Some(_lock) = ledger.lock(entry.pledge.standing.id, &clock)? else {
+        return Err(Error::Usage("broken off by a signal".to_owned()));
+    };
+    // Another one may have been here first, and a thaw may have ended it.
+    let still = ledger.again(entry)?;
+    if still.is_none_or(|still| still.fate(host, &boot(host), boottime_us()) != Fate::Unguarded) {
+        return Ok(String::new());
+    }
+    let mut pledge = entry.pledge.clone();
+    pledge.owners = [Process::find(host, "self"), answer]
+        .into_iter()
+        .flatten()
+        .collect();
+    let mut new = ledger.add(&pledge)?;
+    guard.keep(&pledge, Some(&new))?;
+    ledger.settle(&mut new)?;
+    ledger.remove(entry)?;
+    let left = pledge.until_us.unwrap_or(0).saturating_sub(boottime_us());
+    if context.cli.json {
+        let mut report = report_of(entry);
+        (report.outcome, report.exit) = (Outcome::Unchanged, 0);
+        report.hints.push("it has a guard again".to_owned());
+        return Ok(json(&report));
+    }
+    if context.cli.quiet {
+        return Ok(format!("{}\n", entry.pledge.target));
+    }
+    let target = human::escaped(&pledge.target);
+    Ok(format!(
+        "{target} has a guard again, which thaws it in {}\n",
+        human::duration(left)
+    ))
+}

@@ -1,0 +1,88 @@
+//! Who holds a container frozen, as the records have it.
+
+use super::report::{Holding, Status};
+use crate::cgroup::CgroupId;
+use crate::error::Result;
+use crate::freezer::Standing;
+use crate::host::Host;
+use crate::ledger::{Entry, Fate, Kind, Ledger, boot, boottime_us};
+
+/// The records as of one moment.
+#[derive(Debug)]
+pub struct Holders {
+    entries: Vec<(Entry, Fate)>,
+    now_us: u64,
+}
+
+impl Holders {
+    /// Reads them. What can't be read is as if there were none: what the kernel says needs no record.
+    #[must_use]
+    pub fn read(host: &Host) -> Self {
+        let entries = Ledger::open(host)
+            .ok()
+            .flatten()
+            .and_then(|ledger| ledger.entries().ok());
+        let (boot, now_us) = (boot(host), boottime_us());
+        let entries = entries.unwrap_or_default().0.into_iter();
+        let fated = entries.map(|entry| {
+            let fate = entry.fate(host, &boot, now_us);
+            (entry, fate)
+        });
+        Self {
+            entries: fated.filter(|(_, fate)| *fate != Fate::Past).collect(),
+            now_us,
+        }
+    }
+
+    /// Adds to a status who holds one of these cgroups, and since when it is frozen.
+    pub fn add_to(&self, ids: &[CgroupId], status: &mut Status) {
+        let on = self.entries.iter();
+        for (entry, fate) in on.filter(|(entry, _)| ids.contains(&entry.pledge.standing.id)) {
+            let pledge = &entry.pledge;
+            let age = entry.age_us(self.now_us);
+            if !pledge.standing.requested {
+                status.frozen_for_us = Some(status.frozen_for_us.map_or(age, |other| other.max(age)));
+            }
+            status.holders.push(Holding {
+                kind: pledge.kind,
+                by: pledge.owners.first().map(|owner| owner.pid),
+                command: pledge.command.clone(),
+                held_for_us: age,
+                left_us: pledge.until_us.map(|until| until.saturating_sub(self.now_us)),
+                answered_for: *fate == Fate::Stands,
+            });
+        }
+    }
+
+    /// Those that nobody answers for any more.
+    pub fn left_behind(&self) -> impl Iterator<Item = (&Entry, Fate)> {
+        let entries = self.entries.iter().map(|(entry, fate)| (entry, *fate));
+        entries.filter(|(_, fate)| matches!(fate, Fate::Over | Fate::Unguarded))
+    }
+}
+
+/// The others that hold the same cgroup.
+///
+/// # Errors
+///
+/// The records can't be listed.
+pub fn others(host: &Host, ledger: &Ledger, standing: &Standing, but: &Entry) -> Result<Vec<Entry>> {
+    let (boot, now) = (boot(host), boottime_us());
+    let mut all = ledger.on(&[standing.id])?;
+    all.retain(|other| {
+        !other.is_same(but) && matches!(other.fate(host, &boot, now), Fate::Stands | Fate::Unguarded)
+    });
+    Ok(all)
+}
+
+/// A holder in a few words.
+#[must_use]
+pub fn described(entry: &Entry) -> String {
+    let by = entry.pledge.owners.first().map_or(0, |owner| owner.pid);
+    match (entry.pledge.kind, &entry.pledge.command) {
+        (Kind::Freeze, _) => format!("a freeze by process {by}"),
+        (Kind::Lease, _) => format!("a lease by process {by}"),
+        (Kind::Hold, Some(command)) => format!("a hold by process {by} ({command})"),
+        (Kind::Hold, None) => format!("a hold by process {by}"),
+    }
+}

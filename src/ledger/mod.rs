@@ -1,0 +1,306 @@
+//! What is frozen on whose behalf: a file for each holder of each cgroup in `/run/iceaxe`, and a lock that covers a
+//! change. A thaw needs none of it: it only takes away what it has ended.
+//!
+//! One file per holder, so that taking one away needs no room on a full disk, and what is half done is told by the
+//! file's name, which a rename changes at once.
+
+mod lock;
+mod pledge;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::CgroupId;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::resolver::state::StateDir;
+
+pub use lock::Lock;
+pub use pledge::{Fate, Kind, Pledge, Process, boot, boottime_us};
+
+/// Where it is, as the host's own programs say it. A tmpfs: it is empty after a boot, as is the kernel's freezer.
+const PLACE: &str = "/run/iceaxe";
+/// What the name of one that is not settled ends in.
+const PENDING: &str = ".pending";
+/// What the name of one that is being written begins with.
+const DRAFT: char = '.';
+
+/// The directory with the pledges.
+#[derive(Debug)]
+pub struct Ledger {
+    dir: StateDir,
+    fd: OwnedFd,
+    lock: lock::File,
+}
+
+/// A pledge on file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    name: String,
+    /// What it says.
+    pub pledge: Pledge,
+    /// Whether its freeze was not told to be confirmed yet.
+    pub is_pending: bool,
+}
+
+impl Entry {
+    /// Whether the two are one pledge, settled or not.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.name.trim_end_matches(PENDING) == other.name.trim_end_matches(PENDING)
+    }
+}
+
+impl Ledger {
+    /// Opens it to read; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// It can't be opened, or others may write to it.
+    pub fn open(host: &Host) -> Result<Option<Self>> {
+        match StateDir::open(&host.path(PLACE))? {
+            Some(dir) => Self::of(dir).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens it to write; it is made where there is none.
+    ///
+    /// # Errors
+    ///
+    /// It can't be made or opened, or others may write to it.
+    pub fn make(host: &Host) -> Result<Self> {
+        let parent = Path::new(PLACE).parent().unwrap_or(Path::new("/"));
+        let run = host.open_dir_inside(parent)?;
+        let path = host.path(PLACE);
+        match mkdirat(&run, "iceaxe", Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(Error::io("make", &path, errno.into())),
+        }
+        match StateDir::open(&path)? {
+            Some(dir) => Self::of(dir),
+            None => Err(Error::io("open", &path, Errno::ENOENT.into())),
+        }
+    }
+
+    fn of(dir: StateDir) -> Result<Self> {
+        let fd = crate::host::open_dir(dir.path())?;
+        let stat = fstat(&fd).map_err(|errno| Error::io("stat", dir.path(), errno.into()))?;
+        let is_others = stat.st_uid != 0 && stat.st_uid != rustix::process::geteuid().as_raw();
+        if is_others || stat.st_mode & 0o022 != 0 {
+            return Err(Error::Unsupported(format!(
+                "{} is not root's alone, and is not believed",
+                dir.path().display()
+            )));
+        }
+        Ok(Self {
+            dir,
+            fd,
+            lock: lock::File::default(),
+        })
+    }
+
+    /// Every pledge, and what is there and can't be understood.
+    ///
+    /// # Errors
+    ///
+    /// It can't be listed.
+    pub fn entries(&self) -> Result<(Vec<Entry>, Vec<String>)> {
+        let mut entries = Vec::new();
+        let mut odd = Vec::new();
+        for name in self.names()? {
+            match self.entry(&name) {
+                Ok(entry) => entries.extend(entry),
+                Err(error) => odd.push(error.to_string()),
+            }
+        }
+        Ok((entries, odd))
+    }
+
+    /// The pledges on one of these cgroups. What can't be understood is left out.
+    ///
+    /// # Errors
+    ///
+    /// It can't be listed.
+    pub fn on(&self, ids: &[CgroupId]) -> Result<Vec<Entry>> {
+        let prefixes: Vec<String> = ids.iter().map(prefix).collect();
+        let names = self.names()?.into_iter();
+        let meant = names.filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)));
+        let entries = meant.filter_map(|name| self.entry(&name).ok()?); // recover names it
+        Ok(entries
+            .filter(|entry| ids.contains(&entry.pledge.standing.id))
+            .collect())
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let names = self
+            .dir
+            .names()?
+            .into_iter()
+            .filter_map(|name| name.into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| !name.starts_with(DRAFT)).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// One by its name; `None` where it is gone.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read or understood.
+    fn entry(&self, name: &str) -> Result<Option<Entry>> {
+        let pledge: Option<Pledge> = self.dir.json(name)?;
+        Ok(pledge.map(|pledge| Entry {
+            name: name.to_owned(),
+            pledge,
+            is_pending: name.ends_with(PENDING),
+        }))
+    }
+
+    /// The same pledge as it is now; `None` where somebody has ended it.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read or understood.
+    pub fn again(&self, entry: &Entry) -> Result<Option<Entry>> {
+        let settled = entry.name.trim_end_matches(PENDING);
+        match self.entry(settled)? {
+            Some(entry) => Ok(Some(entry)),
+            None => self.entry(&format!("{settled}{PENDING}")),
+        }
+    }
+
+    /// Puts one on file, not settled.
+    ///
+    /// # Errors
+    ///
+    /// The disk is full or read-only; nothing is left of it then.
+    pub fn add(&self, pledge: &Pledge) -> Result<Entry> {
+        let by = pledge.owners.first().copied().unwrap_or_default();
+        let name = format!("{}{}-{}{PENDING}", prefix(&pledge.standing.id), by.pid, by.start);
+        let draft = format!("{DRAFT}{name}");
+        let written = self
+            .draft(&draft, pledge)
+            .and_then(|()| self.rename(&draft, &name));
+        if let Err(error) = written {
+            // It is no pledge under that name: what can't be taken away does no harm.
+            let _ = unlinkat(&self.fd, draft.as_str(), UnlinkatFlags::NoRemoveDir);
+            return Err(error);
+        }
+        Ok(Entry {
+            name,
+            pledge: pledge.clone(),
+            is_pending: true,
+        })
+    }
+
+    fn draft(&self, name: &str, pledge: &Pledge) -> Result<()> {
+        let failed = |cause| Error::io("write", &self.path(name), cause);
+        let text = serde_json::to_vec(pledge).map_err(|error| failed(error.into()))?;
+        // One that was left there by a process of this number is no longer its own.
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .map_err(|errno| failed(errno.into()))?;
+        File::from(fd).write_all(&text).map_err(failed)
+    }
+
+    /// Says of one that its freeze is told to be confirmed. That takes no room.
+    ///
+    /// # Errors
+    ///
+    /// It is gone, which says that somebody ended it; the file system is read-only.
+    pub fn settle(&self, entry: &mut Entry) -> Result<()> {
+        let settled = entry.name.trim_end_matches(PENDING).to_owned();
+        self.rename(&entry.name, &settled)?;
+        entry.name = settled;
+        entry.is_pending = false;
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        renameat(&self.fd, from, &self.fd, to)
+            .map_err(|errno| Error::io("rename", &self.path(from), errno.into()))
+    }
+
+    /// Takes one away; whether it was there. That takes no room, and no lock.
+    ///
+    /// # Errors
+    ///
+    /// The file system is read-only.
+    pub fn remove(&self, entry: &Entry) -> Result<bool> {
+        let settled = entry.name.trim_end_matches(PENDING);
+        let mut found = false;
+        for name in [settled.to_owned(), format!("{settled}{PENDING}")] {
+            match unlinkat(&self.fd, name.as_str(), UnlinkatFlags::NoRemoveDir) {
+                Ok(()) => found = true,
+                Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(Error::io("remove", &self.path(&name), errno.into())),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes away the pledges on cgroups that are gone, and those of another boot.
+    ///
+    /// # Errors
+    ///
+    /// It can't be listed.
+    pub fn prune(&self, host: &Host) -> Result<()> {
+        let boot = boot(host);
+        for entry in self.entries()?.0 {
+            if entry.pledge.boot != boot || entry.is_gone(host) {
+                // Another one prunes too, or it can't be removed, which who needs room is told.
+                let _ = self.remove(&entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away what a process that was killed had begun to write.
+    ///
+    /// # Errors
+    ///
+    /// It can't be listed.
+    pub fn sweep(&self, is_alive: impl Fn(i32) -> bool) -> Result<()> {
+        let drafts = self.dir.names()?.into_iter();
+        for draft in drafts.filter(|name| writer(name).is_some_and(|pid| !is_alive(pid))) {
+            // Another one sweeps too, or it can't be removed and does no harm.
+            let _ = unlinkat(&self.fd, draft.as_os_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        Ok(())
+    }
+
+    /// Where one is.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where a pledge is on file.
+    #[must_use]
+    pub fn file(&self, entry: &Entry) -> PathBuf {
+        self.path(&entry.name)
+    }
+}
+
+/// Who was writing a draft.
+fn writer(name: &OsString) -> Option<i32> {
+    let name = std::str::from_utf8(name.as_bytes()).ok()?; // none of ours
+    let (_, by) = name.strip_prefix(DRAFT)?.split_once('.')?;
+    by.split_once('-')?.0.parse().ok() // as above
+}
+
+/// What the names of all pledges on a cgroup begin with.
+fn prefix(id: &CgroupId) -> String {
+    format!("{:x}-{:x}.", id.device, id.inode)
+}

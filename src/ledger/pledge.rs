@@ -1,0 +1,155 @@
+//! One holder of one frozen cgroup: what stood before, until when, and who answers for it. A plain value.
+
+use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use super::Entry;
+use crate::cgroup::Cgroup;
+use crate::error::Error;
+use crate::freezer::Standing;
+use crate::host::Host;
+use crate::verifier::Witness;
+
+/// A process, whatever has its number later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// When it was started, in clock ticks since boot.
+    pub start: u64,
+}
+
+impl Process {
+    /// The process of that number, or `self`; `None` where there is none.
+    #[must_use]
+    pub fn find(host: &Host, pid: &str) -> Option<Self> {
+        let stat = Witness::new(host).stat(pid)?;
+        Some(Self {
+            pid: stat.pid,
+            start: stat.starttime,
+        })
+    }
+
+    /// The parent of this process.
+    #[must_use]
+    pub fn parent(host: &Host) -> Option<Self> {
+        let stat = Witness::new(host).stat("self")?;
+        Self::find(host, &stat.ppid.to_string())
+    }
+
+    /// Whether it still is there, and can act.
+    #[must_use]
+    pub fn is_alive(self, host: &Host) -> bool {
+        let stat = Witness::new(host).stat(&self.pid.to_string());
+        stat.is_some_and(|stat| stat.starttime == self.start && !matches!(stat.state, 'Z' | 'X'))
+    }
+}
+
+/// What kind of freeze it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Until somebody thaws it.
+    Freeze,
+    /// For a time.
+    Lease,
+    /// While a command runs.
+    Hold,
+}
+
+/// What a holder is answered for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pledge {
+    /// 1; fields are added, never renamed.
+    pub schema: u32,
+    /// What kind of freeze it is.
+    pub kind: Kind,
+    /// The target as typed.
+    pub target: String,
+    /// The container's ID.
+    pub id: Option<String>,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its runtime.
+    pub runtime: Option<String>,
+    /// The cgroup, and what it asked for before its first holder came.
+    pub standing: Standing,
+    /// The boot that it was made in.
+    pub boot: String,
+    /// CLOCK_BOOTTIME in microseconds when it was made: that clock goes on while the host is suspended.
+    pub since_us: u64,
+    /// The same when it ends.
+    pub until_us: Option<u64>,
+    /// The processes that answer for it, each alone: the one that wrote it first.
+    pub owners: Vec<Process>,
+    /// The first word of the command that it is held for.
+    pub command: Option<String>,
+}
+
+/// What is to become of a pledge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is in force, and somebody answers for it, or nobody has to.
+    Stands,
+    /// It is in force for a time, and its guard is gone.
+    Unguarded,
+    /// It is over, and what stood before is to be put back.
+    Over,
+    /// It is of another boot: nothing of it is left.
+    Past,
+}
+
+impl Entry {
+    /// What is to become of it, as of `now_us`.
+    #[must_use]
+    pub fn fate(&self, host: &Host, boot: &str, now_us: u64) -> Fate {
+        let pledge = &self.pledge;
+        if pledge.boot != boot {
+            return Fate::Past;
+        }
+        if pledge.kind == Kind::Freeze && !self.is_pending {
+            return Fate::Stands;
+        }
+        if pledge.owners.iter().any(|owner| owner.is_alive(host)) {
+            return Fate::Stands;
+        }
+        match pledge.until_us {
+            Some(until) if pledge.kind == Kind::Lease && !self.is_pending && now_us < until => {
+                Fate::Unguarded
+            }
+            _ => Fate::Over,
+        }
+    }
+
+    /// Whether its cgroup is gone. Another one under the same path is another one.
+    #[must_use]
+    pub fn is_gone(&self, host: &Host) -> bool {
+        let standing = &self.pledge.standing;
+        match Cgroup::open(host, standing.hierarchy, &standing.path) {
+            Ok(cgroup) => cgroup.id() != standing.id,
+            Err(error) => matches!(error, Error::Gone(_)),
+        }
+    }
+
+    /// Microseconds since it was made, as of `now_us`.
+    #[must_use]
+    pub fn age_us(&self, now_us: u64) -> u64 {
+        now_us.saturating_sub(self.pledge.since_us)
+    }
+}
+
+/// Which boot this is.
+#[must_use]
+pub fn boot(host: &Host) -> String {
+    let text = host.read_proc("sys/kernel/random/boot_id").unwrap_or_default(); // then all are of the same
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+/// CLOCK_BOOTTIME in microseconds.
+#[must_use]
+pub fn boottime_us() -> u64 {
+    // It always exists since Linux 2.6.39.
+    let now =
+        clock_gettime(ClockId::CLOCK_BOOTTIME).map(|now| now.tv_sec() * 1_000_000 + now.tv_nsec() / 1000);
+    now.ok().and_then(|us| u64::try_from(us).ok()).unwrap_or(0)
+}

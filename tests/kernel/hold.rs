@@ -1,0 +1,328 @@
+//! A hold: freeze, run a command, thaw exactly what was frozen, whatever happens.
+
+use std::fs;
+use std::io::Write;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::lease::{end, guard_of, is_there, records_of};
+use crate::kit::{Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, freeze, iceaxe, thaw};
+
+/// `iceaxe hold CGROUP...`, without its command.
+fn hold(cgroups: &[&Cgroup]) -> Iceaxe {
+    let command = iceaxe("hold").arg("--timeout=30s");
+    cgroups
+        .iter()
+        .fold(command, |command, cgroup| command.arg(cgroup.target()))
+}
+
+/// Held for something that goes on until it is ended.
+#[track_caller]
+fn held(cgroups: &[&Cgroup], options: &[&str]) -> Running {
+    let command = options
+        .iter()
+        .fold(hold(cgroups), |command, option| command.arg(option));
+    let command = command.arg("--").itself().arg("demo-task").arg("sleeper");
+    let running = command.input("go").start();
+    eventually("the command runs", || {
+        cgroups.iter().all(|cgroup| cgroup.asks()) && command_of(&running).is_some()
+    });
+    running
+}
+
+/// The command's process.
+fn command_of(running: &Running) -> Option<i32> {
+    let is_it = |pid: &i32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|&byte| byte == 0).nth(1) == Some(b"demo-task")
+    };
+    running.children().into_iter().find(is_it)
+}
+
+fn the_command_runs_while_all_is_frozen_and_then_it_is_thawed(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroups = [0, 1].map(|_| scene.cgroup(hierarchy));
+    let zoos = cgroups.each_ref().map(|cgroup| scene.zoo(&[cgroup], &["doze"]));
+    let command = hold(&[&cgroups[0], &cgroups[1]]).arg("--").itself();
+    let command = command.arg("status").arg("--json");
+    let run = cgroups
+        .iter()
+        .fold(command, |command, cgroup| command.arg(cgroup.target()))
+        .run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let seen: Vec<Value> = run.json();
+    assert_eq!(seen.len(), 2, "{run:?}");
+    for status in seen {
+        assert_eq!(status["effective"], "frozen", "{status}");
+        assert_eq!(status["holders"][0]["kind"], "hold", "{status}");
+    }
+    // The last frozen is the first thawed.
+    let thawed: Vec<&str> = run
+        .err
+        .lines()
+        .filter(|line| line.starts_with("thawed"))
+        .collect();
+    let names = cgroups
+        .each_ref()
+        .map(|cgroup| cgroup.target().into_string().unwrap());
+    assert!(
+        thawed.len() == 2 && thawed[0].contains(&names[1]) && thawed[1].contains(&names[0]),
+        "{run:?}"
+    );
+    zoos.iter().for_each(|zoo| zoo.goes_on(0));
+    assert!(
+        cgroups
+            .iter()
+            .all(|cgroup| !cgroup.asks() && records_of(cgroup).is_empty())
+    );
+}
+
+fn the_commands_code_is_the_holds(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let run = hold(&[&cgroup])
+        .arg("--")
+        .itself()
+        .arg("status")
+        .arg(format!("{}:/nobody-at-all", hierarchy.word()))
+        .run();
+    assert_eq!(run.code, Some(3), "{run:?}");
+    let run = hold(&[&cgroup]).arg("--").arg("/no/such/program").run();
+    assert_eq!(run.code, Some(127), "{run:?}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let run = hold(&[&cgroup]).arg("--").arg(file.path()).run();
+    assert_eq!(run.code, Some(126), "{run:?}");
+    let run = hold(&[&cgroup]).run();
+    assert_eq!(run.code, Some(125), "{run:?}");
+    let run = iceaxe("hold").arg("-").arg("--").itself().run();
+    assert_eq!(run.code, Some(125), "{run:?}");
+    assert!(!cgroup.asks());
+}
+
+fn what_is_read_by_the_command_comes_through(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let other = scene.cgroup(hierarchy);
+    other.freeze();
+    let run = hold(&[&cgroup])
+        .input(other.target().into_string().unwrap())
+        .arg("--")
+        .itself()
+        .arg("thaw")
+        .arg("-")
+        .run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.out.starts_with("thawed"), "{run:?}");
+    assert!(!other.asks());
+}
+
+fn a_command_that_takes_too_long_is_ended(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let running = held(&[&cgroup], &["--max=300ms"]);
+    let command = command_of(&running);
+    let run = running.end();
+    assert_eq!(run.code, Some(124), "{run:?}");
+    assert!(!cgroup.asks() && !command.is_some_and(is_there), "{run:?}");
+    zoo.goes_on(0);
+}
+
+fn a_signal_is_passed_on_to_the_command(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    for (signal, code) in [
+        (Signal::SIGTERM, 143),
+        (Signal::SIGHUP, 129),
+        (Signal::SIGINT, 130),
+    ] {
+        let running = held(&[&cgroup], &[]);
+        running.signal(signal);
+        let run = running.end();
+        assert_eq!(run.code, Some(code), "{run:?}");
+        assert!(!cgroup.asks() && records_of(&cgroup).is_empty(), "{run:?}");
+    }
+    zoo.goes_on(0);
+}
+
+fn an_iceaxe_that_is_killed_leaves_nothing_frozen(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    for both in [false, true] {
+        let running = held(&[&cgroup], &[]);
+        let (command, worker) = (command_of(&running).unwrap(), running.worker());
+        let guard = guard_of(&cgroup);
+        if both {
+            kill(Pid::from_raw(worker), Signal::SIGSTOP).unwrap();
+        }
+        running.signal(Signal::SIGKILL);
+        running.end();
+        if both {
+            end(worker);
+        }
+        eventually("it is thawed", || !cgroup.asks());
+        eventually("nothing is left", || {
+            records_of(&cgroup).is_empty() && !is_there(guard) && !is_there(command)
+        });
+    }
+    zoo.goes_on(0);
+}
+
+fn a_worker_that_is_killed_is_made_up_for_at_the_commands_end(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let running = held(&[&cgroup], &[]);
+    kill(Pid::from_raw(running.worker()), Signal::SIGKILL).unwrap();
+    running.signal(Signal::SIGTERM);
+    let run = running.end();
+    assert_eq!(run.code, Some(123), "{run:?}");
+    assert!(!cgroup.asks() && records_of(&cgroup).is_empty(), "{run:?}");
+    zoo.goes_on(0);
+}
+
+fn where_all_are_killed_recover_thaws(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let running = held(&[&cgroup], &[]);
+    let (command, worker, guard) = (command_of(&running).unwrap(), running.worker(), guard_of(&cgroup));
+    for pid in [worker, guard, running.pid()] {
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    }
+    for pid in [worker, guard, running.pid()] {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    running.end();
+    eventually("all have ended", || {
+        ![worker, guard, command].into_iter().any(is_there)
+    });
+    assert!(cgroup.asks());
+    let run = iceaxe("recover").run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(!cgroup.asks() && records_of(&cgroup).is_empty(), "{run:?}");
+    zoo.goes_on(0);
+}
+
+fn of_nested_holds_the_last_one_out_thaws(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let first = held(&[&cgroup], &[]);
+    let second = held(&[&cgroup], &[]);
+    first.signal(Signal::SIGTERM);
+    let run = first.end();
+    assert_eq!(run.code, Some(143), "{run:?}");
+    assert!(run.err.contains("stays frozen") && cgroup.asks(), "{run:?}");
+    second.signal(Signal::SIGTERM);
+    second.end();
+    assert!(!cgroup.asks() && records_of(&cgroup).is_empty());
+    zoo.goes_on(0);
+}
+
+fn what_was_frozen_before_stays_frozen(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroups = [0, 1].map(|_| scene.cgroup(hierarchy));
+    let _zoo = scene.zoo(&[&cgroups[0]], &["doze"]);
+    cgroups[0].freeze();
+    freeze(&cgroups[1]).ends(0, "confirmed");
+    let running = held(&[&cgroups[0], &cgroups[1]], &[]);
+    running.signal(Signal::SIGTERM);
+    let run = running.end();
+    assert_eq!(run.code, Some(143), "{run:?}");
+    assert!(cgroups.iter().all(Cgroup::asks), "{run:?}");
+}
+
+fn an_operators_thaw_ends_every_hold_and_says_so(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let running = held(&[&cgroup], &[]);
+    let report = thaw(&cgroup).ends(0, "confirmed");
+    assert!(report["hints"].to_string().contains("a hold"), "{report}");
+    // What somebody else freezes from then on is theirs.
+    cgroup.freeze();
+    running.signal(Signal::SIGTERM);
+    let run = running.end();
+    assert!(run.err.contains("thawed meanwhile") && cgroup.asks(), "{run:?}");
+}
+
+fn where_one_cannot_be_frozen_the_command_is_not_run(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroups = [0, 1].map(|_| scene.cgroup(hierarchy));
+    let _stuck = scene.zoo(&[&cgroups[1]], &["dstate"]);
+    let command = hold(&[&cgroups[0], &cgroups[1]]).timeout("300ms");
+    let run = command.arg("--").itself().arg("--version").run();
+    assert_eq!((run.code, run.out.as_str()), (Some(125), ""), "{run:?}");
+    assert!(!cgroups.iter().any(Cgroup::asks), "{run:?}");
+    assert!(
+        cgroups.iter().all(|cgroup| records_of(cgroup).is_empty()),
+        "{run:?}"
+    );
+    let command = hold(&[&cgroups[0], &cgroups[1]])
+        .timeout("300ms")
+        .arg("--best-effort");
+    let run = command.arg("--").itself().arg("--version").run();
+    assert!(run.code == Some(0) && run.out.starts_with("iceaxe"), "{run:?}");
+    assert!(!cgroups.iter().any(Cgroup::asks), "{run:?}");
+}
+
+fn a_container_that_was_made_anew_is_left_alone(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let parent = scene.cgroup(hierarchy);
+    let first = parent.child("again");
+    let running = held(&[&first], &[]);
+    fs::remove_dir(&first.dir).unwrap();
+    let second = parent.child("again");
+    second.freeze();
+    running.signal(Signal::SIGTERM);
+    let run = running.end();
+    assert!(run.err.contains("gone"), "{run:?}");
+    assert!(second.asks(), "{run:?}");
+}
+
+fn a_full_disk_keeps_nothing_frozen(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let elsewhere = crate::kit::with_room("32k");
+    let root = elsewhere.root().to_str().unwrap().to_owned();
+    let running = held(&[&cgroup], &["--root", &root]);
+    let mut filler = fs::File::create(elsewhere.records().join("filler")).unwrap();
+    while filler.write_all(&[0; 512]).is_ok() {}
+    // A second one finds no room, and says so.
+    let refused = hold(&[&cgroup]).arg("--root").arg(&root).arg("--").itself().run();
+    assert_eq!(refused.code, Some(125), "{refused:?}");
+    running.signal(Signal::SIGTERM);
+    let run = running.end();
+    assert_eq!(run.code, Some(143), "{run:?}");
+    assert!(!cgroup.asks(), "{run:?}");
+    let left: Vec<_> = fs::read_dir(elsewhere.records()).unwrap().flatten().collect();
+    assert!(
+        left.iter()
+            .all(|file| file.file_name() == "filler" || file.file_name() == ".lock"),
+        "{left:?}"
+    );
+    zoo.goes_on(0);
+}
+
+on_each_hierarchy!(
+    the_command_runs_while_all_is_frozen_and_then_it_is_thawed,
+    the_commands_code_is_the_holds,
+    what_is_read_by_the_command_comes_through,
+    a_command_that_takes_too_long_is_ended,
+    a_signal_is_passed_on_to_the_command,
+    an_iceaxe_that_is_killed_leaves_nothing_frozen,
+    a_worker_that_is_killed_is_made_up_for_at_the_commands_end,
+    where_all_are_killed_recover_thaws,
+    of_nested_holds_the_last_one_out_thaws,
+    what_was_frozen_before_stays_frozen,
+    an_operators_thaw_ends_every_hold_and_says_so,
+    where_one_cannot_be_frozen_the_command_is_not_run,
+    a_container_that_was_made_anew_is_left_alone,
+    a_full_disk_keeps_nothing_frozen,
+);

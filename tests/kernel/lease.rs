@@ -1,0 +1,284 @@
+//! A freeze for a time: it comes back, whoever is killed.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::kit::{Cgroup, Hierarchy, Iceaxe, Scene, eventually, freeze, iceaxe, status, thaw};
+
+/// Where the records are.
+pub(crate) const RECORDS: &str = "/run/iceaxe";
+
+/// The records of one cgroup, and the processes that each names: who asked, and last the guard.
+pub(crate) fn records_of(cgroup: &Cgroup) -> Vec<Value> {
+    let path = cgroup.path.to_str().unwrap();
+    let files = fs::read_dir(RECORDS).into_iter().flatten().flatten();
+    let texts = files.filter_map(|file| fs::read(file.path()).ok());
+    let records = texts.filter_map(|text| serde_json::from_slice::<Value>(&text).ok());
+    records
+        .filter(|record| record["standing"]["path"] == path)
+        .collect()
+}
+
+#[track_caller]
+pub(crate) fn guard_of(cgroup: &Cgroup) -> i32 {
+    let records = records_of(cgroup);
+    assert_eq!(records.len(), 1, "{records:?}");
+    let owners = records[0]["owners"].as_array().unwrap();
+    i32::try_from(owners.last().unwrap()["pid"].as_i64().unwrap()).unwrap()
+}
+
+pub(crate) fn is_there(pid: i32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
+pub(crate) fn end(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    eventually("it has ended", || !is_there(pid));
+}
+
+fn lease(cgroup: &Cgroup, lasting: &str) -> Iceaxe {
+    freeze(cgroup).arg("--for").arg(lasting)
+}
+
+fn a_lease_ends_at_its_time_and_leaves_nothing(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let began = Instant::now();
+    lease(&cgroup, "1s").ends(0, "confirmed");
+    let guard = guard_of(&cgroup);
+    assert!(cgroup.asks());
+    let told = status(&cgroup);
+    let holder = &told["holders"][0];
+    assert_eq!(holder["kind"], "lease", "{told}");
+    assert_eq!(holder["answered_for"], true, "{told}");
+    assert!(holder["left_us"].as_u64().unwrap() <= 1_000_000, "{told}");
+    assert!(told["frozen_for_us"].as_u64().is_some(), "{told}");
+    eventually("it thaws", || !cgroup.asks());
+    let lasted = began.elapsed();
+    assert!(
+        lasted >= Duration::from_secs(1) && lasted < Duration::from_secs(2),
+        "{lasted:?}"
+    );
+    zoo.goes_on(0);
+    eventually("nothing is left", || {
+        records_of(&cgroup).is_empty() && !is_there(guard)
+    });
+}
+
+fn a_lease_that_is_asked_for_again_is_renewed(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    lease(&cgroup, "1s").ends(0, "confirmed");
+    let first = guard_of(&cgroup);
+    let began = Instant::now();
+    lease(&cgroup, "3s").ends(0, "unchanged");
+    eventually("the first guard goes", || !is_there(first));
+    eventually("it thaws", || !cgroup.asks());
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+    eventually("nothing is left", || records_of(&cgroup).is_empty());
+}
+
+fn a_thaw_ends_a_lease_and_its_guard(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    lease(&cgroup, "10m").ends(0, "confirmed");
+    let guard = guard_of(&cgroup);
+    let report = thaw(&cgroup).ends(0, "confirmed");
+    assert!(report["hints"].to_string().contains("lease"), "{report}");
+    assert!(report["frozen_for_us"].as_u64().is_some(), "{report}");
+    zoo.goes_on(0);
+    eventually("nothing is left", || {
+        records_of(&cgroup).is_empty() && !is_there(guard)
+    });
+}
+
+fn a_guard_that_is_told_to_end_thaws_first(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    lease(&cgroup, "10m").ends(0, "confirmed");
+    let guard = guard_of(&cgroup);
+    // A terminal that is closed is why there is a guard.
+    kill(Pid::from_raw(guard), Signal::SIGHUP).unwrap();
+    kill(Pid::from_raw(guard), Signal::SIGTERM).unwrap();
+    eventually("it thaws and goes", || !cgroup.asks() && !is_there(guard));
+    zoo.goes_on(0);
+    assert!(records_of(&cgroup).is_empty());
+}
+
+fn a_guard_that_is_killed_is_made_up_for_by_recover(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let began = Instant::now();
+    lease(&cgroup, "2s").ends(0, "confirmed");
+    end(guard_of(&cgroup));
+    let told = iceaxe("status").arg(cgroup.target()).run();
+    assert!(told.err.contains("iceaxe recover"), "{told:?}");
+    let run = iceaxe("recover").run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(is_there(guard_of(&cgroup)) && cgroup.asks(), "{run:?}");
+    eventually("it thaws", || !cgroup.asks());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    zoo.goes_on(0);
+    eventually("nothing is left", || records_of(&cgroup).is_empty());
+}
+
+fn a_lease_that_ran_out_unguarded_is_ended_by_recover(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    lease(&cgroup, "1s").ends(0, "confirmed");
+    end(guard_of(&cgroup));
+    eventually("its time is over", || {
+        status(&cgroup)["holders"][0]["left_us"] == 0
+    });
+    assert!(cgroup.asks());
+    let planned = iceaxe("recover").arg("--dry-run").run();
+    assert!(
+        planned.out.contains("would be thawed") && cgroup.asks(),
+        "{planned:?}"
+    );
+    let run = iceaxe("recover").arg("--json").run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(!cgroup.asks() && records_of(&cgroup).is_empty(), "{run:?}");
+    zoo.goes_on(0);
+}
+
+fn a_freeze_whose_processes_are_all_killed_is_put_back_by_recover(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    // It never settles: it is killed half-way.
+    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let freezing = freeze(&cgroup).start();
+    let worker = freezing.worker();
+    eventually("it is asked for", || cgroup.asks());
+    // The worker first would let its parent put it back, and the other way round.
+    kill(Pid::from_raw(freezing.pid()), Signal::SIGSTOP).unwrap();
+    kill(Pid::from_raw(worker), Signal::SIGSTOP).unwrap();
+    kill(Pid::from_raw(freezing.pid()), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+    freezing.end();
+    eventually("both have ended", || !is_there(worker));
+    assert!(cgroup.asks());
+    assert_eq!(records_of(&cgroup).len(), 1);
+    let run = iceaxe("recover").arg("--timeout=200ms").run();
+    assert!(!cgroup.asks(), "{run:?}");
+    assert!(records_of(&cgroup).is_empty(), "{run:?}");
+    zoo.goes_on(1);
+}
+
+fn a_lease_over_an_operators_freeze_leaves_it_frozen(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    freeze(&cgroup).ends(0, "confirmed");
+    lease(&cgroup, "300ms").ends(0, "unchanged");
+    eventually("the lease is over", || records_of(&cgroup).len() == 1);
+    assert!(cgroup.asks());
+    assert_eq!(records_of(&cgroup)[0]["kind"], "freeze");
+    thaw(&cgroup).ends(0, "confirmed");
+    assert!(records_of(&cgroup).is_empty());
+}
+
+fn what_others_froze_before_stays_frozen_after_a_lease(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    cgroup.freeze();
+    lease(&cgroup, "300ms").ends(0, "unchanged");
+    eventually("the lease is over", || records_of(&cgroup).is_empty());
+    assert!(cgroup.asks());
+}
+
+fn another_container_of_the_same_path_is_left_alone(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let parent = scene.cgroup(hierarchy);
+    let first = parent.child("again");
+    lease(&first, "1s").ends(0, "confirmed");
+    let guard = guard_of(&first);
+    fs::remove_dir(&first.dir).unwrap();
+    let second = parent.child("again");
+    second.freeze();
+    eventually("the guard goes", || !is_there(guard));
+    assert!(second.asks());
+}
+
+fn where_no_record_can_be_made_a_lease_is_refused(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let elsewhere = crate::kit::without_records();
+    let run = lease(&cgroup, "1s").arg("--root").arg(elsewhere.root()).run();
+    let report = run.is(5, "denied");
+    assert!(report["error"].to_string().contains("--no-record"), "{report}");
+    assert!(!cgroup.asks());
+    let began = Instant::now();
+    let command = lease(&cgroup, "1s").arg("--no-record");
+    let run = command.arg("--root").arg(elsewhere.root()).run();
+    run.is(0, "confirmed");
+    assert!(cgroup.asks());
+    eventually("it thaws", || !cgroup.asks());
+    assert!(began.elapsed() < Duration::from_secs(2));
+    // A freeze without an end is done, and said to have none.
+    let run = freeze(&cgroup).arg("--root").arg(elsewhere.root()).run();
+    run.is(0, "confirmed");
+    assert!(run.err.contains("no record"), "{run:?}");
+}
+
+fn two_that_freeze_one_container_go_one_after_the_other(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let first = freeze(&cgroup).start();
+    eventually("the first has asked", || cgroup.asks());
+    let run = freeze(&cgroup).timeout("200ms").run();
+    let report = run.is(6, "rolled_back");
+    let worker = first.worker().to_string();
+    assert!(report["error"].as_str().unwrap().contains(&worker), "{report}");
+    // A thaw waits for nobody.
+    thaw(&cgroup).timeout("100ms").run();
+    assert!(!cgroup.asks());
+    first.signal(Signal::SIGTERM);
+    first.end();
+    zoo.goes_on(1);
+}
+
+fn two_recover_at_once_end_the_same(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    lease(&cgroup, "1s").ends(0, "confirmed");
+    end(guard_of(&cgroup));
+    let both = [0, 1].map(|_| iceaxe("recover").start());
+    for run in both.map(crate::kit::Running::end) {
+        assert_eq!(run.code, Some(0), "{run:?}");
+    }
+    eventually("it thaws", || !cgroup.asks());
+    zoo.goes_on(0);
+    eventually("nothing is left", || records_of(&cgroup).is_empty());
+}
+
+on_each_hierarchy!(
+    a_lease_ends_at_its_time_and_leaves_nothing,
+    a_lease_that_is_asked_for_again_is_renewed,
+    a_thaw_ends_a_lease_and_its_guard,
+    a_guard_that_is_told_to_end_thaws_first,
+    a_guard_that_is_killed_is_made_up_for_by_recover,
+    a_lease_that_ran_out_unguarded_is_ended_by_recover,
+    a_freeze_whose_processes_are_all_killed_is_put_back_by_recover,
+    a_lease_over_an_operators_freeze_leaves_it_frozen,
+    what_others_froze_before_stays_frozen_after_a_lease,
+    another_container_of_the_same_path_is_left_alone,
+    two_that_freeze_one_container_go_one_after_the_other,
+    two_recover_at_once_end_the_same,
+    where_no_record_can_be_made_a_lease_is_refused,
+);
