@@ -222,6 +222,12 @@ pub(crate) struct Hold {
     /// Lift a safety rule: not-container, host-daemon, sandbox; alone, all three
     #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
     pub(crate) force: Vec<Rule>,
+    /// Then write out what is not on the disk of this path's file system yet
+    #[arg(long, value_name = "PATH")]
+    pub(crate) sync: Vec<PathBuf>,
+    /// Then freeze the file system of this path too: who writes to it waits
+    #[arg(long, value_name = "PATH")]
+    pub(crate) fsfreeze: Vec<PathBuf>,
     /// Where one cannot be frozen, hold the others nevertheless
     #[arg(long)]
     pub(crate) best_effort: bool,

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
@@ -252,7 +252,10 @@ pub(crate) fn supervise(
     errand: &mut Errand<'_>,
     work: &dyn Fn(Say<'_>, Tie<'_>) -> u8,
 ) -> Ended {
-    let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+    let mut signals = vec![Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
+    if errand.is_some() {
+        signals.extend([Signal::SIGUSR1, Signal::SIGUSR2]); // the command's, which may mean anything
+    }
     let mut set = SigSet::empty();
     signals.into_iter().for_each(|signal| set.add(signal));
     // Blocking signals that exist can't fail; if it did, a signal would end this process at once and hang up the lifeline.
@@ -320,11 +323,11 @@ pub(crate) fn supervise(
     }
 }
 
-/// Runs `work` in a process of its own: of its own session, nobody's child that could be waited for, and with none of the
-/// standard streams. It has the right to outlive this one.
+/// Runs `work` in a process of its own: of its own session, nobody's child that could be waited for, and with no descriptor
+/// but those of `keep`. Who waits for the end of this one's descriptors, or for a lock on one, need not wait for that process.
 ///
 /// No other thread may run in this process: the new one has only this one.
-pub(crate) fn apart(work: impl FnOnce() -> u8) -> nix::Result<()> {
+pub(crate) fn apart(keep: &[RawFd], work: impl FnOnce() -> u8) -> nix::Result<()> {
     // SAFETY: as in `supervise`: no thread has been started in this process.
     match unsafe { fork()? } {
         ForkResult::Parent { child } => {
@@ -337,6 +340,7 @@ pub(crate) fn apart(work: impl FnOnce() -> u8) -> nix::Result<()> {
             // SAFETY: as above.
             if matches!(unsafe { fork() }, Ok(ForkResult::Child)) {
                 detach();
+                close_all_but(keep);
                 let code = work();
                 // SAFETY: _exit ends the process without running anything of it.
                 unsafe { libc::_exit(i32::from(code)) }
@@ -345,6 +349,18 @@ pub(crate) fn apart(work: impl FnOnce() -> u8) -> nix::Result<()> {
             // SAFETY: as above.
             unsafe { libc::_exit(0) }
         }
+    }
+}
+
+/// Closes every descriptor but the standard ones and those of `keep`.
+fn close_all_but(keep: &[RawFd]) {
+    let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten(); // without /proc nothing is done at all
+    let open: Vec<RawFd> = names
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2 && !keep.contains(fd)) {
+        // The listing's own is closed already. One that is open is closed whatever close(2) says.
+        let _ = nix::unistd::close(fd);
     }
 }
 
@@ -497,6 +513,7 @@ impl Parent<'_, '_> {
                 Ok(None) | Err(_) if self.errand.is_running() => {
                     self.is_alone = true;
                     deadline = None;
+                    self.errand.is_alone();
                     streams.err(b"iceaxe: the process that did the work died: what it froze is thawed when the command ends\n");
                 }
                 Ok(None) | Err(_) => return self.died(),

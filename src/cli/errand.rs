@@ -50,9 +50,11 @@ pub(crate) enum Errands {
 }
 
 /// A command to be run, or none.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Errand<'w> {
     words: &'w [OsString],
+    /// What is to be done at once where who did the work is gone while it runs.
+    alone: Option<&'w dyn Fn()>,
     at: At,
     /// A signal that came before it ran.
     early: Option<Signal>,
@@ -61,9 +63,10 @@ pub(crate) struct Errand<'w> {
 }
 
 impl<'w> Errand<'w> {
-    pub(crate) fn new(words: &'w [OsString]) -> Self {
+    pub(crate) fn new(words: &'w [OsString], alone: &'w dyn Fn()) -> Self {
         Self {
             words,
+            alone: Some(alone),
             ..Self::default()
         }
     }
@@ -75,6 +78,18 @@ impl<'w> Errand<'w> {
             At::Done(code) => Some(code),
             _ => None,
         }
+    }
+
+    /// Who did the work is gone.
+    pub(crate) fn is_alone(&self) {
+        if let Some(alone) = self.alone {
+            alone();
+        }
+    }
+
+    /// Whether there is one.
+    pub(crate) fn is_some(&self) -> bool {
+        !self.words.is_empty()
     }
 
     pub(crate) fn is_running(&self) -> bool {

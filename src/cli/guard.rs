@@ -5,14 +5,14 @@
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
@@ -25,7 +25,7 @@ use crate::cgroup::Cgroup;
 use crate::engine::report::Outcome;
 use crate::engine::{self, Leaving};
 use crate::error::{Error, Result};
-use crate::host::{Hierarchy, Host};
+use crate::host::{Filesystem, Hierarchy, Host};
 use crate::ledger::{Entry, Kind, Ledger, Pledge, Process, boottime_us};
 use crate::patience::Patience;
 
@@ -45,6 +45,10 @@ const LEAF: &str = "iceaxe";
 enum Word {
     /// This is about to be frozen.
     Keep(Box<(Pledge, Option<Entry>)>),
+    /// The file system of this path is about to be frozen.
+    Filesystem(PathBuf),
+    /// None is frozen any more.
+    NoFilesystem,
     /// All is frozen and told: it is to stay so.
     Commit,
     /// Nothing is left to be guarded.
@@ -82,10 +86,11 @@ pub(super) fn post(root: &Path) -> io::Result<Line> {
         from: from.into(),
         process: OnceCell::new(),
     });
+    let keep = [inbox.as_raw_fd(), outbox.as_raw_fd()];
     let mut ends = Some((inbox, File::from(outbox)));
-    child::apart(|| {
-        // The guard's own copies of the others' ends: it would never see them go.
-        drop(line.take());
+    child::apart(&keep, || {
+        // The others' ends are closed in it: it would never see them go.
+        std::mem::forget(line.take());
         let Some((inbox, outbox)) = ends.take() else {
             return 1;
         };
@@ -167,6 +172,25 @@ impl Line {
         self.hear().map(drop)
     }
 
+    /// Tells it which file system is about to be frozen, and waits until it can thaw it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Line::hear`]; it can't be opened by the guard.
+    pub(super) fn keep_filesystem(&self, path: &Path) -> Result<()> {
+        self.say(&Word::Filesystem(path.to_owned()))?;
+        match self.hear()?.note {
+            None => Ok(()),
+            Some(why) => Err(Error::Unsupported(format!("the guard can't open it: {why}"))),
+        }
+    }
+
+    /// Tells it that no file system is frozen any more.
+    pub(super) fn forget_filesystems(&self) {
+        // One that is gone needs not be told.
+        let _ = self.say(&Word::NoFilesystem);
+    }
+
     /// Lets it go.
     pub(super) fn dismiss(&self) {
         // One that is gone has gone.
@@ -184,7 +208,7 @@ fn gone(cause: &io::Error) -> Error {
 struct Kept {
     pledge: Pledge,
     entry: Option<Entry>,
-    watch: Option<WatchDescriptor>,
+    is_watched: bool,
     /// CLOCK_BOOTTIME in microseconds at which it is to be thawed.
     due_us: Option<u64>,
 }
@@ -193,6 +217,7 @@ struct Guard {
     host: Host,
     ledger: Option<Ledger>,
     kept: Vec<Kept>,
+    filesystems: Vec<Filesystem>,
     is_committed: bool,
     notices: Option<Inotify>,
 }
@@ -222,6 +247,7 @@ fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()> {
         ledger: None,
         host,
         kept: Vec::new(),
+        filesystems: Vec::new(),
         is_committed: false,
         // Without notices a lease that was ended by a thaw is noticed at its end.
         notices: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok(),
@@ -249,6 +275,15 @@ fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()> {
                     let line: Vec<u8> = text.drain(..=end).collect();
                     match serde_json::from_slice(&line) {
                         Ok(Word::Keep(kept)) => guard.keep(kept.0, kept.1),
+                        Ok(Word::Filesystem(path)) => {
+                            let note = guard.keep_filesystem(&path).err().map(|error| error.to_string());
+                            answer(&mut outbox, None, note)?;
+                            continue;
+                        }
+                        Ok(Word::NoFilesystem) => {
+                            guard.filesystems.clear();
+                            continue;
+                        }
                         Ok(Word::Commit) => guard.is_committed = true,
                         Ok(Word::Dismiss) => {
                             guard.kept.clear();
@@ -325,11 +360,16 @@ impl Guard {
         let grace = if pledge.kind == Kind::Hold { GRACE_US } else { 0 };
         self.kept.push(Kept {
             due_us: pledge.until_us.map(|until| until.saturating_add(grace)),
-            watch: None,
+            is_watched: false,
             pledge,
             entry,
         });
         self.look_again();
+    }
+
+    fn keep_filesystem(&mut self, path: &Path) -> Result<()> {
+        self.filesystems.push(Filesystem::open(&self.host, path)?);
+        Ok(())
     }
 
     /// Lets go of what somebody has ended, and watches the records of the others.
@@ -337,25 +377,22 @@ impl Guard {
         let Some(ledger) = &self.ledger else { return };
         let notices = self.notices.as_ref();
         self.kept.retain_mut(|kept| {
-            let Some(entry) = &kept.entry else { return true };
-            // A record is watched first and looked at then, so that nothing happens between the two.
-            if let Some(watch) = kept.watch.take() {
-                let _ = notices.map(|notices| notices.rm_watch(watch)); // it is gone with its file
-            }
-            let now = match ledger.again(entry) {
-                Ok(Some(now)) => now,
-                Ok(None) => return false,
-                Err(_) => return true, // it is looked at again when it is over
+            let Some(entry) = kept.entry.clone() else {
+                return true;
             };
-            let flags = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
-            let add = |notices: &Inotify| notices.add_watch(&ledger.file(&now), flags).ok();
-            kept.watch = notices.and_then(add);
-            kept.entry = Some(now);
-            !(kept.watch.is_none()
-                && matches!(
-                    kept.entry.as_ref().map(|entry| ledger.again(entry)),
-                    Some(Ok(None))
-                ))
+            if !kept.is_watched {
+                // It is watched first and looked at then, so that nothing happens between the two. The watch is on the file,
+                // whatever it is called, and goes with it.
+                let flags = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
+                let add = |notices: &Inotify| notices.add_watch(&ledger.file(&entry), flags).is_ok();
+                kept.is_watched = notices.is_some_and(add);
+            }
+            match ledger.again(&entry) {
+                Ok(Some(now)) => kept.entry = Some(now),
+                Ok(None) => return false,
+                Err(_) => {} // it is looked at again when it is over
+            }
+            true
         });
     }
 
@@ -372,6 +409,12 @@ impl Guard {
 
     /// Thaws those. What can't be thawed is tried again, as long as it is there.
     fn release(&mut self, is_over: &dyn Fn(&Kept) -> bool) {
+        if self.kept.iter().any(is_over) {
+            // Before anything else: who waits for one of them can't be thawed for good. One that does not answer is left.
+            self.filesystems
+                .drain(..)
+                .for_each(|filesystem| drop(filesystem.thaw(PROOF)));
+        }
         let (over, rest): (Vec<Kept>, Vec<Kept>) = self.kept.drain(..).partition(is_over);
         self.kept = rest;
         let leaving: Vec<Leaving<'_>> = over

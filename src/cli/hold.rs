@@ -1,15 +1,21 @@
 //! `hold`: freezes, has a command run, and thaws exactly what it froze, whatever happens.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
 use super::args::Hold;
-use super::child::{Message, Ran};
+use super::child::{self, Message};
 use super::keeper::{Asked, Keeper};
 use super::targets::{self, Targets};
 use super::{Context, number, verb};
 use crate::engine::report::{Outcome, Report};
 use crate::engine::{self, FreezeOptions, Leaving, Step, Together};
+use crate::error::{Error, Result};
+use crate::host::{Filesystem, Host};
 use crate::ledger::{Entry, Kind, Pledge};
 use crate::patience::Patience;
 use crate::resolver::Container;
@@ -19,6 +25,9 @@ const FREEZE: Duration = Duration::from_secs(10);
 const THAW: Duration = Duration::from_secs(5);
 /// How much longer a thaw may take until it is told.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a file system may take to be flushed, frozen or thawed.
+const DISK: Duration = Duration::from_secs(30);
 
 /// The codes of a hold's own.
 pub(super) const NOT_THAWED: u8 = 123;
@@ -40,9 +49,14 @@ pub(super) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]) -> u8 
     if context.cli.dry_run {
         return freeze(context, args, &targets, None);
     }
+    let disks = match Disks::open(context, args) {
+        Ok(disks) => disks,
+        Err(error) => return not_run(context, &targets, &error),
+    };
     let asked = Asked {
         lasting: args.max,
         no_record: args.no_record,
+        filesystems: args.fsfreeze.clone(),
         command: args
             .command
             .first()
@@ -50,12 +64,7 @@ pub(super) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]) -> u8 
     };
     let keeper = match Keeper::new(context, Kind::Hold, asked) {
         Ok(keeper) => keeper,
-        Err(error) => {
-            for (index, typed, _) in targets.found() {
-                context.end(index, &super::unresolved("hold", typed, &error));
-            }
-            return NOT_RUN;
-        }
+        Err(error) => return not_run(context, &targets, &error),
     };
     let code = freeze(context, args, &targets, Some(&keeper));
     let held = keeper.pledges();
@@ -64,12 +73,133 @@ pub(super) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]) -> u8 
         return code.max(1);
     }
     remember(context, &targets, &held);
-    let ran = context.tie.run(context.say, args.max, &mut || {});
-    let code = thaw(context, &targets, &keeper, &held);
-    if ran == Ran::Lost && context.is_cancelled() {
-        return code; // nobody is left to be told
+    let mut on_disk = disks.freeze(context);
+    if on_disk == 0 {
+        context.tie.run(context.say, args.max, &mut || {
+            // It is thawed once more when the command has ended, and told then.
+            disks.thaw(context);
+        });
     }
-    code
+    on_disk = on_disk.max(disks.thaw(context));
+    thaw(context, &targets, &keeper, &held).max(on_disk)
+}
+
+/// Says of each why the command is not run.
+fn not_run(context: &Context<'_>, targets: &Targets, error: &Error) -> u8 {
+    for (index, typed, _) in targets.found() {
+        context.end(index, &super::unresolved("hold", typed, error));
+    }
+    for (index, report) in targets.lost() {
+        context.end(index, report);
+    }
+    NOT_RUN
+}
+
+/// The file systems that are flushed and frozen besides.
+struct Disks {
+    sync: Vec<Filesystem>,
+    freeze: Vec<Filesystem>,
+}
+
+impl Disks {
+    fn open(context: &Context<'_>, args: &Hold) -> Result<Self> {
+        context.within(GRACE * number(args.sync.len() + args.fsfreeze.len() + 1));
+        let open = |path: &PathBuf| Filesystem::open(context.host, path);
+        let disks = Self {
+            sync: args.sync.iter().map(open).collect::<Result<_>>()?,
+            freeze: args.fsfreeze.iter().map(open).collect::<Result<_>>()?,
+        };
+        disks.freeze.iter().try_for_each(|disk| check(context, disk))?;
+        Ok(disks)
+    }
+
+    /// Flushes, then freezes; 0 where all of it was done.
+    fn freeze(&self, context: &Context<'_>) -> u8 {
+        let flush = |disk: &Filesystem| {
+            context.within(DISK + GRACE);
+            disk.sync(DISK)
+        };
+        let freeze = |disk: &Filesystem| {
+            context.within(DISK * 2 + GRACE);
+            context.guard()?.keep_filesystem(disk.path())?;
+            disk.freeze(DISK)
+        };
+        let done = self.sync.iter().try_for_each(flush);
+        match done.and_then(|()| self.freeze.iter().try_for_each(freeze)) {
+            Ok(()) => 0,
+            Err(error) => {
+                context.err(format!("iceaxe: cannot hold: {error}\n"));
+                1
+            }
+        }
+    }
+
+    /// Thaws those that were frozen, before anything else is; 0 where all are.
+    fn thaw(&self, context: &Context<'_>) -> u8 {
+        let mut code = 0;
+        for disk in &self.freeze {
+            context.within(DISK + GRACE);
+            if let Err(error) = disk.thaw(DISK) {
+                context.err(format!(
+                    "iceaxe: {error}: it may be frozen: fsfreeze --unfreeze it\n"
+                ));
+                code = 7;
+            }
+        }
+        if let (Ok(guard), 0, false) = (context.guard(), code, self.freeze.is_empty()) {
+            guard.forget_filesystems();
+        }
+        code
+    }
+}
+
+/// Thaws the file systems of a hold whose worker died, from another process: who is to do it may hang.
+pub(super) fn thaw_disks(root: &Path, paths: &[PathBuf]) {
+    let work = || {
+        let Ok(host) = Host::enter(root) else { return 1 };
+        for path in paths {
+            // Nobody is left to be told; the guard tries too.
+            let _ = Filesystem::open(&host, path).and_then(|disk| disk.thaw(DISK));
+        }
+        0
+    };
+    let _ = child::apart(&[], work); // as above
+}
+
+/// Refuses to freeze what iceaxe, the guard or the host itself can't do without.
+fn check(context: &Context<'_>, disk: &Filesystem) -> Result<()> {
+    let ours = [
+        (PathBuf::from("/"), "the root"),
+        (context.host.path("/"), "the root"),
+        (context.host.path("/run"), "the records"),
+        (PathBuf::from("/proc/self/exe"), "iceaxe itself"),
+        (
+            PathBuf::from(format!("/proc/{}/fd/0", nix::unistd::getppid())),
+            "iceaxe's standard input",
+        ),
+        (
+            PathBuf::from(format!("/proc/{}/fd/1", nix::unistd::getppid())),
+            "iceaxe's standard output",
+        ),
+        (
+            PathBuf::from(format!("/proc/{}/fd/2", nix::unistd::getppid())),
+            "iceaxe's standard error",
+        ),
+    ];
+    for (path, what) in ours {
+        // What can't be opened so is no file that is written to: a pipe or a terminal is on no disk.
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let Ok(fd) = nix::fcntl::open(&path, flags, Mode::empty()) else {
+            continue;
+        };
+        if disk.holds(&fd) {
+            return Err(Error::Refused {
+                rule: format!("the file system of {} is that of {what}", disk.path().display()),
+                force: None,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Freezes all of them as one; 0 where they are.

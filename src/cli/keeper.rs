@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Context, human};
@@ -20,6 +21,7 @@ pub(super) struct Keeper<'c> {
     /// How long it may last.
     lasting: Option<Duration>,
     command: Option<String>,
+    filesystems: Vec<PathBuf>,
     ledger: Option<Ledger>,
     owners: Vec<Process>,
     boot: String,
@@ -42,6 +44,8 @@ pub(super) struct Asked {
     pub(super) lasting: Option<Duration>,
     /// What it is held for.
     pub(super) command: Option<String>,
+    /// The file systems that are frozen besides.
+    pub(super) filesystems: Vec<PathBuf>,
     /// Whether it is done without a record, where none can be made.
     pub(super) no_record: bool,
 }
@@ -76,6 +80,7 @@ impl<'c> Keeper<'c> {
             kind,
             lasting: asked.lasting,
             command: asked.command,
+            filesystems: asked.filesystems,
             ledger,
             owners,
             boot: boot(host),
@@ -152,6 +157,7 @@ impl<'c> Keeper<'c> {
             until_us: lasting.map(|us| now.saturating_add(us)),
             owners: self.owners.clone(),
             command: self.command.clone(),
+            filesystems: self.filesystems.clone(),
         };
         let entry = match self.ledger.as_ref().map(|ledger| ledger.add(&pledge)) {
             Some(Err(error)) if self.kind == Kind::Freeze => {

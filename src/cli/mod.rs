@@ -21,6 +21,7 @@ mod verb;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -92,10 +93,16 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
         }
         _ => None,
     };
-    let mut errand = Errand::new(match &cli.verb {
-        Verb::Hold(hold) => &hold.command,
-        _ => &[],
-    });
+    let (words, disks): (&[OsString], &[PathBuf]) = match &cli.verb {
+        Verb::Hold(hold) => (&hold.command, &hold.fsfreeze),
+        _ => (&[], &[]),
+    };
+    let alone = || {
+        if !disks.is_empty() {
+            hold::thaw_disks(&cli.root, disks);
+        }
+    };
+    let mut errand = Errand::new(words, &alone);
     let ended = child::supervise(streams, unheard(&cli, &typed), &mut errand, &|say, tie| {
         // A container can nest its cgroups as deep as it likes, and each level is held open on the way down. Where the
         // limit stays, a tree that is too deep is an error.

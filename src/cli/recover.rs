@@ -6,6 +6,7 @@ use super::{Context, human, joined, json};
 use crate::engine::report::{Outcome, Report};
 use crate::engine::{self, Leaving, described};
 use crate::error::{Error, Result};
+use crate::host::Filesystem;
 use crate::ledger::{Entry, Fate, Ledger, Process, boot, boottime_us};
 use crate::patience::Patience;
 
@@ -140,9 +141,16 @@ fn end(context: &Context<'_>, ledger: &Ledger, entry: &Entry) -> Report {
         container: None,
         entry: Some(entry),
     }];
+    let mut hints = Vec::new();
+    for path in &entry.pledge.filesystems {
+        // Before anything else, as a hold has it.
+        let thawed = Filesystem::open(context.host, path).and_then(|filesystem| filesystem.thaw(THAW));
+        hints.extend(thawed.err().map(|error| format!("it may be frozen: {error}")));
+    }
     let patience: Patience<'_> = context.patience(context.timeout(THAW));
     let mut reports = engine::part(context.host, Some(ledger), &leaving, patience, &mut |_, _, _| {});
     let mut report = reports.pop().unwrap_or_else(|| report_of(entry));
+    report.hints.extend(hints);
     report.hints.push(format!("{} was left behind", described(entry)));
     report
 }

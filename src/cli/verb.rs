@@ -96,7 +96,7 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
     let asked = Asked {
         lasting: args.lasting,
         no_record: args.no_record,
-        command: None,
+        ..Asked::default()
     };
     let keeper = (options.mode == Mode::Act).then(|| Keeper::new(context, kind, asked));
     let keeper = match keeper.transpose() {

@@ -2,6 +2,7 @@
 //! A value that is passed along, never a global, so that a host mounted elsewhere and a made-up one in a test work alike.
 
 mod files;
+mod filesystem;
 mod mounts;
 mod namespaces;
 
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 
 use files::read_piece;
 pub(crate) use files::{open_beneath, open_dir, open_on_mount, read_number, read_whole};
+pub use filesystem::Filesystem;
 pub use mounts::Mount;
 pub(crate) use mounts::{is_cgroup, mount_lines};
 pub(crate) use namespaces::{ENTER_CGROUP_NAMESPACE, ENTER_PID_NAMESPACE};

@@ -1,5 +1,7 @@
 //! One holder of one frozen cgroup: what stood before, until when, and who answers for it. A plain value.
 
+use std::path::PathBuf;
+
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +86,9 @@ pub struct Pledge {
     pub owners: Vec<Process>,
     /// The first word of the command that it is held for.
     pub command: Option<String>,
+    /// The paths of the file systems that are frozen besides.
+    #[serde(default)]
+    pub filesystems: Vec<PathBuf>,
 }
 
 /// What is to become of a pledge.

@@ -129,9 +129,15 @@ mod any {
             for field in ["settle_us", "verify_us", "verified_at_us"] {
                 assert!(report[field].is_u64(), "{field}: {report}");
             }
-            for field in ["id", "name", "runtime", "error", "frozen_for_us"] {
+            for field in ["id", "name", "runtime", "error"] {
                 assert!(report[field].is_null(), "{field}: {report}");
             }
+            // It is on record since when it was frozen.
+            assert_eq!(
+                report["frozen_for_us"].is_u64(),
+                report["verb"] == "thaw",
+                "{report}"
+            );
         }
     }
 
