@@ -530,7 +530,7 @@ impl Cgroup {
 
     /// How many cgroups are below; `None` where the kernel does not say. v2 counts those of each cgroup
     /// (`cgroup.stat`, since Linux 4.14), v1 those of the whole hierarchy, with some that are removed already.
-    fn descendants(&self, host: &Host) -> Option<usize> {
+    pub(crate) fn descendants(&self, host: &Host) -> Option<usize> {
         let text = match self.hierarchy {
             Hierarchy::V2 => self.read("cgroup.stat").ok()?, // then nothing is known, and all are looked at
             Hierarchy::V1 if self.is_root() => {

@@ -83,22 +83,30 @@ impl Clock<'_> {
         self.patience.limit
     }
 
+    /// What is left of it.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        self.limit().saturating_sub(self.elapsed())
+    }
+
     /// Whether somebody asked to give up.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.wait(Duration::ZERO, &[]) == Woke::Cancelled
+        self.pause(Duration::ZERO, &[]) == Woke::Cancelled
     }
 
     /// Waits for `pause`, unless one of `watched` reports a change (POLLPRI) or the wait is cancelled.
     pub fn pause(&self, pause: Duration, watched: &[BorrowedFd<'_>]) -> Woke {
-        self.wait(pause, watched)
+        self.wait(pause, watched, PollFlags::POLLPRI)
     }
 
-    fn wait(&self, pause: Duration, watched: &[BorrowedFd<'_>]) -> Woke {
-        let mut fds: Vec<PollFd<'_>> = watched
-            .iter()
-            .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLPRI))
-            .collect();
+    /// Waits for `pause`, unless `notices` can be read or the wait is cancelled.
+    pub fn pause_for(&self, pause: Duration, notices: Option<BorrowedFd<'_>>) -> Woke {
+        self.wait(pause, notices.as_slice(), PollFlags::POLLIN)
+    }
+
+    fn wait(&self, pause: Duration, watched: &[BorrowedFd<'_>], change: PollFlags) -> Woke {
+        let mut fds: Vec<PollFd<'_>> = watched.iter().map(|fd| PollFd::new(fd.as_fd(), change)).collect();
         fds.extend(
             self.patience
                 .cancel

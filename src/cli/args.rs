@@ -42,7 +42,7 @@ pub(crate) struct Cli {
     /// Write nothing; say what would be written
     #[arg(short = 'n', long, global = true)]
     pub(crate) dry_run: bool,
-    /// How long to wait for each target: 500ms, 10s, 2m; 0 is one look [default: freeze and kill 10s, else 5s]
+    /// How long to wait for each target: 500ms, 10s, 2m; 0 is one look [default: freeze and kill 10s, watch no end, else 5s]
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
     /// Colour
@@ -94,6 +94,8 @@ pub(crate) enum Verb {
     List(List),
     /// Show the cgroup tree with frozen parts marked
     Tree(Tree),
+    /// Follow freezes and thaws as they happen, until interrupted or --timeout is over
+    Watch(Watch),
     /// Print the directory where freeze would write
     Path(Path),
     /// Make a throw-away container, freeze it, thaw it, show the proof
@@ -118,6 +120,7 @@ impl Verb {
             Self::Recover => "recover",
             Self::List(_) => "list",
             Self::Tree(_) => "tree",
+            Self::Watch(_) => "watch",
             Self::Path(_) => "path",
             Self::Demo | Self::DemoTask { .. } => "demo",
         }
@@ -136,7 +139,7 @@ pub(crate) struct Select {
 }
 
 /// The container that a process is in, where containers are nested.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct Nested {
     /// For pid: in nested containers, mean the outermost
     #[arg(long, conflicts_with = "inner")]
@@ -354,6 +357,13 @@ pub(crate) struct Tree {
     /// Also draw what is thawed
     #[arg(short, long)]
     pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// What to follow; everything if none is given; - reads targets from standard input, one a line
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

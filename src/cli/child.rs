@@ -51,6 +51,8 @@ pub(crate) enum Message {
     Run(u64),
     /// The command may be ended now.
     Clear,
+    /// It goes on for as long as somebody reads what it says, and has no other end.
+    Endless,
     /// The end.
     Code(u8),
 }
@@ -199,6 +201,8 @@ pub struct Streams<'w> {
     pub err: &'w mut dyn Write,
     /// Whether results go to a terminal.
     pub is_terminal: bool,
+    /// Where results go, to notice that nobody reads them any more.
+    fd: Option<BorrowedFd<'w>>,
     /// Why results could not be written.
     failed: Option<io::Error>,
 }
@@ -210,8 +214,15 @@ impl<'w> Streams<'w> {
             out,
             err,
             is_terminal,
+            fd: None,
             failed: None,
         }
+    }
+
+    /// The same, whose results go to `fd`: a verb that has no end of its own ends when that has no reader any more.
+    #[must_use]
+    pub fn to(self, fd: BorrowedFd<'w>) -> Self {
+        Self { fd: Some(fd), ..self }
     }
 
     /// Writes results. Where that fails the rest is still done and told; the end says it.
@@ -310,6 +321,7 @@ pub(crate) fn supervise(
                 undo: BTreeMap::new(),
                 signals: set,
                 committed: false,
+                endless: false,
                 caught: None,
                 errand,
                 is_alone: false,
@@ -409,6 +421,18 @@ fn here(
     }
 }
 
+/// What happened while a supervisor waited.
+#[derive(Debug, Clone, Copy)]
+struct Stirred {
+    signal: bool,
+    /// The command ended.
+    errand: bool,
+    /// The child said something, or is gone.
+    message: bool,
+    /// Nobody reads the results any more.
+    unread: bool,
+}
+
 struct Parent<'e, 'w> {
     /// The command that is to be run, if any.
     errand: &'e mut Errand<'w>,
@@ -423,6 +447,8 @@ struct Parent<'e, 'w> {
     signals: SigSet,
     /// Whether all is done and only to be told.
     committed: bool,
+    /// Whether it ends when nobody reads what it says.
+    endless: bool,
 }
 
 impl Parent<'_, '_> {
@@ -436,24 +462,25 @@ impl Parent<'_, '_> {
             let timeout = left.map_or(PollTimeout::NONE, |left| {
                 PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
             });
-            let stirred = {
-                let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-                fds.extend(self.errand.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-                let ran = fds.len() - 1;
-                if !self.is_alone {
-                    fds.push(PollFd::new(self.from.as_fd(), PollFlags::POLLIN));
-                }
-                match poll(&mut fds, timeout) {
-                    Ok(0) | Err(Errno::EINTR) if next.is_none_or(|next| Instant::now() < next) => continue,
-                    Ok(0) if self.errand.is_running() => [false, false, false],
-                    Ok(0) => return self.silent(),
-                    Ok(_) | Err(_) => {
-                        let is = |at: usize| fds.get(at).is_some_and(|fd| fd.any().unwrap_or(false));
-                        [is(0), ran == 1 && is(1), !self.is_alone && is(1 + ran)]
+            let Some(stirred) = self.wait(signals, streams.fd, timeout) else {
+                match next {
+                    Some(next) if Instant::now() >= next && !self.errand.is_running() => {
+                        return self.silent();
                     }
+                    // The command's own time is looked at below.
+                    Some(next) if Instant::now() >= next => self.look_at_errand(false, &mut deadline),
+                    _ => {}
                 }
+                if self.is_alone && !self.errand.is_running() {
+                    return self.died();
+                }
+                continue;
             };
-            if stirred[0]
+            if self.endless && (streams.failed.is_some() || stirred.unread) && self.lifeline.take().is_some()
+            {
+                deadline = Some(Instant::now() + UNDO);
+            }
+            if stirred.signal
                 && let Ok(Some(info)) = signals.read_signal()
                 && let Ok(Ok(signal)) = i32::try_from(info.ssi_signo).map(Signal::try_from)
                 && !self.errand.takes(signal, info.ssi_code == libc::SI_KERNEL)
@@ -466,18 +493,12 @@ impl Parent<'_, '_> {
                 deadline = Some(Instant::now() + UNDO);
             }
             if self.errand.is_running() {
-                match self.errand.look(stirred[1]) {
-                    Some(Errands::AtLimit) if self.is_alone => self.errand.clear(),
-                    Some(Errands::AtLimit) => self.answer(AT_LIMIT),
-                    Some(Errands::Ended) if self.is_alone => return self.died(),
-                    Some(Errands::Ended) => {
-                        self.answer(HAS_ENDED);
-                        deadline = Some(Instant::now() + OVERDUE);
-                    }
-                    None => {}
+                self.look_at_errand(stirred.errand, &mut deadline);
+                if self.is_alone && !self.errand.is_running() {
+                    return self.died();
                 }
             }
-            if !stirred[2] {
+            if !stirred.message {
                 continue;
             }
             match receive(self.from.as_fd()) {
@@ -505,7 +526,7 @@ impl Parent<'_, '_> {
                 Ok(Some(Message::Clear)) => self.errand.clear(),
                 Ok(Some(message)) => {
                     if let Some(within) = self.take(message, streams)
-                        && self.caught.is_none()
+                        && self.lifeline.is_some()
                     {
                         deadline = Some(Instant::now() + within);
                     }
@@ -518,6 +539,56 @@ impl Parent<'_, '_> {
                 }
                 Ok(None) | Err(_) => return self.died(),
             }
+        }
+    }
+
+    /// Waits for anything to happen; `None` where nothing did in time.
+    fn wait(
+        &self,
+        signals: &SignalFd,
+        reader: Option<BorrowedFd<'_>>,
+        timeout: PollTimeout,
+    ) -> Option<Stirred> {
+        // That a pipe has no reader any more is told without being asked for.
+        let reader = reader.filter(|_| self.endless && self.lifeline.is_some());
+        let fds = [
+            Some((signals.as_fd(), PollFlags::POLLIN)),
+            self.errand.fd().map(|fd| (fd, PollFlags::POLLIN)),
+            Some((self.from.as_fd(), PollFlags::POLLIN)).filter(|_| !self.is_alone),
+            reader.map(|fd| (fd, PollFlags::empty())),
+        ];
+        let mut polled: Vec<PollFd<'_>> = fds
+            .iter()
+            .flatten()
+            .map(|(fd, flags)| PollFd::new(*fd, *flags))
+            .collect();
+        match poll(&mut polled, timeout) {
+            Ok(0) | Err(Errno::EINTR) => return None,
+            Ok(_) | Err(_) => {}
+        }
+        let mut polled = polled.iter();
+        let [signal, errand, message, unread] = fds.map(|fd| {
+            let polled = fd.and_then(|_| polled.next());
+            polled.is_some_and(|fd| fd.any().unwrap_or(false))
+        });
+        Some(Stirred {
+            signal,
+            errand,
+            message,
+            unread,
+        })
+    }
+
+    /// Sees to the command: its limit, and its end.
+    fn look_at_errand(&mut self, has_stirred: bool, deadline: &mut Option<Instant>) {
+        match self.errand.look(has_stirred) {
+            Some(Errands::AtLimit) if self.is_alone => self.errand.clear(),
+            Some(Errands::AtLimit) => self.answer(AT_LIMIT),
+            Some(Errands::Ended) if !self.is_alone => {
+                self.answer(HAS_ENDED);
+                *deadline = Some(Instant::now() + OVERDUE);
+            }
+            Some(Errands::Ended) | None => {}
         }
     }
 
@@ -564,6 +635,7 @@ impl Parent<'_, '_> {
                 });
             }
             Message::Committed => self.committed = true,
+            Message::Endless => self.endless = true,
             // Messages are printed in their order. A child that is gone needs no answer.
             Message::Printed => self.answer(b"y"),
             Message::Within(milliseconds) => return Some(Duration::from_millis(milliseconds)),
@@ -611,6 +683,7 @@ fn send(fd: BorrowedFd<'_>, message: &Message) -> io::Result<()> {
         Message::End(index, will) => put(3, *index, &[&will.encode()]),
         Message::Committed => put(7, 0, &[]),
         Message::Printed => put(8, 0, &[]),
+        Message::Endless => put(11, 0, &[]),
         Message::Undo(index, what, will) => {
             let will = will.encode();
             put(4, *index, &[&length(&will), &will, what]);
@@ -654,6 +727,7 @@ fn receive(fd: BorrowedFd<'_>) -> io::Result<Option<Message>> {
         3 => Message::End(index, Will::decode(&body).ok_or_else(odd)?),
         7 => Message::Committed,
         8 => Message::Printed,
+        11 => Message::Endless,
         4 => {
             let (will, what) = split(&body).ok_or_else(odd)?;
             Message::Undo(index, what.to_vec(), Will::decode(will).ok_or_else(odd)?)
@@ -694,6 +768,7 @@ mod tests {
             Message::End(9, will.clone()),
             Message::Committed,
             Message::Printed,
+            Message::Endless,
             Message::Undo(1, b"{}".to_vec(), will),
             Message::Within(u64::MAX),
             Message::Run(1),
@@ -717,7 +792,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_on_the_pipe_panic(kind in 0_u8..13, body in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..60)) {
+        fn no_bytes_on_the_pipe_panic(kind in 0_u8..14, body in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..60)) {
             let (from, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
             nix::unistd::write(&to, &[&[kind, 0, 0, 0, 0], &length(&body)[..], &body].concat()).unwrap();
             drop(to);

@@ -18,6 +18,7 @@ mod survey;
 mod targets;
 mod tree;
 mod verb;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -102,6 +103,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             hold::thaw_disks(&cli.root, disks);
         }
     };
+    let is_terminal = streams.is_terminal;
     let mut errand = Errand::new(words, &alone);
     let ended = child::supervise(streams, unheard(&cli, &typed), &mut errand, &|say, tie| {
         // A container can nest its cgroups as deep as it likes, and each level is held open on the way down. Where the
@@ -121,6 +123,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
         let context = Context {
             cli: &cli,
             colour,
+            is_terminal,
             host: &host,
             guard: guard.as_ref(),
             say,
@@ -136,6 +139,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             Verb::Recover => recover::run(&context),
             Verb::List(args) => list::run(&context, args),
             Verb::Tree(args) => tree::run(&context, args),
+            Verb::Watch(_) => watch::run(&context, &typed),
             Verb::Path(path) => path::run(&context, path, &typed),
             Verb::Demo => demo::run(&context),
             Verb::DemoTask { .. } => 2, // done above, without a child
@@ -179,6 +183,8 @@ struct Context<'c> {
     cli: &'c Cli,
     /// Whether verdicts are coloured; told before there is a child, which has no terminal.
     colour: bool,
+    /// Whether results go to a terminal.
+    is_terminal: bool,
     host: &'c Host,
     /// The guard, where one was asked for, or why there is none.
     guard: Option<&'c std::io::Result<guard::Line>>,
@@ -324,6 +330,17 @@ fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
 /// What is printed of each target if nothing at all is heard of it.
 fn unheard(cli: &Cli, typed: &[OsString]) -> BTreeMap<u32, Will> {
     let mut wills = BTreeMap::new();
+    if let Verb::Watch(_) = cli.verb {
+        // What was told before of any of its targets is as it is.
+        let err = "iceaxe: cannot watch any longer: a read hangs, or the process that does the work was killed: what was \
+                   told last may not be so any more\n";
+        let will = Will {
+            err: err.as_bytes().to_vec(),
+            code: 1,
+            ..Will::default()
+        };
+        return BTreeMap::from([(u32::MAX, will)]);
+    }
     for (index, target) in typed.iter().enumerate() {
         let mut report = Report::blank(cli.verb.name(), &target.to_string_lossy());
         report.error = Some(

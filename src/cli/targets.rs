@@ -62,6 +62,7 @@ pub(super) fn typed(verb: &Verb) -> Result<Vec<OsString>> {
         Verb::Status(status) | Verb::Explain(status) => &status.targets,
         Verb::Path(path) => std::slice::from_ref(&path.target),
         Verb::List(_) | Verb::Recover | Verb::Tree(_) | Verb::Demo | Verb::DemoTask { .. } => &[],
+        Verb::Watch(watch) => &watch.targets,
     };
     let mut targets = Vec::new();
     for word in words {

@@ -4,6 +4,7 @@
 mod barrier;
 mod explain;
 mod filter;
+mod follow;
 mod freeze;
 mod guard;
 mod holders;
@@ -36,6 +37,7 @@ use crate::verifier::{Proof, Sightings, Witness};
 pub use barrier::{Before, freeze, freeze_after, withhold};
 pub use explain::{Explanation, Holder, Holds, explain};
 pub use filter::Filter;
+pub use follow::{Event, Followed, Follower, Happening};
 pub use freeze::{FreezeOptions, Pulses, Together};
 pub use guard::{Frozen, Handle, NotConfirmed};
 pub use holders::{Holders, described, others};

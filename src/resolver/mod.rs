@@ -111,6 +111,18 @@ pub struct Glimpse {
     pub(crate) lines: Option<Lines>,
 }
 
+impl Glimpse {
+    /// One of a container that was found in another way.
+    pub(crate) fn of(host: &Host, container: Container) -> Self {
+        let lines = container.identity.pid.and_then(|pid| cgroup_lines(host, pid));
+        Self {
+            container,
+            tids: None,
+            lines,
+        }
+    }
+}
+
 /// What a target means.
 #[derive(Debug)]
 pub struct Found {

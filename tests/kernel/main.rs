@@ -45,6 +45,7 @@ mod crowd;
 mod doubly;
 mod ends;
 mod explain;
+mod follow;
 mod frozen_time;
 mod hold;
 mod kill;

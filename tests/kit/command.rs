@@ -2,10 +2,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{Cgroup, PAUSE, eventually, parent_of};
+use super::{Cgroup, PATIENCE, PAUSE, eventually, parent_of};
 
 /// No command of these tests may take longer.
 const HARD_LIMIT: Duration = Duration::from_secs(90);
@@ -34,10 +35,12 @@ pub(crate) struct Iceaxe {
     inside: Vec<OsString>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Output {
     Kept,
     Closed,
+    Heard,
+    Pipe(PipeWriter),
 }
 
 /// `iceaxe VERB`.
@@ -106,6 +109,12 @@ impl Iceaxe {
         self
     }
 
+    /// What it prints goes here.
+    pub(crate) fn into_pipe(mut self, pipe: PipeWriter) -> Self {
+        self.output = Output::Pipe(pipe);
+        self
+    }
+
     /// Started by this command line, which ends where iceaxe's own begins.
     pub(crate) fn through<S: AsRef<OsStr>>(mut self, prefix: &[S]) -> Self {
         self.inside = prefix.iter().map(|word| word.as_ref().to_owned()).collect();
@@ -122,8 +131,10 @@ impl Iceaxe {
             .args(&words[1..])
             .stdin(Stdio::piped())
             .stderr(Stdio::piped());
+        let is_heard = matches!(self.output, Output::Heard);
         match self.output {
-            Output::Kept => command.stdout(Stdio::piped()),
+            Output::Kept | Output::Heard => command.stdout(Stdio::piped()),
+            Output::Pipe(writer) => command.stdout(writer),
             Output::Closed => {
                 let (reader, writer) = std::io::pipe().unwrap();
                 drop(reader);
@@ -133,7 +144,13 @@ impl Iceaxe {
         let mut child = command.spawn().unwrap();
         // What it does not read it need not read.
         let _ = child.stdin.take().unwrap().write_all(&self.input);
-        let out = child.stdout.take().map(collected);
+        // The command's writing end must not stay open here.
+        drop(command);
+        let out = if is_heard {
+            None
+        } else {
+            child.stdout.take().map(collected)
+        };
         let err = child.stderr.take().map(collected);
         Running {
             child,
@@ -146,6 +163,22 @@ impl Iceaxe {
     #[track_caller]
     pub(crate) fn run(self) -> Run {
         self.start().end()
+    }
+
+    /// Starts it to be heard line by line.
+    #[track_caller]
+    pub(crate) fn listen(mut self) -> Heard {
+        self.output = Output::Heard;
+        let mut running = self.start();
+        let (to, lines) = mpsc::channel();
+        let out = BufReader::new(running.child.stdout.take().unwrap());
+        thread::spawn(move || {
+            // Nobody listens any more: the pipe is closed.
+            out.lines()
+                .map_while(Result::ok)
+                .all(|line| to.send(line).is_ok())
+        });
+        Heard { running, lines }
     }
 
     /// Runs it on one target, and checks code and outcome of its one line.
@@ -232,6 +265,44 @@ impl Drop for Running {
         // It has ended already where the test went well.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A command that goes on, and what it says.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    pub(crate) running: Running,
+    lines: Receiver<String>,
+}
+
+impl Heard {
+    /// Its next line, which is JSON.
+    #[track_caller]
+    pub(crate) fn next(&self) -> Value {
+        let line = self.lines.recv_timeout(PATIENCE);
+        let line = line.unwrap_or_else(|error| panic!("{error}: {:?} says no more", self.running.words));
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
+    }
+
+    /// The next of its lines that is so.
+    #[track_caller]
+    pub(crate) fn next_that(&self, is_so: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let line = self.next();
+            if is_so(&line) {
+                return line;
+            }
+            assert!(began.elapsed() < PATIENCE, "not said: the last was {line}");
+        }
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn end(self) -> Run {
+        let mut run = self.running.end();
+        run.out = self.lines.iter().map(|line| line + "\n").collect();
+        run
     }
 }
 

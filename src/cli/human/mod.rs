@@ -3,6 +3,7 @@
 
 mod state;
 mod tree;
+mod watch;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -16,6 +17,7 @@ pub(crate) use state::{
     COLUMNS, dying, explanation, formatted, measurements, row, status, table, unseen_outside,
 };
 pub(crate) use tree::tree;
+pub(crate) use watch::screen;
 
 /// How many processes are named in one line; the JSON output has all.
 const MOST_SENT: usize = 10;
@@ -336,6 +338,7 @@ fn act(verb: &str) -> &str {
         "explain" => "explain",
         "path" => "tell the path of",
         "tree" => "show the tree of",
+        "watch" => "follow",
         other => other,
     }
 }
