@@ -16,7 +16,7 @@ use crate::engine::{Filter, Rung};
     after_help = "TARGET is a container's name, its ID or a unique prefix of it, NAMESPACE/POD[/CONTAINER], or outright \
 id:ID, name:NAME, pod:POD, pid:PID, v1:/PATH, v2:/PATH, cgroup:/PATH or a directory below a cgroup mount.\n\
 Exit codes: 0 confirmed, 1 failed, 2 usage, 3 not found, 4 ambiguous, 5 not permitted or supported, 6 timed out and \
-rolled back, 7 may be frozen, 8 still frozen by something else, 9 thawed but a task is not proven to run, killed but one is not gone, 10 list --check: an engine believes otherwise, \
+rolled back, 7 may be frozen, 8 still frozen by something else, 9 thawed but a task is not proven to run, killed but one is not gone, 10 an engine believes otherwise (list --check, resync), \
 11 refused, \
 12 different ends."
 )]
@@ -98,6 +98,8 @@ pub(crate) enum Verb {
     Watch(Watch),
     /// Print the directory where freeze would write
     Path(Path),
+    /// Bring engines' own idea of containers back in step with the kernel, with the engines well again
+    Resync(Resync),
     /// Make a throw-away container, freeze it, thaw it, show the proof
     Demo,
     #[command(name = "demo-task", hide = true)]
@@ -122,6 +124,7 @@ impl Verb {
             Self::Tree(_) => "tree",
             Self::Watch(_) => "watch",
             Self::Path(_) => "path",
+            Self::Resync(_) => "resync",
             Self::Demo | Self::DemoTask { .. } => "demo",
         }
     }
@@ -130,7 +133,8 @@ impl Verb {
 /// Many targets at once.
 #[derive(Debug, Args)]
 pub(crate) struct Select {
-    /// Every container; of thaw, those that are frozen by their own request; of freeze and kill only with --force
+    /// Every container; of thaw, those that are frozen by their own request; of resync, those whose engine disagrees;
+    /// of freeze and kill only with --force
     #[arg(short, long)]
     pub(crate) all: bool,
     /// Every container that meets this: name=web-*, label=key=value, state=frozen, memory<80%, ...
@@ -347,6 +351,23 @@ pub(crate) enum Sort {
     Tasks,
     /// How long it is frozen, the longest first.
     FrozenFor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resync {
+    /// What to bring back in step; - reads targets from standard input, one a line
+    #[arg(required_unless_present_any = ["all", "filter"], conflicts_with_all = ["all", "filter"], value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+    /// Show what would be done, and stop
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Do not ask first
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ use super::errand::{Errand, Errands};
 
 /// How long after a signal the child has to undo what it began.
 const UNDO: Duration = Duration::from_secs(3);
+/// How long after an answer the child may take to say how long it needs.
+const AFTER_ANSWER: Duration = Duration::from_secs(10);
 /// A message longer than this is not ours.
 const LONGEST: u32 = 64 << 20;
 
@@ -43,6 +45,8 @@ pub(crate) enum Message {
     Committed,
     /// Asks whether all that was said is printed.
     Printed,
+    /// This question is to be asked of who typed the command, if that is at a terminal.
+    Ask(Vec<u8>),
     /// What is to be put back for this target if the child dies, in its own coding, and what is to be printed then.
     Undo(u32, Vec<u8>, Will),
     /// The next message comes within this many milliseconds, or never.
@@ -127,13 +131,59 @@ impl Tie<'_> {
             return true;
         };
         say(&Message::Printed);
-        let mut answer = [0];
-        loop {
-            match nix::unistd::read(line, &mut answer) {
-                Ok(count) => return count == 1,
-                Err(Errno::EINTR) => {}
-                Err(_) => return false, // not told is not printed
-            }
+        answer(line).is_some() // not told is not printed
+    }
+
+    /// Asks who typed the command, and waits for as long as that takes. Where this is no child of a process that could
+    /// be asked, nobody is there.
+    pub(crate) fn ask(self, say: Say<'_>, question: &str) -> Answer {
+        let (Some(line), true) = (self.cancel, self.is_child) else {
+            return Answer::NoTerminal;
+        };
+        say(&Message::Ask(question.into()));
+        let answer = answer(line);
+        let mut all = Answer::ALL.into_iter();
+        // One that is gone without an answer did not say yes.
+        all.find(|(_, byte)| Some(*byte) == answer)
+            .map_or(Answer::No, |(answer, _)| answer)
+    }
+}
+
+/// The byte that the process at the other end answers with; `None` where it is gone.
+fn answer(line: BorrowedFd<'_>) -> Option<u8> {
+    let mut answer = [0];
+    loop {
+        match nix::unistd::read(line, &mut answer) {
+            Ok(count) => return (count == 1).then_some(answer[0]),
+            Err(Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// What came of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Yes,
+    No,
+    /// Nobody is there to be asked.
+    NoTerminal,
+}
+
+impl Answer {
+    const ALL: [(Self, u8); 3] = [(Self::Yes, b'y'), (Self::No, b'n'), (Self::NoTerminal, b't')];
+
+    /// Asks at this process's standard input, if that is a terminal. Nothing but yes is yes.
+    fn to(question: &[u8], streams: &mut Streams<'_>) -> Self {
+        let stdin = io::stdin();
+        if !stdin.is_terminal() {
+            return Self::NoTerminal;
+        }
+        streams.err(question);
+        let mut line = String::new();
+        match stdin.read_line(&mut line) {
+            Ok(_) if matches!(line.trim(), "y" | "Y" | "yes" | "Yes") => Self::Yes,
+            _ => Self::No,
         }
     }
 }
@@ -636,6 +686,16 @@ impl Parent<'_, '_> {
             }
             Message::Committed => self.committed = true,
             Message::Endless => self.endless = true,
+            Message::Ask(question) => {
+                let mut answer = Answer::No;
+                deliverable(&self.signals, || answer = Answer::to(&question, streams));
+                let mut all = Answer::ALL.into_iter();
+                let byte = all
+                    .find(|(other, _)| *other == answer)
+                    .map_or(b'n', |(_, byte)| byte);
+                self.answer(&[byte]);
+                return Some(AFTER_ANSWER);
+            }
             // Messages are printed in their order. A child that is gone needs no answer.
             Message::Printed => self.answer(b"y"),
             Message::Within(milliseconds) => return Some(Duration::from_millis(milliseconds)),
@@ -684,6 +744,7 @@ fn send(fd: BorrowedFd<'_>, message: &Message) -> io::Result<()> {
         Message::Committed => put(7, 0, &[]),
         Message::Printed => put(8, 0, &[]),
         Message::Endless => put(11, 0, &[]),
+        Message::Ask(question) => put(12, 0, &[question]),
         Message::Undo(index, what, will) => {
             let will = will.encode();
             put(4, *index, &[&length(&will), &will, what]);
@@ -728,6 +789,7 @@ fn receive(fd: BorrowedFd<'_>) -> io::Result<Option<Message>> {
         7 => Message::Committed,
         8 => Message::Printed,
         11 => Message::Endless,
+        12 => Message::Ask(body),
         4 => {
             let (will, what) = split(&body).ok_or_else(odd)?;
             Message::Undo(index, what.to_vec(), Will::decode(will).ok_or_else(odd)?)
@@ -769,6 +831,7 @@ mod tests {
             Message::Committed,
             Message::Printed,
             Message::Endless,
+            Message::Ask(b"?".to_vec()),
             Message::Undo(1, b"{}".to_vec(), will),
             Message::Within(u64::MAX),
             Message::Run(1),
@@ -792,7 +855,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_on_the_pipe_panic(kind in 0_u8..14, body in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..60)) {
+        fn no_bytes_on_the_pipe_panic(kind in 0_u8..15, body in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..60)) {
             let (from, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
             nix::unistd::write(&to, &[&[kind, 0, 0, 0, 0], &length(&body)[..], &body].concat()).unwrap();
             drop(to);

@@ -12,6 +12,7 @@ mod keeper;
 mod list;
 mod path;
 mod recover;
+mod resync;
 mod select;
 mod status;
 mod survey;
@@ -141,6 +142,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             Verb::Tree(args) => tree::run(&context, args),
             Verb::Watch(_) => watch::run(&context, &typed),
             Verb::Path(path) => path::run(&context, path, &typed),
+            Verb::Resync(resync) => resync::run(&context, resync, &typed),
             Verb::Demo => demo::run(&context),
             Verb::DemoTask { .. } => 2, // done above, without a child
         }

@@ -23,6 +23,8 @@ pub(super) enum All {
     Every,
     /// Those that are frozen by their own request, which a thaw can do something for.
     Asking,
+    /// Those whose engine believes otherwise than they ask for, or would have to be asked.
+    Disagreeing,
 }
 
 /// The containers that are selected, where nothing was typed.
@@ -36,7 +38,18 @@ pub(super) fn select(context: &Context<'_>, args: &Select, typed: &[OsString], a
     let mut targets = Vec::new();
     let incomplete = survey(context, &mut |statuses| {
         for status in statuses {
-            let is_wanted = all == All::Every || status.requested == Some(Requested::Frozen);
+            let asks = status.requested == Some(Requested::Frozen);
+            let is_wanted = match all {
+                All::Every => true,
+                All::Asking => asks,
+                All::Disagreeing => match status.believed.as_deref() {
+                    Some(word) => (word == "paused") != asks,
+                    None => matches!(
+                        status.runtime.as_deref(),
+                        Some("docker" | "podman" | "containerd" | "lxc")
+                    ),
+                },
+            };
             if is_wanted && Filter::all_meet(&args.filter, &status) {
                 targets.extend(written(&status));
             }
@@ -52,6 +65,7 @@ pub(super) fn select(context: &Context<'_>, args: &Select, typed: &[OsString], a
         context.err(match all {
             All::Every => "iceaxe: note: no container is meant\n",
             All::Asking => "iceaxe: note: no container that is meant is frozen by its own request\n",
+            All::Disagreeing => "iceaxe: note: no container that is meant is out of step with its engine\n",
         });
     }
     let code = (!incomplete.is_empty()).then_some(1);

@@ -60,6 +60,7 @@ pub(super) fn typed(verb: &Verb) -> Result<Vec<OsString>> {
         }
         Verb::Hold(hold) => &hold.targets,
         Verb::Status(status) | Verb::Explain(status) => &status.targets,
+        Verb::Resync(resync) => &resync.targets,
         Verb::Path(path) => std::slice::from_ref(&path.target),
         Verb::List(_) | Verb::Recover | Verb::Tree(_) | Verb::Demo | Verb::DemoTask { .. } => &[],
         Verb::Watch(watch) => &watch.targets,

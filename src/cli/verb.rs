@@ -12,7 +12,7 @@ use super::{Context, human, joined, number};
 use crate::engine::report::{Effective, Outcome, Report, Requested};
 use crate::engine::{
     self, Clear, FreezeOptions, KillOptions, Mode, Pulses, Reach, RescueOptions, SignalOptions, Step,
-    ThawOptions, Together, Watcher, Whom,
+    ThawOptions, Together, Watcher, Whom, quoted,
 };
 use crate::error::Force;
 use crate::freezer::Standing;
@@ -336,7 +336,7 @@ fn act(
                     context.err(format!("iceaxe: note: {typed}: {dying}\n"));
                 }
             }
-            Step::Settled | Step::Released | Step::Task { .. } => {}
+            Step::Settled | Step::Released | Step::Bidding | Step::Task { .. } => {}
         }
         },
     );
@@ -428,7 +428,8 @@ fn learn(report: &mut Report, details: Option<Details>) {
         }
         Some(Believed::Paused) if thawed && report.verb == "thaw" => report.hints.push(format!(
             "{engine} still believes that it is paused, and its own unpause will fail with \"container not paused\": \
-             with the engine well again, iceaxe freeze it and let the engine unpause it"
+             with the engine well again, iceaxe resync {} brings it back in step",
+            quoted(&report.target)
         )),
         Some(Believed::Running) if frozen && report.verb == "freeze" => report.hints.push(format!(
             "{engine} does not know that it is frozen: a stop or restart now kills it without its shutdown; \

@@ -2,6 +2,8 @@
 //! It is the only place that knows both the freezer, which acts, and the verifier, which testifies.
 
 mod barrier;
+mod commands;
+mod errand;
 mod explain;
 mod filter;
 mod follow;
@@ -13,6 +15,7 @@ mod ladder;
 mod parting;
 pub mod report;
 mod rescue;
+mod resync;
 mod rollback;
 mod safety;
 mod scope;
@@ -48,6 +51,7 @@ pub use ladder::{Advice, Rung};
 pub use parting::{Leaving, part};
 pub use report::{Outcome, Report, Status};
 pub use rescue::{Rescue, RescueOptions, out_and_back, rescue};
+pub use resync::{Plan, Resync, ResyncLimits, Resynced};
 pub use rollback::put_back;
 pub use safety::check as check_safety;
 pub use scope::{Unasked, asking};
@@ -83,6 +87,8 @@ pub enum Step {
         /// What is proven.
         proof: Proof,
     },
+    /// An engine is about to be told to unpause it, by its own command line.
+    Bidding,
     /// The verdict is in the report.
     Done,
 }

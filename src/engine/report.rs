@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::rescue::Rescue;
+use super::resync::Resynced;
 use super::signal::Sent;
 use super::why::Dying;
 use crate::freezer::{Write, shown};
@@ -191,7 +192,7 @@ pub type Proofs = BTreeMap<i32, Cow<'static, str>>;
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
-    /// `thaw`, `freeze` or `kill`.
+    /// `thaw`, `freeze`, `kill` or `resync`.
     pub verb: String,
     /// The target as typed.
     pub target: String,
@@ -224,6 +225,8 @@ pub struct Report {
     pub pulses: Option<u32>,
     /// What was tried besides; `None` where no rescue was asked for.
     pub rescue: Option<Rescue>,
+    /// What its engine was told, and what it believed; `None` for other verbs, and where no engine has an idea of its own.
+    pub resync: Option<Resynced>,
     /// Of a kill: whether any of its own code can have run between the verb's beginning and its end.
     pub ran_between: Option<bool>,
     /// The signals that were sent, and what they do.
@@ -271,6 +274,7 @@ impl Report {
             holdouts: Vec::new(),
             pulses: None,
             rescue: None,
+            resync: None,
             ran_between: None,
             signals: Vec::new(),
             dying: Vec::new(),

@@ -159,6 +159,14 @@ impl Daemons {
     #[track_caller]
     pub(crate) fn client<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Program {
         let mut command = Command::new(find("docker"));
+        self.be_meant(&mut command);
+        command.args(args);
+        Program::start(&command)
+    }
+
+    /// Has docker's and containerd's command lines speak to these daemons, wherever below `command` they are run.
+    #[track_caller]
+    pub(crate) fn be_meant(&self, command: &mut Command) {
         command.env(
             "DOCKER_HOST",
             format!("unix://{}", self.scratch.join(SOCKET).display()),
@@ -166,9 +174,8 @@ impl Daemons {
         // Nobody's settings.
         command
             .env("DOCKER_CONFIG", self.scratch.dir("client"))
+            .env("CONTAINERD_ADDRESS", self.scratch.join(ADDRESS))
             .env_remove("DOCKER_CONTEXT");
-        command.args(args);
-        Program::start(&command)
     }
 
     /// What stands before a command line for its program to run where the daemons are.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::container::Container;
 use crate::daemons::Daemons;
-use crate::engines::{self, BEATING, Ended, Layout, Places, Program, busybox};
+use crate::engines::{self, BEATING, Ended, Layout, Places, Program, Vessel, busybox, find};
 use crate::kit::{Cgroup, Hierarchy, PATIENCE, eventually, mount_of, parent_of};
 
 /// The image that all containers are made of.
@@ -211,6 +211,17 @@ impl Docker {
         Program::start(command.args(args)).answer(PATIENCE).answered()
     }
 
+    /// `iceaxe resync` where the daemons are, with this PATH.
+    pub(crate) fn resync(&self, path: &str, args: &[&str]) -> Command {
+        let mut command = self.command("env");
+        self.be_meant(&mut command);
+        command
+            .arg(format!("PATH={path}"))
+            .args([env!("CARGO_BIN_EXE_iceaxe"), "resync"])
+            .args(args);
+        command
+    }
+
     /// How an iceaxe command ends that is started from within a cgroup.
     #[track_caller]
     pub(crate) fn iceaxe_in<'a>(&self, cgroup: &Cgroup, args: impl IntoIterator<Item = &'a str>) -> Ended {
@@ -223,6 +234,47 @@ impl Docker {
             .arg(env!("CARGO_BIN_EXE_iceaxe"))
             .args(args);
         Program::start(&command).answer(PATIENCE).answered()
+    }
+
+    /// A command of containerd's own command line, for the containerd that is below this docker.
+    #[track_caller]
+    pub(crate) fn ctr<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Ended {
+        let mut command = self.command(find("ctr"));
+        self.be_meant(&mut command);
+        Program::start(command.args(args)).answer(HEALTHY).answered()
+    }
+
+    /// A container of containerd's alone that beats, in its default namespace. Where it keeps its record is told by no
+    /// configuration: this is for default places.
+    #[track_caller]
+    pub(crate) fn container_without_docker(&self, name: &str) -> Vessel {
+        let id = self.name(name);
+        let volume = self.volume(&id);
+        let mount = format!(
+            "--mount=type=bind,src={},dst=/vol,options=rbind:rw",
+            volume.display()
+        );
+        let rootfs = self.scratch().join("rootfs");
+        self.cgroups.borrow_mut().insert(Path::new("/default").join(&id));
+        // A machine's v2 need not have a controller by which shares could be given.
+        let run = [
+            "run",
+            "--detach",
+            "--cpu-shares=0",
+            "--env=PATH=/bin",
+            &mount,
+            "--rootfs",
+        ];
+        let what = [rootfs.to_str().unwrap(), &id, "sh", "-c", BEATING];
+        self.ctr(run.into_iter().chain(what)).well();
+        let list = self.ctr(["tasks", "list"]).well();
+        let mut rows = list
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let row = rows.find(|row| row[0] == id).expect("it is listed");
+        let vessel = Vessel::new(&id, id.clone(), row[1].parse().unwrap(), volume);
+        vessel.goes_on();
+        vessel
     }
 
     /// Where docker freezes.

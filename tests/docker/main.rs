@@ -27,6 +27,7 @@ mod paused;
 mod places;
 mod records;
 mod refusals;
+mod resync;
 mod story;
 mod witness;
 

@@ -201,6 +201,7 @@ fn what_is_frozen_when_the_watch_begins_is_present_as_it_is(hierarchy: Hierarchy
 }
 
 on_each_hierarchy! {
+    a_thaw_behind_the_back_of_a_lease_is_told_as_such,
     a_freeze_and_a_thaw_by_somebody_else_are_told_at_once,
     a_freeze_by_an_ancestor_is_told_with_its_name,
     a_freeze_is_freezing_until_the_last_task_is_held,

@@ -47,6 +47,23 @@ mod any {
         }
     }
 
+    #[test]
+    #[serial]
+    fn a_cgroup_that_no_engine_made_has_nobody_to_be_brought_in_step_with() {
+        let scene = Scene::new();
+        let cgroup = scene.cgroup(Hierarchy::available());
+        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        let resync = || iceaxe("resync").arg(cgroup.target()).arg("--json").arg("--yes");
+        resync().ends(5, "denied");
+        zoo.goes_on(0);
+        cgroup.freeze();
+        let report = resync().ends(5, "denied");
+        let error = report["error"].as_str().unwrap();
+        assert!(error.contains("no engine is known to have made"), "{error}");
+        assert!(cgroup.asks());
+        zoo.stands(0);
+    }
+
     /// In a mount namespace of its own, something is mounted where the cgroup is.
     #[test]
     #[serial]

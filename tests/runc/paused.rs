@@ -14,6 +14,7 @@ in_each_layout! {
     what_runc_starts_in_spite_of_a_freeze_goes_on_with_the_thaw
     runc_makes_no_container_in_a_cgroup_that_iceaxe_froze
     an_update_by_runc_leaves_it_frozen
+    runc_asks_the_kernel_and_is_always_in_step
     runc_deletes_what_iceaxe_froze
     runc_deletes_what_has_frozen_cgroups_inside
     what_runc_killed_while_it_was_frozen_is_gone_after_the_thaw
@@ -91,6 +92,25 @@ fn an_update_by_runc_leaves_it_frozen(layout: Layout) {
     }
     runc.iceaxe(["thaw", &web.id, "--json"]).is(0, "confirmed");
     runc.ended(update).well();
+    web.is_thawed();
+}
+
+fn runc_asks_the_kernel_and_is_always_in_step(layout: Layout) {
+    let runc = Runc::new(layout);
+    let web = runc.container("web");
+    let is_left_alone = || {
+        let report = runc
+            .iceaxe(["resync", &web.id, "--yes", "--json"])
+            .is(0, "unchanged");
+        assert_eq!(report["writes"], serde_json::json!([]), "{report}");
+    };
+    is_left_alone();
+    web.is_thawed();
+    runc.iceaxe(["freeze", &web.id, "--json"]).is(0, "confirmed");
+    assert_eq!(runc.says(&web), "paused");
+    is_left_alone();
+    web.is_frozen();
+    runc.ended(["resume", &web.id]).well();
     web.is_thawed();
 }
 

@@ -12,6 +12,9 @@ in_each_layout! {
     a_wedged_lxc_monitor_keeps_nobody_from_thawing
     what_iceaxe_froze_lxc_thaws_when_it_has_frozen_it_too
     lxc_unfreezes_what_iceaxe_thawed_before
+    resync_has_lxc_unfreeze_what_iceaxe_thawed_before
+    resync_thaws_what_lxc_does_not_know_to_be_frozen
+    a_wedged_lxc_monitor_is_not_waited_for
 }
 
 fn a_wedged_lxc_monitor_keeps_nobody_from_thawing(layout: Layout) {
@@ -46,6 +49,62 @@ fn lxc_unfreezes_what_iceaxe_thawed_before(layout: Layout) {
     unfreeze(&boot, &web);
     story::is_thawed(&boot, &web);
     pause(&boot, &web);
+}
+
+/// It needs no freeze for that.
+fn resync_has_lxc_unfreeze_what_iceaxe_thawed_before(layout: Layout) {
+    let boot = Boot::start(layout);
+    let web = container(&boot, "web");
+    boot.iceaxe(&["resync", &web.name, "--json"]).is(0, "unchanged");
+    pause(&boot, &web);
+    boot.iceaxe(&["resync", &web.name, "--json"]).is(0, "unchanged");
+    boot.iceaxe(&["thaw", &web.name, "--json"]).is(0, "confirmed");
+    let report = boot
+        .iceaxe(&["resync", &web.name, "--yes", "--json"])
+        .is(0, "confirmed");
+    assert_eq!(report["writes"], serde_json::json!([]), "{report}");
+    let resync = &report["resync"];
+    assert_eq!(
+        (
+            &resync["engine"],
+            &resync["believed_before"],
+            &resync["believed_after"]
+        ),
+        (&"lxc".into(), &"paused".into(), &"running".into()),
+        "{report}"
+    );
+    assert_eq!(
+        boot.run(["lxc-info", "--name", &web.name, "--state", "--no-humanize"]),
+        "RUNNING"
+    );
+    story::is_thawed(&boot, &web);
+    pause(&boot, &web);
+}
+
+fn resync_thaws_what_lxc_does_not_know_to_be_frozen(layout: Layout) {
+    let boot = Boot::start(layout);
+    let web = container(&boot, "web");
+    story::freeze(&boot, "lxc", &web);
+    let report = boot
+        .iceaxe(&["resync", &web.name, "--yes", "--json"])
+        .is(0, "confirmed");
+    assert_eq!(report["resync"]["believed_before"], "running", "{report}");
+    story::is_thawed(&boot, &web);
+}
+
+/// LXC keeps what it believes in the monitor's memory alone: without it nobody can tell.
+fn a_wedged_lxc_monitor_is_not_waited_for(layout: Layout) {
+    let boot = Boot::start(layout);
+    let web = container(&boot, "web");
+    pause(&boot, &web);
+    boot.iceaxe(&["thaw", &web.name, "--json"]).is(0, "confirmed");
+    boot.wedge(boot.parent(web.pid));
+    let run = boot.iceaxe(&["resync", &web.name, "--yes", "--json"]);
+    let report = run.is(1, "error");
+    assert!(run.took < HANGS * 2, "{run:?}");
+    let error = report["error"].as_str().unwrap();
+    assert!(error.contains("lxc could not be asked"), "{error}");
+    story::is_thawed(&boot, &web);
 }
 
 #[track_caller]

@@ -13,6 +13,8 @@ in_each_layout! {
     what_iceaxe_froze_runc_thaws
     podman_unpauses_by_crun_what_iceaxe_thawed_before
     what_podman_believes_is_told_with_its_labels_and_its_pod
+    resync_freezes_for_podman_with_runc_and_not_with_crun
+    resync_thaws_what_podman_does_not_know_to_be_frozen
 }
 
 fn without_conmon_what_podman_paused_by_crun_is_thawed(layout: Layout) {
@@ -100,6 +102,49 @@ fn what_podman_believes_is_told_with_its_labels_and_its_pod(layout: Layout) {
     boot.run(["podman", "unpause", &web.name]);
     is_told("running", true);
     story::is_thawed(&boot, &web);
+}
+
+/// runc refuses to resume what is not paused; crun asks the kernel each time.
+fn resync_freezes_for_podman_with_runc_and_not_with_crun(layout: Layout) {
+    let boot = Boot::start(layout);
+    for (runtime, writes) in [("runc", 1), ("crun", 0)] {
+        let web = container(&boot, runtime, runtime);
+        pause(&boot, &web);
+        boot.iceaxe(&["thaw", &web.name, "--json"]).is(0, "confirmed");
+        let report = boot
+            .iceaxe(&["resync", &web.name, "--yes", "--json"])
+            .is(0, "confirmed");
+        assert_eq!(report["writes"].as_array().unwrap().len(), writes, "{report}");
+        let resync = &report["resync"];
+        let command = serde_json::json!(["/usr/bin/podman", "unpause", web.id]);
+        assert_eq!(
+            (&resync["engine"], &resync["command"], &resync["freezes"]),
+            (&"podman".into(), &command, &(writes == 1).into()),
+            "{report}"
+        );
+        assert_eq!(
+            (&resync["believed_before"], &resync["believed_after"]),
+            (&"paused".into(), &"running".into()),
+            "{report}"
+        );
+        story::is_thawed(&boot, &web);
+        boot.run(["podman", "exec", &web.name, "true"]);
+        boot.iceaxe(&["resync", &web.name, "--json"]).is(0, "unchanged");
+        pause(&boot, &web);
+        boot.run(["podman", "unpause", &web.name]);
+    }
+}
+
+fn resync_thaws_what_podman_does_not_know_to_be_frozen(layout: Layout) {
+    let boot = Boot::start(layout);
+    let web = container(&boot, "runc", "web");
+    story::freeze(&boot, "podman", &web);
+    let report = boot
+        .iceaxe(&["resync", &web.name, "--yes", "--json"])
+        .is(0, "confirmed");
+    assert_eq!(report["resync"]["believed_before"], "running", "{report}");
+    story::is_thawed(&boot, &web);
+    boot.run(["podman", "exec", &web.name, "true"]);
 }
 
 #[track_caller]

@@ -1,6 +1,7 @@
 //! Sentences for people. They say what the report says and never more; what a container chose (names, comm) is
 //! escaped on the way to the screen.
 
+mod resync;
 mod state;
 mod tree;
 mod watch;
@@ -13,6 +14,8 @@ use crate::engine::{Acts, Does, Rescue, Sent, Step};
 use crate::error::short_id;
 use crate::verifier::Holdout;
 
+use resync::resynced;
+pub(crate) use resync::{planned, proceed};
 pub(crate) use state::{
     COLUMNS, dying, explanation, formatted, measurements, row, status, table, unseen_outside,
 };
@@ -72,8 +75,10 @@ fn who_of(report: &Report) -> String {
 pub(crate) fn verdict(report: &Report) -> Option<String> {
     let who = who_of(report);
     let freeze = report.verb == "freeze";
-    if report.verb == "kill" {
-        return killed(report, &who);
+    match report.verb.as_str() {
+        "kill" => return killed(report, &who),
+        "resync" => return resynced(report, &who),
+        _ => {}
     }
     let head = match report.outcome {
         Outcome::Confirmed if freeze => format!("froze {who}"),
@@ -298,6 +303,7 @@ pub(crate) fn trouble(report: &Report) -> String {
     if let Some(error) = &report.error {
         let act = match (report.verb.as_str(), report.outcome) {
             ("kill", Outcome::Released | Outcome::Held) => "confirm the end of",
+            ("resync", _) => "bring back in step",
             (verb, _) => act(verb),
         };
         text += &format!(
@@ -376,6 +382,7 @@ pub(crate) fn step(target: &str, us: u64, step: &Step) -> Option<String> {
         Step::Settled => "settled".to_owned(),
         Step::Released => "released".to_owned(),
         Step::Task { tid, proof } => format!("task {tid} {}", proof.word()),
+        Step::Bidding => "telling its engine to unpause it".to_owned(),
         Step::Done => "verdict".to_owned(),
     };
     Some(format!("{:>10} {}: {what}", duration(us), escaped(target)))
