@@ -1,12 +1,13 @@
 /*
  * What `xtask bench --records` needs beside the records themselves.
  *
- * usage: records crowd DIR...
- *     For each line of standard input, a container's ID: makes the cgroup DIR/ID for every DIR, starts a process that
- *     only waits, moves it there, and prints its PID and the tick it started at. The end of the input ends all of them.
+ * usage: records crowd TASKS DIR...
+ *     For each line of standard input, a cgroup's name: makes the cgroup DIR/NAME for every DIR, starts so many processes
+ *     that only wait, moves them there, and prints the tick that the first one started at, and their PIDs. The end of the
+ *     input ends all of them.
  * usage: records loop FILE
  *     The least that a reading of many files takes: per line of FILE, `@DIR` goes to a directory, `r NAME` reads a file
- *     below it, `l NAME` lists a directory there. Of a hundred one may be gone by now: the machine lives on.
+ *     below it, `l NAME` lists a directory there, `w NAME WORD` writes a word to a file. Of a hundred one may be gone by now: the machine lives on.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -41,16 +42,21 @@ static pid_t waiter(void)
 	return pid;
 }
 
+static int make(const char *dir, const char *id)
+{
+	char path[4096];
+
+	snprintf(path, sizeof path, "%s/%s", dir, id);
+	return mkdir(path, 0755) ? fail(path) : 0;
+}
+
 static int move(pid_t pid, const char *dir, const char *id)
 {
 	char path[4096], number[16];
 	int fd, length = snprintf(number, sizeof number, "%d", pid);
 	int moved;
 
-	snprintf(path, sizeof path, "%s/%s", dir, id);
-	if (mkdir(path, 0755))
-		return fail(path);
-	strcat(path, "/cgroup.procs");
+	snprintf(path, sizeof path, "%s/%s/cgroup.procs", dir, id);
 	fd = open(path, O_WRONLY);
 	moved = write(fd, number, length) == length;
 	close(fd);
@@ -75,22 +81,30 @@ static unsigned long long start_of(pid_t pid)
 	return start;
 }
 
-static int crowd(char **dirs)
+static int crowd(int tasks, char **dirs)
 {
 	char id[256];
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	setpgid(0, 0);
 	while (fgets(id, sizeof id, stdin)) {
-		pid_t pid = waiter();
-
-		if (pid < 0)
-			return fail("fork");
 		id[strcspn(id, "\n")] = 0;
 		for (char **dir = dirs; *dir; dir++)
-			if (move(pid, *dir, id))
+			if (make(*dir, id))
 				return 1;
-		printf("%d %llu\n", pid, start_of(pid));
+		for (int task = 0; task < tasks; task++) {
+			pid_t pid = waiter();
+
+			if (pid < 0)
+				return fail("fork");
+			for (char **dir = dirs; *dir; dir++)
+				if (move(pid, *dir, id))
+					return 1;
+			if (task == 0)
+				printf("%llu", start_of(pid));
+			printf(" %d", pid);
+		}
+		printf("\n");
 	}
 	signal(SIGTERM, SIG_IGN);
 	kill(0, SIGTERM); /* The group is its own. */
@@ -125,6 +139,20 @@ static int whole(int at, const char *name)
 	return 0;
 }
 
+static int put(int at, char *name)
+{
+	char *word = strchr(name, ' ');
+	int fd, missed;
+
+	*word++ = 0;
+	fd = openat(at, name, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 1;
+	missed = write(fd, word, strlen(word)) < 0;
+	close(fd);
+	return missed;
+}
+
 static int loop(const char *name)
 {
 	struct stat stat;
@@ -145,7 +173,7 @@ static int loop(const char *name)
 			missed += at < 0;
 		} else {
 			all++;
-			missed += line[0] == 'l' ? list(at, line + 2) : whole(at, line + 2);
+			missed += line[0] == 'l' ? list(at, line + 2) : line[0] == 'w' ? put(at, line + 2) : whole(at, line + 2);
 		}
 	}
 	if (missed * 100 <= all)
@@ -156,8 +184,8 @@ static int loop(const char *name)
 
 int main(int count, char **words)
 {
-	if (count >= 3 && !strcmp(words[1], "crowd"))
-		return crowd(words + 2);
+	if (count >= 4 && !strcmp(words[1], "crowd"))
+		return crowd(atoi(words[2]), words + 3);
 	if (count == 3 && !strcmp(words[1], "loop"))
 		return loop(words[2]);
 	return 2;

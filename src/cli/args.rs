@@ -1,13 +1,15 @@
 //! What can be typed: exactly the words, with no meaning given to them yet.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::Signal;
 
-use crate::engine::{Filter, Rung};
+use crate::engine::{Ceiling, Filter, Rung};
+use crate::host::Resource;
 
 /// Freezes and thaws containers without their daemon, and proves it task by task
 #[derive(Debug, Parser)]
@@ -142,6 +144,63 @@ pub(crate) struct Select {
     pub(crate) filter: Vec<Filter>,
 }
 
+/// How many at a time.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Parallel {
+    /// Work on at most N targets at a time [default: on all]
+    #[arg(long, value_name = "N")]
+    pub(crate) parallel: Option<NonZeroUsize>,
+}
+
+/// One after the other.
+#[derive(Debug, Args)]
+pub(crate) struct Stagger {
+    /// Thaw one after the other; all that are left after LIMIT at once, whatever holds them back
+    #[arg(long, value_name = "LIMIT", num_args = 0..=1, require_equals = true, default_missing_value = "10m", value_parser = duration)]
+    pub(crate) stagger: Option<Duration>,
+    /// In this order
+    #[arg(
+        long,
+        value_name = "ORDER",
+        requires = "stagger",
+        default_value = "given",
+        hide_default_value = true
+    )]
+    pub(crate) order: Order,
+    /// Wait so long between two [default: 2s with a ceiling, as the kernel renews its figures, else 0]
+    #[arg(long, value_name = "DURATION", requires = "stagger", value_parser = duration)]
+    pub(crate) gap: Option<Duration>,
+    /// Hold them back while the host's pressure is not below this: cpu=40, memory=20, io=30, in percent
+    #[arg(long, value_name = "KIND=PERCENT", requires = "stagger", value_parser = ceiling)]
+    pub(crate) ceiling: Vec<Ceiling>,
+}
+
+/// Which goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Order {
+    /// As they were typed, or by their IDs.
+    Given,
+    /// By their names.
+    Name,
+    /// The one with the least memory in use first.
+    Memory,
+    /// The one that is frozen longest first; where that is not known, the one that was started first.
+    Oldest,
+}
+
+/// Reads `cpu=40` or `io=2.5%`.
+fn ceiling(text: &str) -> Result<Ceiling, String> {
+    let (word, percent) = text
+        .split_once('=')
+        .ok_or_else(|| "not a ceiling such as cpu=40".to_owned())?;
+    let of = Resource::ALL.into_iter().find(|of| of.word() == word);
+    match (of, percent.strip_suffix('%').unwrap_or(percent).parse()) {
+        (None, _) => Err("the kinds are cpu, memory and io".to_owned()),
+        (_, Err(())) => Err("not a number of percent".to_owned()),
+        (Some(of), Ok(percent)) => Ok(Ceiling { of, percent }),
+    }
+}
+
 /// The container that a process is in, where containers are nested.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct Nested {
@@ -168,6 +227,10 @@ pub(crate) struct Thaw {
     /// Also clear the requests of ancestors, which thaws all else below them
     #[arg(long)]
     pub(crate) ancestors: bool,
+    #[command(flatten)]
+    pub(crate) parallel: Parallel,
+    #[command(flatten)]
+    pub(crate) stagger: Stagger,
     /// Where a plain thaw does not do, climb: wait, rekick, ancestors, tracer, move, kill; alone, all but kill. Each step
     /// has the whole limit to itself
     #[arg(long, value_name = "STEP", num_args = 0..=1, require_equals = true, default_missing_value = "move", value_parser = rung)]
@@ -193,6 +256,8 @@ pub(crate) struct Freeze {
     pub(crate) select: Select,
     #[command(flatten)]
     pub(crate) nested: Nested,
+    #[command(flatten)]
+    pub(crate) parallel: Parallel,
     /// Lift a safety rule: not-container, host-daemon, sandbox; alone, all three
     #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
     pub(crate) force: Vec<Rule>,
@@ -252,6 +317,8 @@ pub(crate) struct Kill {
     pub(crate) select: Select,
     #[command(flatten)]
     pub(crate) nested: Nested,
+    #[command(flatten)]
+    pub(crate) parallel: Parallel,
     /// Send this signal instead, to the first process: TERM, SIGHUP, 10
     #[arg(short, long, value_name = "SIGNAL", value_parser = signal)]
     pub(crate) signal: Option<i32>,
@@ -435,6 +502,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Percent;
     use clap::CommandFactory;
     use proptest::prelude::*;
 
@@ -477,6 +545,46 @@ mod tests {
         for text in ["", "0", "-1", "TERMINATE", "64", "RTMIN+3"] {
             assert!(signal(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_ceiling_is_a_kind_and_its_percent() {
+        for (text, of, percent) in [
+            ("cpu=40", Resource::Cpu, 4000),
+            ("memory=0", Resource::Memory, 0),
+            ("io=2.5%", Resource::Io, 250),
+        ] {
+            let percent = Percent(percent);
+            assert_eq!(ceiling(text), Ok(Ceiling { of, percent }), "{text}");
+        }
+        for text in [
+            "", "cpu", "cpu=", "disk=4", "cpu=-1", "cpu=NaN", "cpu=inf", "cpu=4%%",
+        ] {
+            assert!(ceiling(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_orders_the_targets_needs_the_switch() {
+        let parse = |words: &str| Cli::try_parse_from(words.split(' '));
+        for extra in ["--gap 1s", "--order name", "--ceiling cpu=1"] {
+            assert!(parse(&format!("iceaxe thaw {extra} web")).is_err(), "{extra}");
+            assert!(
+                parse(&format!("iceaxe thaw --stagger {extra} web")).is_ok(),
+                "{extra}"
+            );
+        }
+        let limit = |words: &str| match parse(words).unwrap().verb {
+            Verb::Thaw(thaw) => thaw.stagger.stagger,
+            _ => None,
+        };
+        assert_eq!(limit("iceaxe thaw web"), None);
+        assert_eq!(limit("iceaxe thaw --stagger web"), Some(Duration::from_secs(600)));
+        assert_eq!(
+            limit("iceaxe thaw --stagger=5m web"),
+            Some(Duration::from_secs(300))
+        );
+        assert!(parse("iceaxe thaw --parallel 0 web").is_err());
     }
 
     proptest! {

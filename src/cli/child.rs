@@ -27,6 +27,10 @@ use super::errand::{Errand, Errands};
 const UNDO: Duration = Duration::from_secs(3);
 /// How long after an answer the child may take to say how long it needs.
 const AFTER_ANSWER: Duration = Duration::from_secs(10);
+/// From so many messages on there are many targets, and a word of them every few microseconds.
+const MANY: usize = 64;
+/// To be woken by each of those would cost both sides more than the work: so many milliseconds nobody listens.
+const NAP_MS: u16 = 1;
 /// A message longer than this is not ours.
 const LONGEST: u32 = 64 << 20;
 
@@ -57,6 +61,8 @@ pub(crate) enum Message {
     Clear,
     /// It goes on for as long as somebody reads what it says, and has no other end.
     Endless,
+    /// How far the work is, for a terminal.
+    Progress(Vec<u8>),
     /// The end.
     Code(u8),
 }
@@ -253,6 +259,8 @@ pub struct Streams<'w> {
     pub is_terminal: bool,
     /// Where results go, to notice that nobody reads them any more.
     fd: Option<BorrowedFd<'w>>,
+    /// Whether diagnosis goes to a terminal, which can be shown how far the work is.
+    pub shows_progress: bool,
     /// Why results could not be written.
     failed: Option<io::Error>,
 }
@@ -265,6 +273,7 @@ impl<'w> Streams<'w> {
             err,
             is_terminal,
             fd: None,
+            shows_progress: false,
             failed: None,
         }
     }
@@ -375,8 +384,11 @@ pub(crate) fn supervise(
                 caught: None,
                 errand,
                 is_alone: false,
+                progress: Progress::new(Instant::now()),
+                heard: 0,
             };
             let ended = parent.listen(&signal_fd, streams);
+            parent.progress.erase(streams);
             drop(parent.lifeline.take());
             // Only to collect it where it has ended: nobody waits for one that hangs.
             let _ = waitpid(child, Some(WaitPidFlag::WNOHANG));
@@ -499,6 +511,9 @@ struct Parent<'e, 'w> {
     committed: bool,
     /// Whether it ends when nobody reads what it says.
     endless: bool,
+    progress: Progress,
+    /// How many messages came.
+    heard: usize,
 }
 
 impl Parent<'_, '_> {
@@ -506,19 +521,26 @@ impl Parent<'_, '_> {
         // Until it says otherwise: it only has to start.
         let mut deadline = Some(Instant::now() + Duration::from_secs(10));
         loop {
-            let next = self.errand.next().map_or(deadline, Some);
+            let until = self.errand.next().map_or(deadline, Some);
+            let next = until.into_iter().chain(self.progress.due()).min();
             let left = next.map(|next| next.saturating_duration_since(Instant::now()));
             // Rounded up, so that a wait of a part of a millisecond does not spin.
             let timeout = left.map_or(PollTimeout::NONE, |left| {
                 PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
             });
-            let Some(stirred) = self.wait(signals, streams.fd, timeout) else {
-                match next {
-                    Some(next) if Instant::now() >= next && !self.errand.is_running() => {
+            let stirred = self.wait(signals, streams.fd, timeout);
+            // A signal that came has the first word: while something is printed it would end this process.
+            let is_drawn = !stirred.is_some_and(|stirred| stirred.signal);
+            if is_drawn && self.progress.due().is_some_and(|due| due <= Instant::now()) {
+                deliverable(&self.signals, || self.progress.draw(Instant::now(), streams));
+            }
+            let Some(stirred) = stirred else {
+                match until {
+                    Some(until) if Instant::now() >= until && !self.errand.is_running() => {
                         return self.silent();
                     }
                     // The command's own time is looked at below.
-                    Some(next) if Instant::now() >= next => self.look_at_errand(false, &mut deadline),
+                    Some(until) if Instant::now() >= until => self.look_at_errand(false, &mut deadline),
                     _ => {}
                 }
                 if self.is_alone && !self.errand.is_running() {
@@ -575,6 +597,7 @@ impl Parent<'_, '_> {
                 }
                 Ok(Some(Message::Clear)) => self.errand.clear(),
                 Ok(Some(message)) => {
+                    self.heard += 1;
                     if let Some(within) = self.take(message, streams)
                         && self.lifeline.is_some()
                     {
@@ -612,7 +635,15 @@ impl Parent<'_, '_> {
             .flatten()
             .map(|(fd, flags)| PollFd::new(*fd, *flags))
             .collect();
-        match poll(&mut polled, timeout) {
+        let count = match poll(&mut polled, PollTimeout::ZERO) {
+            Ok(0) if self.heard < MANY => poll(&mut polled, timeout),
+            // Nothing is there yet. Signals are heard all the time.
+            Ok(0) if poll(&mut polled[..1], timeout.min(NAP_MS.into())) == Ok(0) => {
+                poll(&mut polled, timeout)
+            }
+            polled => polled,
+        };
+        match count {
             Ok(0) | Err(Errno::EINTR) => return None,
             Ok(_) | Err(_) => {}
         }
@@ -662,9 +693,14 @@ impl Parent<'_, '_> {
     }
 
     fn take(&mut self, message: Message, streams: &mut Streams<'_>) -> Option<Duration> {
+        let prints = matches!(message, Message::Out(_) | Message::Err(_) | Message::End(..));
+        if prints && self.progress.is_drawn {
+            deliverable(&self.signals, || self.progress.erase(streams));
+        }
         match message {
             Message::Out(bytes) => deliverable(&self.signals, || streams.out(&bytes)),
             Message::Err(bytes) => deliverable(&self.signals, || streams.err(&bytes)),
+            Message::Progress(text) => self.progress.set(text),
             Message::Will(index, will) => drop(self.wills.insert(index, will)),
             Message::Undo(index, what, will) => drop(self.undo.insert(index, (what, will))),
             Message::End(index, will) => {
@@ -703,6 +739,59 @@ impl Parent<'_, '_> {
         }
         None
     }
+}
+
+/// A line on a terminal that says how far the work is, once it has taken a while.
+struct Progress {
+    /// What is to be drawn next.
+    text: Option<Vec<u8>>,
+    /// Not before.
+    due: Instant,
+    is_drawn: bool,
+}
+
+impl Progress {
+    /// What is done sooner needs no words.
+    const FIRST: Duration = Duration::from_secs(1);
+    /// Nobody reads faster.
+    const AGAIN: Duration = Duration::from_millis(100);
+
+    fn new(now: Instant) -> Self {
+        Self {
+            text: None,
+            due: now + Self::FIRST,
+            is_drawn: false,
+        }
+    }
+
+    fn set(&mut self, text: Vec<u8>) {
+        self.text = Some(text);
+    }
+
+    /// When something is to be drawn.
+    fn due(&self) -> Option<Instant> {
+        self.text.is_some().then_some(self.due)
+    }
+
+    fn draw(&mut self, now: Instant, streams: &mut Streams<'_>) {
+        if now >= self.due
+            && let Some(text) = self.text.take()
+        {
+            streams.err(&[Self::CLEAR, &text].concat());
+            self.is_drawn = true;
+            self.due = now + Self::AGAIN;
+        }
+    }
+
+    /// Makes room for what is printed.
+    fn erase(&mut self, streams: &mut Streams<'_>) {
+        if std::mem::take(&mut self.is_drawn) {
+            streams.err(Self::CLEAR);
+        }
+    }
+
+    /// To the beginning of the line, and all of it away.
+    const CLEAR: &[u8] = b"\r\x1b[K";
 }
 
 /// Prints with signals let through: a reader that does not read must not keep this process from ending by one. The
@@ -752,6 +841,7 @@ fn send(fd: BorrowedFd<'_>, message: &Message) -> io::Result<()> {
         Message::Within(milliseconds) => put(5, 0, &[&milliseconds.to_le_bytes()]),
         Message::Run(milliseconds) => put(9, 0, &[&milliseconds.to_le_bytes()]),
         Message::Clear => put(10, 0, &[]),
+        Message::Progress(text) => put(13, 0, &[text]),
         Message::Code(code) => put(6, 0, &[&[*code]]),
     }
     let mut rest = &bytes[..];
@@ -790,6 +880,7 @@ fn receive(fd: BorrowedFd<'_>) -> io::Result<Option<Message>> {
         8 => Message::Printed,
         11 => Message::Endless,
         12 => Message::Ask(body),
+        13 => Message::Progress(body),
         4 => {
             let (will, what) = split(&body).ok_or_else(odd)?;
             Message::Undo(index, what.to_vec(), Will::decode(will).ok_or_else(odd)?)
@@ -836,6 +927,7 @@ mod tests {
             Message::Within(u64::MAX),
             Message::Run(1),
             Message::Clear,
+            Message::Progress(b"1 of 2".to_vec()),
             Message::Code(12),
         ] {
             send(to.as_fd(), &message).unwrap();
@@ -847,6 +939,28 @@ mod tests {
     }
 
     #[test]
+    fn progress_is_drawn_after_a_second_and_makes_room_for_what_is_printed() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let began = Instant::now();
+        let mut progress = Progress::new(began);
+        let after = |ms| began + Duration::from_millis(ms);
+        let mut streams = Streams::new(&mut out, &mut err, false);
+        progress.draw(after(5000), &mut streams); // there is nothing to be drawn
+        progress.set(b"1".to_vec());
+        progress.draw(after(999), &mut streams);
+        progress.set(b"2".to_vec());
+        progress.draw(after(1000), &mut streams);
+        progress.set(b"3".to_vec());
+        progress.draw(after(1099), &mut streams); // too soon after the last one
+        assert_eq!(progress.due(), Some(after(1100)));
+        progress.draw(after(1100), &mut streams);
+        progress.erase(&mut streams);
+        progress.erase(&mut streams);
+        progress.draw(after(9000), &mut streams);
+        assert_eq!(err, b"\r\x1b[K2\r\x1b[K3\r\x1b[K");
+    }
+
+    #[test]
     fn a_stranger_on_the_pipe_is_an_error() {
         let (from, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
         nix::unistd::write(&to, &[2, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]).unwrap();
@@ -855,7 +969,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_bytes_on_the_pipe_panic(kind in 0_u8..15, body in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..60)) {
+        fn no_bytes_on_the_pipe_panic(kind in 0_u8..16, body in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..60)) {
             let (from, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
             nix::unistd::write(&to, &[&[kind, 0, 0, 0, 0], &length(&body)[..], &body].concat()).unwrap();
             drop(to);

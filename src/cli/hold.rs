@@ -12,6 +12,7 @@ use super::child::{self, Message};
 use super::keeper::{Asked, Keeper};
 use super::targets::{self, Targets};
 use super::{Context, number, verb};
+use crate::cgroup::CgroupId;
 use crate::engine::report::{Outcome, Report};
 use crate::engine::{self, FreezeOptions, Leaving, Step, Together};
 use crate::error::{Error, Result};
@@ -215,22 +216,15 @@ fn freeze(context: &Context<'_>, args: &Hold, targets: &Targets, keeper: Option<
         together,
         ..FreezeOptions::default()
     };
-    verb::freeze_all(
-        context,
-        targets,
-        None,
-        context.timeout(FREEZE),
-        false,
-        keeper,
-        &options,
-    )
+    let way = verb::Way::at_once(context.timeout(FREEZE));
+    verb::freeze_all(context, targets, None, &way, keeper, &options)
 }
 
 /// What the process that supervises is to put back if this one dies while the command runs.
-fn remember(context: &Context<'_>, targets: &Targets, held: &[(usize, Pledge, Option<Entry>)]) {
+fn remember(context: &Context<'_>, targets: &Targets, held: &[(CgroupId, Pledge, Option<Entry>)]) {
     let found = targets.found();
-    for (nth, pledge, _) in held.iter().filter(|(_, pledge, _)| !pledge.standing.requested) {
-        let Some((index, typed, _)) = found.get(*nth) else {
+    for (id, pledge, _) in held.iter().filter(|(_, pledge, _)| !pledge.standing.requested) {
+        let Some((index, typed, _)) = of(&found, *id) else {
             continue;
         };
         let mut undone = Report::blank("thaw", typed);
@@ -245,19 +239,29 @@ fn remember(context: &Context<'_>, targets: &Targets, held: &[(usize, Pledge, Op
     }
 }
 
+/// The target whose freeze point that is.
+fn of<'f, 't>(
+    found: &'f [(usize, &'t str, &'t Container)],
+    id: CgroupId,
+) -> Option<&'f (usize, &'t str, &'t Container)> {
+    found
+        .iter()
+        .find(|(_, _, container)| container.freeze_point().id() == id)
+}
+
 /// Thaws what this hold froze, the last first, each to what it was before; 0 where that is proven of all.
 fn thaw(
     context: &Context<'_>,
     targets: &Targets,
     keeper: &Keeper<'_>,
-    held: &[(usize, Pledge, Option<Entry>)],
+    held: &[(CgroupId, Pledge, Option<Entry>)],
 ) -> u8 {
     let found = targets.found();
     let each: Vec<(u32, &str, &Container, &Pledge, Option<&Entry>)> = held
         .iter()
         .rev()
-        .filter_map(|(nth, pledge, entry)| {
-            let (index, typed, container) = found.get(*nth)?;
+        .filter_map(|(id, pledge, entry)| {
+            let (index, typed, container) = of(&found, *id)?;
             Some((number(*index), *typed, *container, pledge, entry.as_ref()))
         })
         .collect();

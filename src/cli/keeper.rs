@@ -1,11 +1,11 @@
 //! What a freeze leaves word of: the record of each, made before the first write, and the guard that answers for it.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Context, human};
+use crate::cgroup::{Cgroup, CgroupId};
 use crate::engine::report::Report;
 use crate::engine::{Holders, described};
 use crate::error::{Error, Result};
@@ -25,8 +25,8 @@ pub(super) struct Keeper<'c> {
     ledger: Option<Ledger>,
     owners: Vec<Process>,
     boot: String,
-    /// By the target's place.
-    kept: RefCell<BTreeMap<usize, Kept>>,
+    /// In the order of the freeze, each with the cgroup that a freeze of it writes.
+    kept: RefCell<Vec<(CgroupId, Kept)>>,
 }
 
 /// What is on record of one target.
@@ -118,13 +118,7 @@ impl<'c> Keeper<'c> {
     /// # Errors
     ///
     /// As [`Keeper::new`].
-    pub(super) fn keep(
-        &self,
-        nth: usize,
-        target: &str,
-        container: &Container,
-        standing: &Standing,
-    ) -> Result<()> {
+    pub(super) fn keep(&self, target: &str, container: &Container, standing: &Standing) -> Result<()> {
         let others = match self.others(standing) {
             Err(_) if self.kind == Kind::Freeze => Vec::new(), // it is said where its own can't be written either
             others => others?,
@@ -178,7 +172,7 @@ impl<'c> Keeper<'c> {
             entry,
             instead_of: others.into_iter().filter(is_lease).collect(),
         };
-        self.kept.borrow_mut().insert(nth, kept);
+        self.kept.borrow_mut().push((container.freeze_point().id(), kept));
         told
     }
 
@@ -212,8 +206,14 @@ impl<'c> Keeper<'c> {
     }
 
     /// Takes away the record of one that is not frozen.
-    pub(super) fn drop(&self, nth: usize) {
-        let kept = self.kept.borrow_mut().remove(&nth);
+    pub(super) fn drop(&self, container: &Container) {
+        self.drop_one(container.freeze_point().id());
+    }
+
+    fn drop_one(&self, id: CgroupId) {
+        let mut all = self.kept.borrow_mut();
+        let at = all.iter().position(|(other, _)| *other == id);
+        let kept = at.map(|at| all.remove(at).1);
         if let (
             Some(Kept {
                 entry: Some(entry), ..
@@ -229,17 +229,17 @@ impl<'c> Keeper<'c> {
 
     /// Takes away all of them: what was frozen was put back.
     pub(super) fn drop_all(&self) {
-        let all: Vec<usize> = self.kept.borrow().keys().copied().collect();
-        all.into_iter().for_each(|nth| self.drop(nth));
+        let all: Vec<CgroupId> = self.kept.borrow().iter().map(|(id, _)| *id).collect();
+        all.into_iter().for_each(|id| self.drop_one(id));
         self.dismiss();
     }
 
     /// Takes away the records of all that are not frozen.
-    pub(super) fn sort_out(&self, reports: &[Report]) {
-        for (nth, report) in reports.iter().enumerate() {
+    pub(super) fn sort_out(&self, containers: &[(&str, &Container)], reports: &[Report]) {
+        for ((_, container), report) in containers.iter().zip(reports) {
             // One that may be frozen is to be found by who looks for it.
             if report.exit != 0 && report.exit != 7 {
-                self.drop(nth);
+                self.drop(container);
             }
         }
         if self.kept.borrow().is_empty() {
@@ -254,7 +254,7 @@ impl<'c> Keeper<'c> {
     /// The guard is gone.
     pub(super) fn settle(&self) -> Result<()> {
         let mut kept = self.kept.borrow_mut();
-        for kept in kept.values_mut() {
+        for (_, kept) in kept.iter_mut() {
             let Some(ledger) = &self.ledger else { break };
             if let Some(entry) = &mut kept.entry {
                 // One that is gone was ended by a thaw meanwhile, which the guard sees too.
@@ -281,11 +281,11 @@ impl<'c> Keeper<'c> {
     }
 
     /// What is answered for, in the order of the freeze.
-    pub(super) fn pledges(&self) -> Vec<(usize, Pledge, Option<Entry>)> {
+    pub(super) fn pledges(&self) -> Vec<(CgroupId, Pledge, Option<Entry>)> {
         let kept = self.kept.borrow();
         let each = kept
             .iter()
-            .map(|(nth, kept)| (*nth, kept.pledge.clone(), kept.entry.clone()));
+            .map(|(id, kept)| (*id, kept.pledge.clone(), kept.entry.clone()));
         each.collect()
     }
 
@@ -309,7 +309,7 @@ fn refused(error: &Error) -> Error {
 
 /// Takes away what a thaw has ended, after its verdict; says what that was.
 pub(super) fn end(context: &Context<'_>, container: &Container, report: &mut Report) {
-    let ids: Vec<_> = container.own.iter().map(crate::cgroup::Cgroup::id).collect();
+    let ids: Vec<_> = container.own.iter().map(Cgroup::id).collect();
     // What can't be read or removed holds up no thaw: recover finds it.
     let Ok(Some(ledger)) = Ledger::open(context.host) else {
         return;

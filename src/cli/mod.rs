@@ -18,6 +18,7 @@ mod status;
 mod survey;
 mod targets;
 mod tree;
+mod turns;
 mod verb;
 mod watch;
 
@@ -76,6 +77,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             streams.is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         }
     };
+    let shows_progress = streams.shows_progress && !cli.quiet;
     // Read before there is a child: it has no standard input.
     let typed = match targets::typed(&cli.verb) {
         Ok(typed) => typed,
@@ -106,7 +108,20 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     };
     let is_terminal = streams.is_terminal;
     let mut errand = Errand::new(words, &alone);
-    let ended = child::supervise(streams, unheard(&cli, &typed), &mut errand, &|say, tie| {
+    let wills = match cli.verb {
+        Verb::Watch(_) => BTreeMap::from([(u32::MAX, unwatched())]),
+        _ => typed
+            .iter()
+            .enumerate()
+            .map(|(index, target)| {
+                (
+                    number(index),
+                    unheard(&cli, cli.verb.name(), &target.to_string_lossy()),
+                )
+            })
+            .collect(),
+    };
+    let ended = child::supervise(streams, wills, &mut errand, &|say, tie| {
         // A container can nest its cgroups as deep as it likes, and each level is held open on the way down. Where the
         // limit stays, a tree that is too deep is an error.
         if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -125,6 +140,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             cli: &cli,
             colour,
             is_terminal,
+            shows_progress,
             host: &host,
             guard: guard.as_ref(),
             say,
@@ -187,6 +203,8 @@ struct Context<'c> {
     colour: bool,
     /// Whether results go to a terminal.
     is_terminal: bool,
+    /// Whether it is shown how far the work is; as above.
+    shows_progress: bool,
     host: &'c Host,
     /// The guard, where one was asked for, or why there is none.
     guard: Option<&'c std::io::Result<guard::Line>>,
@@ -229,6 +247,13 @@ impl Context<'_> {
         let text = text.into();
         if !text.is_empty() {
             (self.say)(&Message::Err(text));
+        }
+    }
+
+    /// Says how far the work is, where somebody can see it.
+    fn progress(&self, text: impl FnOnce() -> String) {
+        if self.shows_progress {
+            (self.say)(&Message::Progress(text().into_bytes()));
         }
     }
 
@@ -329,30 +354,27 @@ fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
     }
 }
 
-/// What is printed of each target if nothing at all is heard of it.
-fn unheard(cli: &Cli, typed: &[OsString]) -> BTreeMap<u32, Will> {
-    let mut wills = BTreeMap::new();
-    if let Verb::Watch(_) = cli.verb {
-        // What was told before of any of its targets is as it is.
-        let err = "iceaxe: cannot watch any longer: a read hangs, or the process that does the work was killed: what was \
-                   told last may not be so any more\n";
-        let will = Will {
-            err: err.as_bytes().to_vec(),
-            code: 1,
-            ..Will::default()
-        };
-        return BTreeMap::from([(u32::MAX, will)]);
+/// What is printed if a watch is not heard of any more.
+fn unwatched() -> Will {
+    // What was told before of any of its targets is as it is.
+    let err = "iceaxe: cannot watch any longer: a read hangs, or the process that does the work was killed: what was told \
+               last may not be so any more\n";
+    Will {
+        err: err.as_bytes().to_vec(),
+        code: 1,
+        ..Will::default()
     }
-    for (index, target) in typed.iter().enumerate() {
-        let mut report = Report::blank(cli.verb.name(), &target.to_string_lossy());
-        report.error = Some(
-            "nothing was heard in time: a read that comes before anything is written hangs, or the process that does \
-             the work was killed; nothing was written"
-                .to_owned(),
-        );
-        wills.insert(number(index), told(cli, false, &report));
-    }
-    wills
+}
+
+/// What is printed of a target if nothing at all is heard of it.
+fn unheard(cli: &Cli, verb: &str, target: &str) -> Will {
+    let mut report = Report::blank(verb, target);
+    report.error = Some(
+        "nothing was heard in time: a read that comes before anything is written hangs, or the process that does \
+         the work was killed; nothing was written"
+            .to_owned(),
+    );
+    told(cli, false, &report)
 }
 
 fn number(index: usize) -> u32 {
@@ -376,14 +398,17 @@ fn unresolved(verb: &str, target: &str, error: &Error) -> Report {
     report
 }
 
-/// The exit code of several targets: theirs where it is one and the same, else 12.
+/// The exit code of several targets with different ends.
+const DIFFERENT: u8 = 12;
+
+/// The exit code of several targets: theirs where it is one and the same.
 fn joined(codes: impl IntoIterator<Item = u8>) -> u8 {
     let mut codes = codes.into_iter();
     let first = codes.next().unwrap_or(0);
     if codes.all(|code| code == first) {
         first
     } else {
-        12
+        DIFFERENT
     }
 }
 

@@ -8,14 +8,13 @@ use super::args::Resync as Args;
 use super::child::{Answer, Message};
 use super::keeper::{Asked, Keeper};
 use super::select::{All, select};
-use super::targets;
 use super::{Context, human, joined, number, unresolved};
 use crate::engine::report::{Outcome, Report};
 use crate::engine::{Before, Resync, ResyncLimits, Step};
 use crate::error::Error;
 use crate::freezer::Standing;
 use crate::ledger::Kind;
-use crate::resolver::{Container, Pending};
+use crate::resolver::Container;
 
 /// The limits where none is given: for the freeze and for each answer of an engine, and for the proof of the thaw.
 const STEP: Duration = Duration::from_secs(2);
@@ -29,8 +28,8 @@ const GRACE: Duration = Duration::from_millis(1700);
 pub(super) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]) -> u8 {
     let is_selected = args.select.all || !args.select.filter.is_empty();
     let selection = select(context, &args.select, typed, All::Disagreeing);
-    let targets = targets::resolve(context, "resync", &selection.targets, args.nested);
     let mut codes: Vec<u8> = selection.code.into_iter().collect();
+    let targets = selection.resolve(context, "resync", args.nested);
     for (index, report) in targets.lost() {
         context.end(index, report);
         codes.push(report.exit);
@@ -40,8 +39,7 @@ pub(super) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]) -> u8 
         thaw: context.timeout(THAW),
     };
     let found = targets.found();
-    let identities = found.iter().map(|(_, _, container)| container.identity.clone());
-    let mut records = Pending::start(context.host, identities);
+    let mut records = targets.records(context.host);
     let mut resync = Resync::new(context.host, limits);
     let mut open = Vec::new();
     for (index, typed, container) in found {
@@ -81,14 +79,14 @@ pub(super) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]) -> u8 
     // Each is on record while it is frozen, so that recover finds one that everybody was killed over.
     let keeper = (!planned && !open.is_empty()).then(|| Keeper::new(context, Kind::Freeze, Asked::default()));
     let keeper = keeper.and_then(Result::ok); // a plain freeze's record is never refused
-    for (nth, (index, typed, container, mut report)) in open.into_iter().enumerate() {
+    for (index, typed, container, mut report) in open {
         if !planned {
             let before = |_: usize, standing: &Standing| match &keeper {
-                Some(keeper) => keeper.keep(nth, typed, container, standing),
+                Some(keeper) => keeper.keep(typed, container, standing),
                 None => Ok(()),
             };
             report = heal(context, &mut resync, limits, index, (typed, container), &before);
-            keeper.iter().for_each(|keeper| keeper.drop(nth));
+            keeper.iter().for_each(|keeper| keeper.drop(container));
         }
         context.end(index, &report);
         codes.push(report.exit);

@@ -1,17 +1,21 @@
 //! Many targets at once: `--all` and `--filter`, from what is on the host rather than from what was typed.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use super::args::Select;
-use super::survey::survey;
+use super::args::{Nested, Select};
+use super::survey::choose;
+use super::targets::{self, Held, Targets};
 use super::{Context, human};
 use crate::engine::report::Requested;
 use crate::engine::{Filter, Status};
 
 /// What a verb is to act on.
 pub(super) struct Selection {
-    /// The targets as typed, or those that were selected instead, each by its ID or its name.
-    pub(super) targets: Vec<OsString>,
+    /// The targets as typed; where nothing was, the IDs that more than one container has.
+    words: Vec<OsString>,
+    /// The containers that were found by their conditions, each as it would be typed.
+    held: Vec<(String, Held)>,
     /// The exit code of what could not be looked at.
     pub(super) code: Option<u8>,
 }
@@ -31,29 +35,34 @@ pub(super) enum All {
 pub(super) fn select(context: &Context<'_>, args: &Select, typed: &[OsString], all: All) -> Selection {
     if !args.all && args.filter.is_empty() {
         return Selection {
-            targets: typed.to_vec(),
+            words: typed.to_vec(),
+            held: Vec::new(),
             code: None,
         };
     }
-    let mut targets = Vec::new();
-    let incomplete = survey(context, &mut |statuses| {
-        for status in statuses {
-            let asks = status.requested == Some(Requested::Frozen);
-            let is_wanted = match all {
-                All::Every => true,
-                All::Asking => asks,
-                All::Disagreeing => match status.believed.as_deref() {
-                    Some(word) => (word == "paused") != asks,
-                    None => matches!(
-                        status.runtime.as_deref(),
-                        Some("docker" | "podman" | "containerd" | "lxc")
-                    ),
-                },
-            };
-            if is_wanted && Filter::all_meet(&args.filter, &status) {
-                targets.extend(written(&status));
-            }
-        }
+    let mut held = Vec::new();
+    let mut bearers: BTreeMap<String, usize> = BTreeMap::new();
+    let is_meant = |status: &Status| {
+        let asks = status.requested == Some(Requested::Frozen);
+        let is_wanted = match all {
+            All::Every => true,
+            All::Asking => asks,
+            All::Disagreeing => match status.believed.as_deref() {
+                Some(word) => (word == "paused") != asks,
+                None => matches!(
+                    status.runtime.as_deref(),
+                    Some("docker" | "podman" | "containerd" | "lxc")
+                ),
+            },
+        };
+        is_wanted && Filter::all_meet(&args.filter, status)
+    };
+    let incomplete = choose(context, &is_meant, &mut |status, found| {
+        let Some(word) = written(status) else {
+            return;
+        };
+        *bearers.entry(word.clone()).or_default() += 1;
+        held.extend(found.map(|found| (word, found)));
     });
     for source in &incomplete {
         context.err(format!(
@@ -61,20 +70,38 @@ pub(super) fn select(context: &Context<'_>, args: &Select, typed: &[OsString], a
             human::escaped(source)
         ));
     }
-    if targets.is_empty() {
+    if held.is_empty() {
         context.err(match all {
             All::Every => "iceaxe: note: no container is meant\n",
             All::Asking => "iceaxe: note: no container that is meant is frozen by its own request\n",
             All::Disagreeing => "iceaxe: note: no container that is meant is out of step with its engine\n",
         });
     }
-    let code = (!incomplete.is_empty()).then_some(1);
-    Selection { targets, code }
+    // Which of several with one ID is meant, or that none is, is decided where it is for what is typed.
+    let (held, doubtful): (Vec<_>, Vec<_>) = held
+        .into_iter()
+        .partition(|(word, _)| bearers.get(word).is_none_or(|&count| count == 1));
+    let mut words: Vec<OsString> = doubtful.into_iter().map(|(word, _)| word.into()).collect();
+    words.dedup();
+    Selection {
+        words,
+        held,
+        code: (!incomplete.is_empty()).then_some(1),
+    }
+}
+
+impl Selection {
+    /// Resolves what was typed. What was selected is found already: it is acted on as it was found, by the descriptors
+    /// of its cgroups, so that nothing that took its place meanwhile is.
+    pub(super) fn resolve(self, context: &Context<'_>, verb: &str, nested: Nested) -> Targets {
+        let mut targets = targets::resolve(context, verb, &self.words, nested);
+        targets.add(context, verb, self.held);
+        targets
+    }
 }
 
 /// A container by its ID, or by its name where it has none. Every one of a survey has either.
-fn written(status: &Status) -> Option<OsString> {
+fn written(status: &Status) -> Option<String> {
     let id = status.id.as_ref().map(|id| format!("id:{id}"));
-    let name = || status.name.as_ref().map(|name| format!("name:{name}"));
-    id.or_else(name).map(OsString::from)
+    id.or_else(|| status.name.as_ref().map(|name| format!("name:{name}")))
 }

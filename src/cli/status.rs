@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::args::Status;
 use super::select::{All, select};
-use super::{Context, human, joined, json, keeper, targets, unresolved};
+use super::{Context, human, joined, json, keeper, unresolved};
 use crate::cgroup::Cgroup;
 use crate::engine::{self, Holders};
 use crate::error::Result;
-use crate::resolver::{Container, Details, Pending};
+use crate::resolver::{Container, Details};
 
 /// How long the answers wait for the engines' records, all together, beyond the kernel's own files.
 const RECORD: Duration = Duration::from_secs(2);
@@ -49,16 +49,14 @@ pub(super) fn answer(
     say: Say<'_>,
 ) -> u8 {
     let selection = select(context, &args.select, typed, All::Every);
-    let targets = targets::resolve(context, verb, &selection.targets, args.nested);
     let mut codes: Vec<u8> = selection.code.into_iter().collect();
+    let targets = selection.resolve(context, verb, args.nested);
     for (index, report) in targets.lost() {
         context.end(index, report);
         codes.push(report.exit);
     }
-    let found = targets.found();
-    let identities = found.iter().map(|(_, _, container)| container.identity.clone());
-    let mut records = Pending::start(context.host, identities);
-    for (index, typed, container) in found {
+    let mut records = targets.records(context.host);
+    for (index, typed, container) in targets.found() {
         context.within(context.timeout(ANSWER) + RECORD);
         let details = records.next(if targets.late { Duration::ZERO } else { RECORD });
         match say(typed, container, details.as_ref()) {

@@ -6,12 +6,13 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
+use super::targets::Held;
 use super::{Context, keeper};
 use crate::cgroup::CgroupId;
 use crate::engine::{self, Holders, Status, Unasked};
 use crate::error::Error;
 use crate::host::Host;
-use crate::resolver::{Everything, Identity, Pending, Resolver, Unknown};
+use crate::resolver::{Container, Everything, Glimpse, Identity, Pending, Resolver, Unknown};
 
 /// How long each step may take before it counts as hanging.
 const STEP: Duration = Duration::from_secs(10);
@@ -24,18 +25,43 @@ const MOST_THREADS: usize = 4;
 
 /// Shows each container to `each`, in the order of the IDs, as they come; one that is on record twice, once. What it
 /// could not look at is returned, in words: the survey is incomplete then.
-///
-/// A few threads look at a part each, as ten thousand containers are a matter of seconds else.
 pub(super) fn survey(context: &Context<'_>, each: &mut dyn FnMut(Vec<Status>)) -> Vec<String> {
+    look_at_all(context, None, &mut |rows| {
+        each(rows.into_iter().map(|row| row.status).collect());
+    })
+}
+
+/// Whether a container is meant.
+pub(super) type IsMeant<'m> = &'m (dyn Fn(&Status) -> bool + Sync);
+
+/// The same, and each container that is meant is shown as it was found, held open.
+pub(super) fn choose(
+    context: &Context<'_>,
+    is_meant: IsMeant<'_>,
+    each: &mut dyn FnMut(&Status, Option<Held>),
+) -> Vec<String> {
+    look_at_all(context, Some(is_meant), &mut |rows| {
+        for Row { status, held, .. } in rows {
+            each(&status, held);
+        }
+    })
+}
+
+/// A few threads look at a part each, as ten thousand containers are a matter of seconds else.
+fn look_at_all(
+    context: &Context<'_>,
+    is_meant: Option<IsMeant<'_>>,
+    each: &mut dyn FnMut(Vec<Row>),
+) -> Vec<String> {
     context.within(STEP * 3);
     let everything = Resolver::new(context.host, []).everything();
     let chunks: Vec<&[String]> = everything.ids().chunks(CHUNK).collect();
     let next = AtomicUsize::new(0);
     let holders = Holders::read(context.host);
     keeper::left_behind(context, &holders);
-    let mut order = Order::new(everything.incomplete(), &holders);
+    let mut order = Order::new(everything.incomplete());
     let host = context.host;
-    let work = |to: Sender<(usize, Part)>| look(host, &everything, &chunks, &next, &to);
+    let work = |to: Sender<(usize, Part)>| look(host, &everything, &holders, is_meant, &chunks, &next, &to);
     thread::scope(|scope| {
         let (to, from) = mpsc::channel();
         let threads = thread::available_parallelism().map_or(1, |threads| threads.get().min(MOST_THREADS));
@@ -57,10 +83,18 @@ pub(super) fn survey(context: &Context<'_>, each: &mut dyn FnMut(Vec<Status>)) -
     order.end()
 }
 
+/// One container.
+struct Row {
+    cgroup: CgroupId,
+    status: Status,
+    /// The container itself, where it is meant or may be.
+    held: Option<Held>,
+}
+
 /// What is found under some IDs, one after the other.
 #[derive(Default)]
 struct Part {
-    rows: Vec<(CgroupId, Status)>,
+    rows: Vec<Row>,
     /// The records of so many containers did not come in time.
     late: usize,
     incomplete: Vec<String>,
@@ -71,6 +105,8 @@ struct Part {
 fn look(
     host: &Host,
     everything: &Everything<'_>,
+    holders: &Holders,
+    is_meant: Option<IsMeant<'_>>,
     chunks: &[&[String]],
     next: &AtomicUsize,
     to: &Sender<(usize, Part)>,
@@ -79,12 +115,15 @@ fn look(
     let mut before: Option<(usize, Part)> = None;
     loop {
         let at = next.fetch_add(1, Ordering::Relaxed);
-        let this = chunks
-            .get(at)
-            .map(|ids| (at, Part::of(host, everything, ids, &mut records)));
+        let this = chunks.get(at).map(|ids| {
+            (
+                at,
+                Part::of(host, everything, is_meant.is_some(), ids, &mut records),
+            )
+        });
         let is_last = this.is_none();
         if let Some((at, mut part)) = std::mem::replace(&mut before, this) {
-            part.add_records(&mut records);
+            part.add_records(&mut records, holders, is_meant);
             if to.send((at, part)).is_err() {
                 return; // nobody prints any more
             }
@@ -97,7 +136,13 @@ fn look(
 
 impl Part {
     /// What the kernel has of some IDs. The engines' records are asked for.
-    fn of(host: &Host, everything: &Everything<'_>, ids: &[String], records: &mut Pending) -> Self {
+    fn of(
+        host: &Host,
+        everything: &Everything<'_>,
+        holds: bool,
+        ids: &[String],
+        records: &mut Pending,
+    ) -> Self {
         let mut part = Self::default();
         let mut identities: Vec<Identity> = Vec::new();
         // What is known of an ancestor is of the moment in which a part is looked at.
@@ -117,8 +162,8 @@ impl Part {
             };
             match engine::glance(host, &glimpse, &mut unasked) {
                 Ok(status) => {
-                    part.rows.push((glimpse.container.freeze_point().id(), status));
-                    identities.push(glimpse.container.identity);
+                    let row = Row::new(status, glimpse, holds, &mut identities);
+                    part.rows.push(row);
                 }
                 Err(Error::Gone(_)) => {}
                 Err(error) => {
@@ -131,24 +176,50 @@ impl Part {
         part
     }
 
-    /// Adds the engines' records, as they come.
-    fn add_records(&mut self, records: &mut Pending) {
-        for (_, status) in &mut self.rows {
-            match records.next(RECORDS) {
+    /// Adds the engines' records, as they come, and iceaxe's own.
+    fn add_records(&mut self, records: &mut Pending, holders: &Holders, is_meant: Option<IsMeant<'_>>) {
+        for row in &mut self.rows {
+            let details = records.next(RECORDS);
+            match &details {
                 Some(details) => {
-                    status.add(&details);
-                    self.incomplete.extend(details.unreadable);
+                    row.status.add(details);
+                    self.incomplete.extend(details.unreadable.iter().cloned());
                     records.renew();
                 }
                 None => self.late += 1,
+            }
+            holders.add_to(&[row.cgroup], &mut row.status);
+            let is_meant = is_meant.is_some_and(|is_meant| is_meant(&row.status));
+            row.held = row.held.take().filter(|_| is_meant);
+            if let Some(held) = &mut row.held {
+                // What did not come is not waited for again.
+                held.details = Some(details.unwrap_or_default());
             }
         }
     }
 }
 
+impl Row {
+    /// A row without the engine's record, for which its identity is added to those that are asked for.
+    fn new(status: Status, glimpse: Glimpse, holds: bool, identities: &mut Vec<Identity>) -> Self {
+        let container: Container = glimpse.container;
+        let cgroup = container.freeze_point().id();
+        let held = if holds {
+            identities.push(container.identity.clone());
+            Some(Held {
+                container,
+                details: None,
+            })
+        } else {
+            identities.push(container.identity);
+            None
+        };
+        Self { cgroup, status, held }
+    }
+}
+
 /// Puts the parts into their order.
-struct Order<'h> {
-    holders: &'h Holders,
+struct Order {
     early: BTreeMap<usize, Part>,
     wanted: usize,
     /// One container can be on record twice, under two IDs.
@@ -157,10 +228,9 @@ struct Order<'h> {
     incomplete: Vec<String>,
 }
 
-impl<'h> Order<'h> {
-    fn new(incomplete: &[String], holders: &'h Holders) -> Self {
+impl Order {
+    fn new(incomplete: &[String]) -> Self {
         Self {
-            holders,
             early: BTreeMap::new(),
             wanted: 0,
             seen: BTreeSet::new(),
@@ -169,19 +239,12 @@ impl<'h> Order<'h> {
         }
     }
 
-    fn take(&mut self, at: usize, part: Part, each: &mut dyn FnMut(Vec<Status>)) {
+    fn take(&mut self, at: usize, part: Part, each: &mut dyn FnMut(Vec<Row>)) {
         self.early.insert(at, part);
         while let Some(part) = self.early.remove(&self.wanted) {
             self.wanted += 1;
-            let new = part
-                .rows
-                .into_iter()
-                .filter(|(cgroup, _)| self.seen.insert(*cgroup));
-            let with_holders = new.map(|(cgroup, mut status)| {
-                self.holders.add_to(&[cgroup], &mut status);
-                status
-            });
-            each(with_holders.collect());
+            let new = part.rows.into_iter().filter(|row| self.seen.insert(row.cgroup));
+            each(new.collect());
             self.late += part.late;
             self.incomplete.extend(part.incomplete);
         }

@@ -1,7 +1,7 @@
 //! From what was typed to containers: standard input is read, each target is resolved once, and what it could also
 //! have meant is said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use super::args::{Nested, Verb};
 use super::child::{Message, Will};
-use super::{Context, human, number, unresolved};
+use super::{Context, human, number, unheard, unresolved};
 use crate::engine::report::Report;
 use crate::error::{Error, Result};
-use crate::host::Hierarchy;
+use crate::host::{Hierarchy, Host};
 use crate::resolver::target::Target;
-use crate::resolver::{Container, Nesting, Resolver};
+use crate::resolver::{Container, Details, Nesting, Pending, Resolver};
 
 /// How long resolving one may take: 2 s each for users' records, the sources of names, the records of who has the name,
 /// and the candidates of an ambiguous one, and as much again on a busy host.
@@ -24,9 +24,30 @@ const RESOLVING: Duration = Duration::from_secs(16);
 /// The most that is read of standard input: a hundred thousand IDs and more.
 const MOST_INPUT: u64 = 16 << 20;
 
-/// Resolved or not, one entry per target, with its place in the order typed.
+/// A container that was found.
+pub(super) struct Held {
+    pub(super) container: Container,
+    /// What its engine has on record, where that was read on the way. It is there for all that were selected by
+    /// conditions, and for nothing that was typed.
+    pub(super) details: Option<Details>,
+}
+
+/// One target.
+struct Entry {
+    /// Its place in the order typed, or in which it was found.
+    index: usize,
+    /// As typed, or as it would be.
+    typed: String,
+    result: std::result::Result<Held, Report>,
+}
+
+/// Resolved or not, one entry per target.
 pub(super) struct Targets {
-    each: Vec<(usize, String, std::result::Result<Container, Report>)>,
+    each: Vec<Entry>,
+    /// The first number that no target has.
+    free: usize,
+    /// From this number on they were selected by their conditions rather than typed.
+    selected: usize,
     /// Whether a source of names did not answer in time: what else is on that disk would not either.
     pub(super) late: bool,
 }
@@ -35,15 +56,79 @@ impl Targets {
     /// Those that were resolved.
     pub(super) fn found(&self) -> Vec<(usize, &str, &Container)> {
         let each = self.each.iter();
-        each.filter_map(|(index, typed, result)| Some((*index, typed.as_str(), result.as_ref().ok()?)))
-            .collect()
+        each.filter_map(|entry| {
+            let held = entry.result.as_ref().ok()?;
+            Some((entry.index, entry.typed.as_str(), &held.container))
+        })
+        .collect()
     }
 
     /// The reports on the others.
     pub(super) fn lost(&self) -> impl Iterator<Item = (usize, &Report)> {
-        self.each
-            .iter()
-            .filter_map(|(index, _, result)| Some((*index, result.as_ref().err()?)))
+        let each = self.each.iter();
+        each.filter_map(|entry| Some((entry.index, entry.result.as_ref().err()?)))
+    }
+
+    /// What the engines have on record of those that were resolved, which begins to be read where it was not yet.
+    pub(super) fn records(&self, host: &Host) -> Records<'_> {
+        let held = self.each.iter().filter_map(|entry| entry.result.as_ref().ok());
+        let unread = held.clone().filter(|held| held.details.is_none());
+        let identities: Vec<_> = unread.map(|held| held.container.identity.clone()).collect();
+        Records {
+            known: held.map(|held| held.details.as_ref()).collect(),
+            pending: Pending::start(host, identities),
+        }
+    }
+
+    /// Whether the container of a number was selected by its conditions rather than typed.
+    pub(super) fn is_selected(&self, index: usize) -> bool {
+        index >= self.selected
+    }
+
+    /// Adds containers that are found already. What is to be said of each if nothing more is heard is said at once, as
+    /// it was of what was typed.
+    pub(super) fn add(&mut self, context: &Context<'_>, verb: &str, all: Vec<(String, Held)>) {
+        for (typed, held) in all {
+            let index = self.free;
+            self.free += 1;
+            (context.say)(&Message::Will(number(index), unheard(context.cli, verb, &typed)));
+            let result = match held.container.may_be_acted_on() {
+                Ok(()) => Ok(held),
+                Err(error) => Err(unresolved(verb, &typed, &error)),
+            };
+            self.each.push(Entry { index, typed, result });
+        }
+    }
+
+    /// Puts those that were resolved into the order of their keys; what has the same one keeps its order. Words are sorted
+    /// elsewhere too: to sort anything else would bring ten KiB of code with it.
+    pub(super) fn sort_by(&mut self, key: &mut dyn FnMut(&str, &Held) -> String) {
+        let keyed = |(at, entry): (usize, &Entry)| {
+            let held = entry.result.as_ref().ok();
+            let key = held.map(|held| key(&entry.typed, held)).unwrap_or_default();
+            format!("{key}\0{at:010}")
+        };
+        let mut keys: Vec<String> = self.each.iter().enumerate().map(keyed).collect();
+        keys.sort_unstable();
+        let mut left: Vec<Option<Entry>> = std::mem::take(&mut self.each).into_iter().map(Some).collect();
+        let next = |key: &String| left[key.rsplit_once('\0')?.1.parse::<usize>().ok()?].take(); // it is a place
+        self.each = keys.iter().filter_map(next).collect();
+    }
+}
+
+/// What the engines have on record of targets, one after the other.
+pub(super) struct Records<'t> {
+    known: VecDeque<Option<&'t Details>>,
+    pending: Pending,
+}
+
+impl Records<'_> {
+    /// The next one's; `None` where it would take longer than what is left of `limit`, which is for all of them.
+    pub(super) fn next(&mut self, limit: Duration) -> Option<Details> {
+        match self.known.pop_front()? {
+            Some(known) => Some(known.clone()),
+            None => self.pending.next(limit),
+        }
     }
 }
 
@@ -104,7 +189,8 @@ pub(super) fn resolve(context: &Context<'_>, verb: &str, typed: &[OsString], nes
     let read: Vec<Result<Target>> = typed.iter().map(|word| Target::parse(word)).collect();
     let resolver = Resolver::new(context.host, read.iter().flatten());
     let mut seen = BTreeSet::new();
-    let mut each = Vec::new();
+    let mut each: Vec<Entry> = Vec::new();
+    let mut add = |index, typed: String, result| each.push(Entry { index, typed, result });
     let mut more = typed.len();
     for (index, (word, target)) in typed.iter().zip(&read).enumerate() {
         context.within(context.timeout(Duration::ZERO) + RESOLVING);
@@ -112,7 +198,7 @@ pub(super) fn resolve(context: &Context<'_>, verb: &str, typed: &[OsString], nes
         let found = match target {
             Ok(target) => one(context, &resolver, target, nesting),
             Err(error) => {
-                each.push((index, name.clone(), Err(unresolved(verb, &name, error))));
+                add(index, name.clone(), Err(unresolved(verb, &name, error)));
                 continue;
             }
         };
@@ -130,14 +216,19 @@ pub(super) fn resolve(context: &Context<'_>, verb: &str, typed: &[OsString], nes
                         more - 1
                     });
                     let name = part.map_or_else(|| name.clone(), |part| format!("{name}/{part}"));
-                    each.push((index, name, Ok(container)));
+                    let details = None;
+                    add(index, name, Ok(Held { container, details }));
                 }
             }
-            Err(error) => each.push((index, name.clone(), Err(unresolved(verb, &name, &error)))),
+            Err(error) => add(index, name.clone(), Err(unresolved(verb, &name, &error))),
         }
     }
-    let late = resolver.is_late();
-    Targets { each, late }
+    Targets {
+        each,
+        free: more,
+        selected: more,
+        late: resolver.is_late(),
+    }
 }
 
 /// The cgroups that a target means, the topmost of its own in each hierarchy.

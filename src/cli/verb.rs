@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use super::args::{Freeze, Kill, Rule, Thaw};
+use super::args::{Freeze, Kill, Parallel, Rule, Thaw};
 use super::child::Message;
 use super::keeper::{self, Asked, Keeper};
 use super::select::{All, select};
-use super::targets::{self, Targets};
-use super::{Context, human, joined, number};
+use super::targets::Targets;
+use super::turns::{self, Plan};
+use super::{Context, DIFFERENT, human, joined, number};
 use crate::engine::report::{Effective, Outcome, Report, Requested};
 use crate::engine::{
     self, Clear, FreezeOptions, KillOptions, Mode, Pulses, Reach, RescueOptions, SignalOptions, Step,
@@ -18,7 +19,7 @@ use crate::error::Force;
 use crate::freezer::Standing;
 use crate::ledger::Kind;
 use crate::patience::Patience;
-use crate::resolver::{Believed, Container, Details, Pending};
+use crate::resolver::{Believed, Container, Details};
 
 /// The limits where none is given.
 const THAW: Duration = Duration::from_secs(5);
@@ -37,7 +38,9 @@ const NAME: Duration = Duration::from_millis(250);
 /// Runs `thaw`.
 pub(super) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8 {
     let selection = select(context, &args.select, typed, All::Asking);
-    let targets = targets::resolve(context, "thaw", &selection.targets, args.nested);
+    let code = selection.code;
+    let mut targets = selection.resolve(context, "thaw", args.nested);
+    turns::sort(context, &mut targets, args.stagger.order);
     let clear = |wanted| if wanted { Clear::Clear } else { Clear::Leave };
     let options = ThawOptions {
         reach: Reach {
@@ -49,9 +52,12 @@ pub(super) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8
     act(
         context,
         &targets,
-        selection.code,
-        context.timeout(THAW),
-        args.trace,
+        code,
+        &Way {
+            timeout: context.timeout(THAW),
+            trace: args.trace,
+            plan: Plan::staggered(args.parallel, &args.stagger),
+        },
         None,
         &|containers, patience, watcher| match args.rescue {
             None => engine::thaw(context.host, containers, options, patience, watcher),
@@ -72,8 +78,14 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
     if args.select.all && args.force.is_empty() {
         return refuse_all(context, "freeze");
     }
+    if args.parallel.parallel.is_some() && !args.best_effort {
+        context
+            .err("iceaxe: --parallel needs --best-effort: those that freeze as one are all asked at once\n");
+        return 2;
+    }
     let selection = select(context, &args.select, typed, All::Every);
-    let targets = targets::resolve(context, "freeze", &selection.targets, args.nested);
+    let code = selection.code;
+    let targets = selection.resolve(context, "freeze", args.nested);
     let options = FreezeOptions {
         force: lifted(&args.force),
         mode: mode(context.cli.dry_run),
@@ -108,16 +120,12 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
             return joined(targets.lost().map(|(_, report)| report.exit).chain([5]));
         }
     };
-    let timeout = context.timeout(FREEZE);
-    freeze_all(
-        context,
-        &targets,
-        selection.code,
-        timeout,
-        args.trace,
-        keeper.as_ref(),
-        &options,
-    )
+    let way = Way {
+        timeout: context.timeout(FREEZE),
+        trace: args.trace,
+        plan: Plan::new(args.parallel),
+    };
+    freeze_all(context, &targets, code, &way, keeper.as_ref(), &options)
 }
 
 /// Freezes what was resolved, as one where that is asked for.
@@ -125,8 +133,7 @@ pub(super) fn freeze_all(
     context: &Context<'_>,
     targets: &Targets,
     code: Option<u8>,
-    timeout: Duration,
-    trace: bool,
+    way: &Way,
     keeper: Option<&Keeper<'_>>,
     options: &FreezeOptions,
 ) -> u8 {
@@ -137,8 +144,7 @@ pub(super) fn freeze_all(
         context,
         targets,
         code,
-        timeout,
-        trace,
+        way,
         keeper,
         &|containers, patience, watcher| match &unfound {
             Some(because) => engine::withhold(containers, because),
@@ -165,10 +171,10 @@ fn frozen(
     };
     let before = |nth: usize, standing: &Standing| {
         let (target, container) = containers[nth];
-        keeper.keep(nth, target, container, standing)
+        keeper.keep(target, container, standing)
     };
     let reports = engine::freeze_after(context.host, containers, options, &before, patience, watcher);
-    keeper.sort_out(&reports);
+    keeper.sort_out(containers, &reports);
     reports
 }
 
@@ -178,15 +184,19 @@ pub(super) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8
         return refuse_all(context, "kill");
     }
     let selection = select(context, &args.select, typed, All::Every);
-    let targets = targets::resolve(context, "kill", &selection.targets, args.nested);
+    let code = selection.code;
+    let targets = selection.resolve(context, "kill", args.nested);
     let mode = mode(context.cli.dry_run);
     let signal = args.signal.filter(|&signal| signal != libc::SIGKILL);
     act(
         context,
         &targets,
-        selection.code,
-        context.timeout(KILL),
-        args.trace,
+        code,
+        &Way {
+            timeout: context.timeout(KILL),
+            trace: args.trace,
+            plan: Plan::new(args.parallel),
+        },
         None,
         &|containers, patience, watcher| match signal {
             Some(signal) => {
@@ -237,40 +247,60 @@ pub(super) fn mode(dry_run: bool) -> Mode {
 /// Does a verb's work on containers, each with its target as typed.
 pub(super) type Engine<'e> = &'e dyn Fn(&[(&str, &Container)], Patience<'_>, Watcher<'_>) -> Vec<Report>;
 
+/// How a verb does it.
+pub(super) struct Way {
+    /// The limit for each target.
+    timeout: Duration,
+    /// Whether the steps are printed.
+    trace: bool,
+    plan: Plan,
+}
+
+impl Way {
+    /// All at once, and without words on the way.
+    pub(super) fn at_once(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            trace: false,
+            plan: Plan::new(Parallel { parallel: None }),
+        }
+    }
+}
+
 fn act(
     context: &Context<'_>,
     targets: &Targets,
     code: Option<u8>,
-    timeout: Duration,
-    trace: bool,
+    way: &Way,
     keeper: Option<&Keeper<'_>>,
     engine: Engine<'_>,
 ) -> u8 {
-    let mut codes: Vec<u8> = code.into_iter().collect();
+    let mut ends = Ends::new(code);
     for (index, report) in targets.lost() {
-        context.end(index, report);
-        codes.push(report.exit);
+        ends.tell(context, index, report);
     }
     let found = targets.found();
-    let identities = found.iter().map(|(_, _, container)| container.identity.clone());
-    let mut records = Pending::start(context.host, identities);
+    let mut records = targets.records(context.host);
     let containers: Vec<(&str, &Container)> = found
         .iter()
         .map(|(_, typed, container)| (*typed, *container))
         .collect();
     // A freeze first waits for whoever changes the same container.
-    let turn = if keeper.is_some() { timeout } else { Duration::ZERO };
-    let limit = turn + timeout + GRACE + GRACE_EACH * number(containers.len());
-    context.within(limit);
+    let turn = if keeper.is_some() {
+        way.timeout
+    } else {
+        Duration::ZERO
+    };
+    let limit = turn + way.timeout + GRACE + GRACE_EACH * number(containers.len());
     let mut standing: Vec<Option<Standing>> = found.iter().map(|_| None).collect();
     let mut last = None;
     let started = Instant::now();
-    let mut reports = engine(
-        &containers,
-        context.patience(timeout),
+    let turns = way.plan.start(context, &containers, limit);
+    let mut reports = turns.run(
+        &|containers, watcher| engine(containers, context.patience(way.timeout), watcher),
         &mut |nth, report, step| {
             let (index, typed, _) = found[nth];
-            if trace && let Some(line) = human::step(typed, elapsed_us(started), step) {
+            if way.trace && let Some(line) = human::step(typed, elapsed_us(started), step) {
                 context.err(line + "\n");
             }
             let will = |will: &Report| (context.say)(&Message::Will(number(index), context.told(will)));
@@ -339,20 +369,34 @@ fn act(
             Step::Settled | Step::Released | Step::Bidding | Step::Task { .. } => {}
         }
         },
+        &mut |lot, reports| {
+            for (report, (_, _, container)) in reports.iter_mut().zip(&found[lot.clone()]) {
+                let is_over = report.after.requested == Some(Requested::Thawed) || report.outcome == Outcome::Gone;
+                if keeper.is_none() && is_over && report.outcome != Outcome::Planned {
+                    keeper::end(context, container, report);
+                }
+                learn(report, records.next(NAME));
+            }
+            if lot.end == found.len() && !context.is_cancelled() {
+                (context.say)(&Message::Committed);
+            }
+            for (report, (index, _, _)) in reports.iter_mut().zip(&found[lot]) {
+                if targets.is_selected(*index) {
+                    skip_gone(report);
+                }
+                // Freezes are one set: they count, and are told, when all are done.
+                if report.verb != "freeze" {
+                    ends.tell(context, *index, report);
+                }
+            }
+        },
     );
-    for (report, (_, _, container)) in reports.iter_mut().zip(&found) {
-        let is_over = report.after.requested == Some(Requested::Thawed) || report.outcome == Outcome::Gone;
-        if keeper.is_none() && is_over && report.outcome != Outcome::Planned {
-            keeper::end(context, container, report);
-        }
-        learn(report, records.next(NAME));
-    }
-    if !context.is_cancelled() {
-        (context.say)(&Message::Committed);
-    }
     let mut unsaid = Vec::new();
     for ((report, before), (index, _, _)) in reports.iter_mut().zip(standing).zip(&found) {
-        let froze = (report.verb.as_str(), report.outcome) == ("freeze", Outcome::Confirmed);
+        if report.verb != "freeze" {
+            continue; // it is told already
+        }
+        let froze = report.outcome == Outcome::Confirmed;
         if let Some(before) = before.filter(|_| froze) {
             if context.is_cancelled() {
                 undo(context, report, &before);
@@ -360,8 +404,7 @@ fn act(
                 unsaid.push(before);
             }
         }
-        context.end(*index, report);
-        codes.push(report.exit);
+        ends.tell(context, *index, report);
     }
     let told = !context.cli.quiet && !context.cli.json;
     if let Some(skew) = reports.iter().find_map(|report| report.skew_us).filter(|_| told) {
@@ -391,7 +434,49 @@ fn act(
         Some(keeper) => keeper.drop_all(),
         None => {}
     }
-    joined(codes)
+    ends.joined(context)
+}
+
+/// How the targets of a verb ended.
+#[derive(Default)]
+struct Ends {
+    codes: Vec<u8>,
+    tally: human::Tally,
+}
+
+impl Ends {
+    /// None so far but what comes before all targets.
+    fn new(code: Option<u8>) -> Self {
+        Self {
+            codes: code.into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Tells of one.
+    fn tell(&mut self, context: &Context<'_>, index: usize, report: &Report) {
+        context.end(index, report);
+        self.codes.push(report.exit);
+        self.tally.add(report);
+    }
+
+    /// The exit code of all. Where they differ it is said how many ended how, but to a program.
+    fn joined(self, context: &Context<'_>) -> u8 {
+        let code = joined(self.codes);
+        if code == DIFFERENT && !context.cli.json {
+            context.err(format!("iceaxe: {}\n", self.tally.line()));
+        }
+        code
+    }
+}
+
+/// What ended after it was selected, and before anything was written, is nothing that was meant any more.
+fn skip_gone(report: &mut Report) {
+    if report.outcome == Outcome::Gone && report.writes.is_empty() {
+        report.exit = 0;
+        report.error = None;
+        report.hints = vec!["it ended before anything was written: skipped".to_owned()];
+    }
 }
 
 /// Puts back what stood before a freeze that nobody is left to be told of.

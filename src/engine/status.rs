@@ -144,6 +144,15 @@ pub fn outside(host: &Host, container: &Container) -> Result<Option<Vec<Outsider
     Ok(strays.map(|strays| strays.into_iter().filter_map(outsider).collect()))
 }
 
+/// When a container's first process started, in clock ticks since the boot; `None` where it is gone.
+#[must_use]
+pub fn started(host: &Host, container: &Container) -> Option<u64> {
+    let witness = Witness::new(host);
+    let first = || oldest(witness, &container.freeze_point().tids_below().ok()?); // gone, or not to be read
+    let pid = container.identity.pid.or_else(first)?;
+    witness.stat(&pid.to_string()).map(|stat| stat.starttime)
+}
+
 pub(super) fn oldest(witness: Witness<'_>, tids: &BTreeSet<i32>) -> Option<i32> {
     let seen = witness.look_at_all(tids.iter().copied()).seen;
     seen.values()

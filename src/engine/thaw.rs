@@ -223,7 +223,11 @@ impl<'c> Thawing<'c> {
         frozen.retain(|cgroup| seen.insert(cgroup.id()));
         if clock.is_cancelled() {
             self.run.report.end(Outcome::Error, 1);
-            self.run.report.error = Some("broken off by a signal before anything was written".to_owned());
+            let asks = self.run.report.before.requested == Some(Requested::Frozen);
+            let still = if asks { ": it still asks for a freeze" } else { "" };
+            self.run.report.error = Some(format!(
+                "broken off by a signal before anything was written{still}"
+            ));
             self.run.done = true;
             return Ok(());
         }

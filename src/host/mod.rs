@@ -5,6 +5,7 @@ mod files;
 mod filesystem;
 mod mounts;
 mod namespaces;
+mod pressure;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use filesystem::Filesystem;
 pub use mounts::Mount;
 pub(crate) use mounts::{is_cgroup, mount_lines};
 pub(crate) use namespaces::{ENTER_CGROUP_NAMESPACE, ENTER_PID_NAMESPACE};
+pub use pressure::{Percent, Pressure, Resource};
 
 /// One of the two kinds of cgroup tree that can freeze.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

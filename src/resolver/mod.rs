@@ -89,6 +89,17 @@ impl Container {
         &self.own[self.freeze_at]
     }
 
+    /// Refuses what is no container by its runtime, as what Kata runs is: only its cgroup can be meant.
+    pub(crate) fn may_be_acted_on(&self) -> Result<()> {
+        match naming::refusal(self.identity.runtime.as_deref()) {
+            Some(why) => Err(Error::Unsupported(format!(
+                "{}: {why}",
+                self.freeze_point().dir().display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// The first one of its own in each hierarchy, which holds the others there.
     pub(crate) fn tops(&self) -> impl Iterator<Item = &Cgroup> {
         self.own.iter().enumerate().filter_map(|(at, cgroup)| {
@@ -212,12 +223,10 @@ impl<'h> Resolver<'h> {
             Target::Cgroup(path) => paths::by_path_in_either(host, target::trimmed(path)).map(found),
             Target::Path(path) => paths::by_directory(self, target::trimmed(path)),
         }?;
-        match naming::refusal(one.container.identity.runtime.as_deref()) {
-            Some(why) if !matches!(target, Target::In(..) | Target::Cgroup(_) | Target::Path(_)) => Err(
-                Error::Unsupported(format!("{}: {why}", one.container.freeze_point().dir().display())),
-            ),
-            _ => Ok(vec![one]),
+        if !matches!(target, Target::In(..) | Target::Cgroup(_) | Target::Path(_)) {
+            one.container.may_be_acted_on()?;
         }
+        Ok(vec![one])
     }
 
     /// Everything that can be a container, by its ID. It can be shared by threads that look at a part each.

@@ -8,6 +8,7 @@ mod place;
 mod proof;
 mod rivals;
 mod signals;
+mod stat;
 mod task;
 
 pub use holdout::{Class, Holdout, On, Party};

@@ -7,7 +7,8 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::holdout::{Class, Holdout, Party};
-use super::task::{Witness, parse_stat};
+use super::stat::parse_stat;
+use super::task::Witness;
 
 /// `SCHED_FIFO`, `SCHED_RR` and `SCHED_DEADLINE` of include/uapi/linux/sched.h: whoever is of these classes goes before
 /// all ordinary tasks, for as long as it likes (but for what `sched_rt_runtime_us` keeps free).

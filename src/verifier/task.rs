@@ -11,10 +11,9 @@ use nix::sys::signal::kill;
 use nix::sys::stat::Mode;
 use nix::sys::uio::pread;
 use nix::unistd::Pid;
-use procfs::FromRead;
-use procfs::process::{Schedstat, Stat};
 
 use super::place::{Place, place};
+use super::stat::{Stat, parse_schedstat, parse_stat};
 use crate::host::{Host, Kernel};
 
 /// `PF_KTHREAD` of include/linux/sched.h: a kernel thread. v2 never freezes one.
@@ -292,7 +291,8 @@ fn is_dead(letter: char) -> bool {
 
 /// Reads a task's open `stat` as it is now; `None` if the task is gone.
 fn stat_of(file: &OwnedFd) -> io::Result<Option<Stat>> {
-    read_open(file, SHORT)?.map(|line| parse_stat(&line)).transpose()
+    let mut line = [0; SHORT];
+    read_open(file, &mut line)?.map(parse_stat).transpose()
 }
 
 /// Opens one file of a task; `None` if the task is gone (`ESRCH`, `ENOENT`).
@@ -317,21 +317,25 @@ fn read(dir: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
         SHORT
     };
     match open(dir, name)? {
-        Some(file) => read_open(&file, size),
+        Some(file) => Ok(read_open(&file, &mut vec![0; size])?.map(<[u8]>::to_owned)),
         None => Ok(None),
     }
 }
 
+/// The same of one that is short, into `buffer`; nothing where the task is gone or it can't be read, which is missing
+/// evidence.
+fn read_short<'b>(dir: &OwnedFd, name: &str, buffer: &'b mut [u8; SHORT]) -> &'b [u8] {
+    let file = open(dir, name).ok().flatten();
+    let text = file.and_then(|file| read_open(&file, buffer).ok().flatten());
+    text.unwrap_or_default()
+}
+
 /// Reads an open file of a task from its start. One read returns the whole of each: these files are made anew at each
 /// read from their start, and are short.
-fn read_open(file: &OwnedFd, size: usize) -> io::Result<Option<Vec<u8>>> {
-    let mut buffer = vec![0; size];
+fn read_open<'b>(file: &OwnedFd, buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
     loop {
-        match pread(file, &mut buffer, 0) {
-            Ok(count) => {
-                buffer.truncate(count);
-                return Ok(Some(buffer));
-            }
+        match pread(file, buffer, 0) {
+            Ok(count) => return Ok(Some(&buffer[..count])),
             Err(Errno::ESRCH) => return Ok(None),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -339,35 +343,12 @@ fn read_open(file: &OwnedFd, size: usize) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Reads a `stat` line. procfs's parser slices around the parentheses, so they are looked for first.
-pub(crate) fn parse_stat(line: &[u8]) -> io::Result<Stat> {
-    let bad = || io::Error::new(io::ErrorKind::InvalidData, "not a stat line");
-    let open = line
-        .iter()
-        .position(|&byte| byte == b'(')
-        .filter(|&at| at >= 2)
-        .ok_or_else(bad)?;
-    let close = line
-        .iter()
-        .rposition(|&byte| byte == b')')
-        .filter(|&at| at > open)
-        .ok_or_else(bad)?;
-    if line[0] == b' '
-        || line[open - 1] != b' '
-        || line.get(close + 1) != Some(&b' ')
-        || line.len() < close + 4
-    {
-        return Err(bad());
-    }
-    Stat::from_read(line).map_err(|_| bad())
-}
-
 /// `wchan`, or where it is "0" for a task that waits (5.10 and others before 5.16 show it for every task) the top
 /// frame of the stack. A running task is nowhere.
 fn site(dir: &OwnedFd, letter: char) -> Option<String> {
     // A wchan or stack that can't be read is missing evidence, which the proof counts as such.
-    let wchan = read(dir, "wchan").ok().flatten().unwrap_or_default();
-    let wchan = String::from_utf8_lossy(&wchan);
+    let mut buffer = [0; SHORT];
+    let wchan = String::from_utf8_lossy(read_short(dir, "wchan", &mut buffer));
     let wchan = wchan.trim();
     if !wchan.is_empty() && wchan != "0" {
         return Some(wchan.to_owned());
@@ -393,13 +374,14 @@ pub(super) fn frames(stack: &[u8]) -> impl Iterator<Item = &str> {
 }
 
 fn counters(dir: &OwnedFd) -> Option<Counters> {
-    let schedstat = read(dir, "schedstat").ok().flatten().unwrap_or_default();
-    if let Ok(stat) = Schedstat::from_read(&schedstat[..])
-        && stat.pcount > 0
+    let mut buffer = [0; SHORT];
+    let schedstat = read_short(dir, "schedstat", &mut buffer);
+    if let Some((on_cpu_ns, timeslices)) = parse_schedstat(schedstat)
+        && timeslices > 0
     {
         return Some(Counters {
-            on_cpu_ns: stat.sum_exec_runtime,
-            timeslices: stat.pcount,
+            on_cpu_ns,
+            timeslices,
         });
     }
     // No CONFIG_SCHED_INFO: a task that was switched away from had been on a CPU.
@@ -412,8 +394,7 @@ fn counters(dir: &OwnedFd) -> Option<Counters> {
     })
 }
 
-/// A field of a /proc/TID/status text, which need not be text as a whole: a task's name can be any bytes. procfs reads all
-/// fields, which costs more than the two that are needed here.
+/// A field of a /proc/TID/status text, which need not be text as a whole: a task's name can be any bytes.
 pub(super) fn status_field<'t>(status: &'t [u8], field: &str) -> Option<&'t str> {
     let mut lines = status.split(|&byte| byte == b'\n');
     let value = lines.find_map(|line| line.strip_prefix(field.as_bytes()))?;
@@ -423,17 +404,6 @@ pub(super) fn status_field<'t>(status: &'t [u8], field: &str) -> Option<&'t str>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn the_last_parenthesis_ends_the_name() {
-        let line = b"7 (a) R (b)) S 1 7 7 0 -1 4194560 969 0 0 0 1 1 0 0 20 0 1 0 87982 2322432 316 18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0";
-        let stat = parse_stat(line).unwrap();
-        assert_eq!(
-            (stat.comm.as_str(), stat.state, stat.starttime),
-            ("a) R (b)", 'S', 87982)
-        );
-    }
 
     #[test]
     fn stack_frames_are_function_names() {
@@ -471,18 +441,6 @@ mod tests {
         };
         for taken_over in [counters(5, 2), counters(500, 1), counters(5, 9)] {
             assert_eq!(taken_over.since(counters(90, 4)), u64::MAX, "{taken_over:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_stat_line_panics(line in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse_stat(&line); // only that it returns
-        }
-
-        #[test]
-        fn no_stat_like_line_panics(line in "[0-9]{0,3} ?\\(?[a-z() é]{0,9}\\)? ?[RSD]?( -?[0-9]{1,20}){0,60}") {
-            let _ = parse_stat(line.as_bytes()); // only that it returns
         }
     }
 }

@@ -21,6 +21,7 @@ mod hung;
 mod hybrid;
 mod inside;
 mod looking;
+mod many;
 mod names;
 mod outside;
 mod paused;

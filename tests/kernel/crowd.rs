@@ -198,6 +198,60 @@ fn a_tree_tells_what_is_frozen_by_itself_and_by_an_ancestor(hierarchy: Hierarchy
     );
 }
 
+fn an_id_that_two_containers_have_means_neither_and_keeps_no_other(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let three = Three::in_scene(&scene, hierarchy);
+    let namesake = scene
+        .cgroup(hierarchy)
+        .child(three.all[1].path.file_name().unwrap());
+    let each = [&three.all[0], &three.all[1], &namesake];
+    let zoos = each.map(|cgroup| scene.zoo(&[cgroup], &["doze"]));
+    // The namesake is not frozen: whose word the ID is does not depend on the state.
+    three.all[..2].iter().for_each(Cgroup::freeze);
+    let run = three.meant("thaw", &[]).run();
+    let mut ends: Vec<_> = run
+        .json()
+        .iter()
+        .map(|report| report["outcome"].clone())
+        .collect();
+    ends.sort_by_key(ToString::to_string);
+    assert_eq!(
+        (run.code, ends),
+        (Some(12), vec![json!("ambiguous"), json!("confirmed")]),
+        "{run:?}"
+    );
+    assert!(!three.all[0].asks() && three.all[1].asks());
+    zoos[0].goes_on(0);
+    zoos[1].stands(0);
+}
+
+fn ends_that_differ_are_counted_for_people(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let three = Three::in_scene(&scene, hierarchy);
+    let thaw = || {
+        let all = three.all[..2].iter().map(Cgroup::target);
+        all.fold(iceaxe("thaw"), Iceaxe::arg)
+    };
+    let missing = format!("{}:/iceaxe-test-nobody", hierarchy.word());
+    three.all[0].ask();
+    let run = thaw().arg(&missing).run();
+    assert_eq!(run.code, Some(12), "{run:?}");
+    assert_eq!(
+        run.err.lines().last(),
+        Some("iceaxe: 1 thawed, 1 unchanged, 1 not found"),
+        "{run:?}"
+    );
+    let run = thaw().arg(&missing).arg("--json").run();
+    assert!(
+        run.code == Some(12) && !run.err.contains("unchanged, "),
+        "{run:?}"
+    );
+    // As it was wanted is as good as done.
+    three.all[0].ask();
+    let run = thaw().run();
+    assert_eq!((run.code, run.err.as_str()), (Some(0), ""), "{run:?}");
+}
+
 fn a_filter_that_means_nothing_is_an_error_of_usage(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let three = Three::in_scene(&scene, hierarchy);
@@ -213,5 +267,7 @@ on_each_hierarchy! {
     a_list_is_ordered_written_and_checked_as_it_is_told,
     what_is_frozen_and_no_container_is_listed_too,
     a_tree_tells_what_is_frozen_by_itself_and_by_an_ancestor,
+    an_id_that_two_containers_have_means_neither_and_keeps_no_other,
+    ends_that_differ_are_counted_for_people,
     a_filter_that_means_nothing_is_an_error_of_usage,
 }

@@ -56,6 +56,7 @@ mod notice;
 mod obstinate;
 mod output;
 mod outside;
+mod pace;
 mod proof;
 mod proofs;
 mod quota;

@@ -1,8 +1,10 @@
 //! The iceaxe command, never waited for longer than a hard limit.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -12,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
 use super::{Cgroup, PATIENCE, PAUSE, eventually, parent_of};
@@ -32,6 +35,7 @@ pub(crate) struct Iceaxe {
     args: Vec<OsString>,
     input: Vec<u8>,
     output: Output,
+    on_a_terminal: bool,
     inside: Vec<OsString>,
 }
 
@@ -49,6 +53,7 @@ pub(crate) fn iceaxe(verb: &str) -> Iceaxe {
         args: vec![verb.into()],
         input: Vec::new(),
         output: Output::Kept,
+        on_a_terminal: false,
         inside: Vec::new(),
     }
 }
@@ -115,6 +120,12 @@ impl Iceaxe {
         self
     }
 
+    /// Its standard error is a terminal.
+    pub(crate) fn on_a_terminal(mut self) -> Self {
+        self.on_a_terminal = true;
+        self
+    }
+
     /// Started by this command line, which ends where iceaxe's own begins.
     pub(crate) fn through<S: AsRef<OsStr>>(mut self, prefix: &[S]) -> Self {
         self.inside = prefix.iter().map(|word| word.as_ref().to_owned()).collect();
@@ -141,17 +152,24 @@ impl Iceaxe {
                 command.stdout(writer)
             }
         };
+        let mut terminal = None;
+        if self.on_a_terminal {
+            let (ours, theirs) = open_terminal();
+            command.stderr(theirs);
+            terminal = Some(ours);
+        }
         let mut child = command.spawn().unwrap();
+        drop(command); // and with it this process's own handle on the terminal, which would keep it from ending
         // What it does not read it need not read.
         let _ = child.stdin.take().unwrap().write_all(&self.input);
-        // The command's writing end must not stay open here.
-        drop(command);
         let out = if is_heard {
             None
         } else {
             child.stdout.take().map(collected)
         };
-        let err = child.stderr.take().map(collected);
+        let err = terminal
+            .map(collected)
+            .or_else(|| child.stderr.take().map(collected));
         Running {
             child,
             out,
@@ -186,6 +204,18 @@ impl Iceaxe {
     pub(crate) fn ends(self, exit: i32, outcome: &str) -> Value {
         self.run().is(exit, outcome)
     }
+}
+
+/// Both ends of a new terminal: what is written to the second is read from the first.
+fn open_terminal() -> (File, File) {
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let mut how = File::options();
+    how.read(true).write(true).custom_flags(libc::O_NOCTTY);
+    let theirs = how.open(OsStr::from_bytes(name.as_bytes())).unwrap();
+    (File::from(ours), theirs)
 }
 
 fn collected(mut from: impl Read + Send + 'static) -> JoinHandle<String> {

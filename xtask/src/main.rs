@@ -17,6 +17,7 @@ mod kernels;
 mod lab;
 mod layout;
 mod libtest;
+mod many;
 mod packages;
 mod records;
 mod soak;
@@ -47,6 +48,8 @@ enum Task {
     Bench(bench::Options),
     /// Measures it on a host with very many containers.
     Records(records::Options),
+    /// Measures it on many containers at once.
+    Many(many::Options),
     /// Freezes and thaws many times what does not keep still.
     Soak(soak::Options),
     /// Checks what the compiler does not: who imports whom, lengths, links, the top level.
@@ -72,6 +75,9 @@ usage: cargo xtask TASK
             measure the release binary beside runc and the floor; needs root
   bench --records [N]
             measure it beside N docker containers (10,000 if not said) and C loops that read their records; needs root
+  bench --many [N] [--binary FILE]
+            measure it, or FILE, on N containers at once (1,000 if not said), with five tasks each, beside C loops that
+            read and write the same files; needs root
   soak [--rounds N]
             freeze and thaw 2,000 times in each hierarchy tasks that do not keep still, and hold each verdict against
             their pulses; needs root
@@ -98,6 +104,9 @@ impl Task {
             "bench" if rest.first().is_some_and(|first| first == "--records") => {
                 records::Options::parse(&rest[1..]).map(Self::Records)
             }
+            "bench" if rest.first().is_some_and(|first| first == "--many") => {
+                many::Options::parse(&rest[1..]).map(Self::Many)
+            }
             "bench" => bench::Options::parse(&rest).map(Self::Bench),
             "soak" => soak::Options::parse(&rest).map(Self::Soak),
             "tidy" => none(Self::Tidy),
@@ -114,6 +123,7 @@ impl Task {
             Self::Dist => dist::run(),
             Self::Bench(options) => bench::run(options),
             Self::Records(options) => records::run(options),
+            Self::Many(options) => many::run(options),
             Self::Soak(options) => soak::run(options),
             Self::Tidy => tidy::run(),
             Self::Help => {
@@ -191,6 +201,8 @@ mod tests {
             "soak 5",
             "bench --rounds",
             "bench --records 9",
+            "bench --many 9",
+            "bench --many --binary",
             "vm 6.1",
         ] {
             assert!(parse(line).is_err(), "{line}");

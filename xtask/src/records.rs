@@ -2,8 +2,8 @@
 //! process, all of this machine's kernel and seen by nobody else. Whole processes, beside a C loop (`records.c`) that
 //! reads the same files, all in the page cache.
 
-mod crowd;
-mod shape;
+pub(crate) mod crowd;
+pub(crate) mod shape;
 mod trace;
 
 use std::collections::BTreeSet;
@@ -52,20 +52,23 @@ impl Options {
     pub(crate) fn parse(words: &[String]) -> Result<Self> {
         let (count, data) = match words {
             [] => (COUNT, None),
-            [count] => (number(count)?, None),
-            [count, option, data] if option == "--data" => (number(count)?, Some(PathBuf::from(data))),
+            [count] => (number("--records", count)?, None),
+            [count, option, data] if option == "--data" => {
+                (number("--records", count)?, Some(PathBuf::from(data)))
+            }
             [_, other, ..] => return Err(crate::unknown(other)),
         };
         Ok(Self { count, data })
     }
 }
 
-fn number(word: &str) -> Result<u32> {
+/// A number of containers.
+pub(crate) fn number(option: &str, word: &str) -> Result<u32> {
     let few = u32::try_from(FEW).unwrap_or(u32::MAX);
     word.parse()
         .ok()
         .filter(|&count| count >= few)
-        .ok_or_else(|| format!("--records needs a whole number, {FEW} or more, not {word:?}"))
+        .ok_or_else(|| format!("{option} needs a whole number, {FEW} or more, not {word:?}"))
 }
 
 /// Measures all of it, in a mount namespace in which docker's places are empty: the machine's own stay untouched.
@@ -234,7 +237,7 @@ impl Line {
 
 /// Measures everything, prints it, and returns how many bars were missed.
 fn measure(programs: &Programs, layout: Layout, count: usize, data: &Path) -> Result<u32> {
-    let mut crowd = Crowd::open(layout, &programs.helper, data)?;
+    let mut crowd = Crowd::open(layout, &programs.helper, "records", 1, Some(data))?;
     crowd.grow(FEW)?;
     let few = crowd.members().to_vec();
     let asked = &few[FEW / 2];
@@ -426,7 +429,7 @@ mod tests {
         let questions = Questions::of(&shape::Member {
             id: "8d96".repeat(16),
             name: "web".to_owned(),
-            pid: "1".to_owned(),
+            pids: vec!["1".to_owned()],
             start: "1".to_owned(),
         });
         let lines: Vec<Line> = questions.all().map(|_| Line::default()).collect();

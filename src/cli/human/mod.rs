@@ -3,6 +3,7 @@
 
 mod resync;
 mod state;
+mod tally;
 mod tree;
 mod watch;
 
@@ -19,6 +20,7 @@ pub(crate) use resync::{planned, proceed};
 pub(crate) use state::{
     COLUMNS, dying, explanation, formatted, measurements, row, status, table, unseen_outside,
 };
+pub(crate) use tally::Tally;
 pub(crate) use tree::tree;
 pub(crate) use watch::screen;
 

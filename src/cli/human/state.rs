@@ -475,3 +475,40 @@ fn reason(all: &Explanation) -> String {
         (None, _) => "the kernel does not say".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What nobody sees on a screen, or what moves the rest of it.
+    fn is_harmless(line: &str) -> bool {
+        !line.contains(|c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}'))
+    }
+
+    #[test]
+    fn nothing_that_a_container_chose_breaks_a_line_or_a_column() {
+        let evil = "x\n\x1b[2J\r\u{202e}\t\"y\\";
+        let word = || Some(evil.to_owned());
+        let mut status = Status::unknown();
+        (status.id, status.name, status.runtime) = (word(), word(), word());
+        (status.image, status.pod, status.believed) = (word(), word(), word());
+        status.labels = Some([(evil.to_owned(), evil.to_owned())].into());
+        let rows = [row(&Status::unknown()), row(&status), row(&Status::unknown())];
+        let drawn = table(COLUMNS, &rows);
+        let lines: Vec<&str> = drawn.lines().collect();
+        assert_eq!(lines.len(), 4, "{drawn}");
+        assert!(lines.iter().all(|line| is_harmless(line)), "{drawn:?}");
+        assert_eq!(lines[1], lines[3], "{drawn}");
+        let line = formatted("{id} {name} {runtime} {image} {pod} {believed} {labels}", &status);
+        assert!(is_harmless(&line), "{line:?}");
+        let measured = measurements(std::slice::from_ref(&status), 0);
+        assert!(measured.lines().all(is_harmless), "{measured:?}");
+        let values = measured.lines().filter(|line| !line.starts_with('#'));
+        assert!(
+            values.into_iter().all(|line| line.starts_with("iceaxe_")),
+            "{measured:?}"
+        );
+        let json = serde_json::to_string(&status).unwrap();
+        assert!(is_harmless(&json.replace('\u{202e}', "")), "{json:?}");
+    }
+}

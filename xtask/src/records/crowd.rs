@@ -1,4 +1,4 @@
-//! Containers by the thousand: for each its cgroups, one process that waits, and its records.
+//! Containers by the thousand: for each its cgroups, processes that wait, and, where that is asked for, its records.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const MEMORY: &str = "/sys/fs/cgroup/memory";
 
 /// The containers. When it is dropped, or when this program ends, their processes end and all of it is removed.
 #[derive(Debug)]
-pub(super) struct Crowd {
+pub(crate) struct Crowd {
     members: Vec<Member>,
     shape: Shape,
     dirs: Vec<PathBuf>,
@@ -25,9 +25,16 @@ pub(super) struct Crowd {
 }
 
 impl Crowd {
-    /// None of them yet. `data` is where docker's data root lies in truth.
-    pub(super) fn open(layout: Layout, program: &Path, data: &Path) -> Result<Self> {
-        let parent = format!("/iceaxe-records-{}", std::process::id());
+    /// None of them yet, below a cgroup that is called after `kind`. Each will have so many tasks. `data` is where docker's
+    /// data root lies in truth, for those that will have records.
+    pub(crate) fn open(
+        layout: Layout,
+        program: &Path,
+        kind: &str,
+        tasks: u32,
+        data: Option<&Path>,
+    ) -> Result<Self> {
+        let parent = format!("/iceaxe-{kind}-{}", std::process::id());
         let mounts: &[&str] = match layout {
             Layout::V1 => &["/sys/fs/cgroup/freezer", MEMORY],
             Layout::Hybrid => &["/sys/fs/cgroup/freezer", "/sys/fs/cgroup/unified", MEMORY],
@@ -43,7 +50,7 @@ impl Crowd {
             std::fs::create_dir(dir).map_err(|error| format!("cannot create {}: {error}", dir.display()))?;
         }
         let mut feeder = Command::new(program)
-            .arg("crowd")
+            .args(["crowd", &tasks.to_string()])
             .args(&dirs)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -63,47 +70,70 @@ impl Crowd {
         })
     }
 
-    /// Makes more, until there are `count`.
-    pub(super) fn grow(&mut self, count: usize) -> Result<()> {
+    /// Makes more that have records, until there are `count`.
+    pub(crate) fn grow(&mut self, count: usize) -> Result<()> {
         for number in self.members.len()..count {
             let id = id(number as u64);
-            let failed = |error: std::io::Error| format!("container {number} did not start: {error}");
-            let Some(ids) = &mut self.ids else {
-                return Err("the processes' parent is gone".to_owned());
-            };
-            ids.write_all(format!("{id}\n").as_bytes()).map_err(failed)?;
-            let mut line = String::new();
-            self.pids.read_line(&mut line).map_err(failed)?;
-            let (pid, start) = line
-                .trim()
-                .split_once(' ')
-                .ok_or_else(|| format!("container {number} did not start: {line:?}"))?;
-            let member = Member {
-                id,
-                name: format!("shop-worker-{number:05}"),
-                pid: pid.to_owned(),
-                start: start.to_owned(),
-            };
+            self.add(&id.clone(), id)?;
+            let member = &self.members[number];
             self.shape
-                .write(Path::new("/"), &member)
+                .write(Path::new("/"), member)
                 .map_err(|error| format!("cannot write the records of container {number}: {error}"))?;
-            self.members.push(member);
         }
         Ok(())
     }
 
-    pub(super) fn members(&self) -> &[Member] {
+    /// Makes one with an ID, in cgroups that are called so.
+    pub(crate) fn add(&mut self, cgroup: &str, id: String) -> Result<()> {
+        let number = self.members.len();
+        let failed = |error: std::io::Error| format!("container {number} did not start: {error}");
+        let Some(ids) = &mut self.ids else {
+            return Err("the processes' parent is gone".to_owned());
+        };
+        ids.write_all(format!("{cgroup}\n").as_bytes()).map_err(failed)?;
+        let mut line = String::new();
+        self.pids.read_line(&mut line).map_err(failed)?;
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let (Some(start), pids) = (words.next(), words.collect::<Vec<_>>()) else {
+            return Err(format!("container {number} did not start: {line:?}"));
+        };
+        self.members.push(Member {
+            id,
+            name: format!("shop-worker-{number:05}"),
+            pids,
+            start,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn members(&self) -> &[Member] {
         &self.members
     }
 
     /// Where a freeze of this one is to be written.
-    pub(super) fn freeze_point(&self, member: &Member) -> PathBuf {
+    pub(crate) fn freeze_point(&self, member: &Member) -> PathBuf {
         self.dirs[0].join(&member.id)
+    }
+}
+
+impl Crowd {
+    /// Thaws all of them: what v1 holds can't end, and would be waited for.
+    fn thaw(&self) {
+        let below = self.dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok());
+        for cgroup in below.flatten().flatten() {
+            for (file, word) in [("freezer.state", "THAWED"), ("cgroup.freeze", "0")] {
+                let file = cgroup.path().join(file);
+                if file.exists() {
+                    let _ = std::fs::write(file, word); // it was removed meanwhile, then
+                }
+            }
+        }
     }
 }
 
 impl Drop for Crowd {
     fn drop(&mut self) {
+        self.thaw();
         // The end of its input tells it to end all processes, and then itself.
         drop(self.ids.take());
         if let Err(error) = self.feeder.wait() {
@@ -113,7 +143,7 @@ impl Drop for Crowd {
 }
 
 /// 64 hex digits that are a number's own, in no order (splitmix64, Steele and others 2014).
-fn id(number: u64) -> String {
+pub(crate) fn id(number: u64) -> String {
     let mut state = number.wrapping_mul(4);
     let mut word = || {
         state = state.wrapping_add(1);
@@ -127,7 +157,7 @@ fn id(number: u64) -> String {
 
 /// The script that removes the cgroups and the data root. It thaws and kills for as long as tasks may take to die, as
 /// what v1 holds can't be killed, and a freeze that was under way may still come after a thaw.
-fn removal(dirs: &[PathBuf], data: &Path) -> String {
+fn removal(dirs: &[PathBuf], data: Option<&Path>) -> String {
     let mut remove = String::new();
     for dir in dirs {
         let dir = dir.display();
@@ -148,8 +178,9 @@ fn removal(dirs: &[PathBuf], data: &Path) -> String {
              sleep 0.1
          done
          [ -z \"$left\" ] || echo 'cgroups are left' >&2
-         rm -rf '{}'",
-        data.display()
+         {}",
+        data.map(|data| format!("rm -rf '{}'", data.display()))
+            .unwrap_or_default()
     )
 }
 
@@ -176,7 +207,7 @@ mod tests {
 
     #[test]
     fn what_can_not_be_removed_is_thawed_before_it_is_killed() {
-        let script = removal(&[PathBuf::from("/c/x")], Path::new("/d"));
+        let script = removal(&[PathBuf::from("/c/x")], Some(Path::new("/d")));
         let at = |what: &str| script.find(what).unwrap();
         assert!(
             at("echo THAWED") < at("kill -KILL") && at("echo 0") < at("kill -KILL"),

@@ -8,12 +8,13 @@ use crate::layout::Layout;
 
 /// One container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) pid: String,
-    /// When its process started, in ticks since the boot.
-    pub(super) start: String,
+pub(crate) struct Member {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// Its processes, the first one first.
+    pub(crate) pids: Vec<String>,
+    /// When the first one started, in ticks since the boot.
+    pub(crate) start: String,
 }
 
 // Broken into lines behind commas, which no record is.
@@ -39,7 +40,7 @@ const CONTROLLERS: [(&str, &str); 9] = [
 
 /// What is the same in all records.
 #[derive(Debug)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     layout: Layout,
     parent: String,
     state: String,
@@ -50,7 +51,7 @@ pub(super) struct Shape {
 
 impl Shape {
     /// That of containers below the cgroup `parent`.
-    pub(super) fn new(layout: Layout, parent: &str) -> Self {
+    pub(crate) fn new(layout: Layout, parent: &str) -> Self {
         let call = |number| format!(r#"{{"name":"call_{number:05}","action":4,"errnoRet":null,"args":[]}}"#);
         let calls: Vec<String> = (0..CALLS).map(call).collect();
         let names: Vec<String> = (0..CALLS).map(|number| format!("\"call_{number}\"")).collect();
@@ -66,14 +67,14 @@ impl Shape {
     }
 
     /// Writes the records of one container to the places where docker keeps them.
-    pub(super) fn write(&self, root: &Path, member: &Member) -> io::Result<()> {
+    pub(crate) fn write(&self, root: &Path, member: &Member) -> io::Result<()> {
         let id = &member.id;
         let own = |text: &str| {
             text.replace("@PATHS@", &self.cgroup_paths(id))
                 .replace("@ID@", id)
                 .replace("@SHORT@", &id[..12])
                 .replace("@NAME@", &member.name)
-                .replace("@PID@", &member.pid)
+                .replace("@PID@", &member.pids[0])
                 .replace("@START@", &member.start)
         };
         let state = root.join("run/docker/runtime-runc/moby").join(id);
@@ -86,7 +87,7 @@ impl Shape {
         fs::create_dir_all(bundle.join("rootfs"))?;
         for (name, text) in [
             ("config.json", own(&self.bundle)),
-            ("init.pid", member.pid.clone()),
+            ("init.pid", member.pids[0].clone()),
             (
                 "options.json",
                 r#"{"binary_name":"runc","root":"/var/run/docker/runtime-runc"}"#.to_owned(),
@@ -141,7 +142,7 @@ mod tests {
         Member {
             id: "8d96".repeat(16),
             name: "web".to_owned(),
-            pid: "4711".to_owned(),
+            pids: vec!["4711".to_owned()],
             start: "87982".to_owned(),
         }
     }

@@ -118,7 +118,7 @@ struct Pattern {
 
 impl Pattern {
     fn of(path: &str, member: &Member) -> Option<Self> {
-        let Member { id, pid, .. } = member;
+        let (id, pid) = (&member.id, &member.pids[0]);
         let (above, below) = match path.strip_prefix("/proc/") {
             Some(below) => ("/proc", below),
             None => path.split_at(path.find(&format!("/{id}"))?),
@@ -141,7 +141,7 @@ impl Pattern {
     fn below(&self, member: &Member) -> String {
         self.below
             .replace("@ID@", &member.id)
-            .replace("@PID@", &member.pid)
+            .replace("@PID@", &member.pids[0])
     }
 }
 
@@ -158,7 +158,7 @@ mod tests {
         let member = |number: usize| Member {
             id: format!("{number:064x}"),
             name: format!("web-{number}"),
-            pid: (4000 + number).to_string(),
+            pids: vec![(4000 + number).to_string()],
             start: "1".to_owned(),
         };
         (0..count).map(member).collect()
@@ -204,7 +204,7 @@ mod tests {
         for part in [
             each("/run", &|one| format!("{}/state.json", one.id)),
             each("/log", &|one| format!("{0}/{0}.log", one.id)),
-            each("/proc", &|one| format!("{0}/task/{0}/stat", one.pid)),
+            each("/proc", &|one| format!("{0}/task/{0}/stat", one.pids[0])),
             format!("@/only/{}/\nr one\n", ids[1]),
             "@/etc/\nr conf\n".to_owned(),
         ] {
