@@ -10,7 +10,7 @@ use crate::engine::report::Report;
 use crate::engine::{Holders, described};
 use crate::error::{Error, Result};
 use crate::freezer::Standing;
-use crate::ledger::{Entry, Fate, Kind, Ledger, Lock, Pledge, Process, boot, boottime_us};
+use crate::ledger::{Entry, Fate, Kind, Ledger, Listing, Lock, Pledge, Process, boot, boottime_us};
 use crate::patience::Clock;
 use crate::resolver::Container;
 
@@ -22,9 +22,13 @@ pub(super) struct Keeper<'c> {
     lasting: Option<Duration>,
     command: Option<String>,
     filesystems: Vec<PathBuf>,
+    /// Whether it goes on where no record can be made.
+    does_without: bool,
     ledger: Option<Ledger>,
     owners: Vec<Process>,
     boot: String,
+    /// What was on record when the locks were had.
+    listing: RefCell<Listing>,
     /// In the order of the freeze, each with the cgroup that a freeze of it writes.
     kept: RefCell<Vec<(CgroupId, Kept)>>,
 }
@@ -67,9 +71,10 @@ impl<'c> Keeper<'c> {
                 context.err(format!("iceaxe: note: {note}\n"));
             }
         }
+        let does_without = kind == Kind::Freeze || asked.no_record;
         let ledger = match Ledger::make(host) {
             Ok(ledger) => Some(ledger),
-            Err(error) if kind == Kind::Freeze || asked.no_record => {
+            Err(error) if does_without => {
                 unrecorded(context, &error);
                 None
             }
@@ -81,9 +86,11 @@ impl<'c> Keeper<'c> {
             lasting: asked.lasting,
             command: asked.command,
             filesystems: asked.filesystems,
+            does_without,
             ledger,
             owners,
             boot: boot(host),
+            listing: RefCell::default(),
             kept: RefCell::default(),
         })
     }
@@ -105,10 +112,21 @@ impl<'c> Keeper<'c> {
         ids.sort_unstable();
         let mut locks = Vec::new();
         for id in ids {
-            match ledger.lock(id, clock)? {
-                Some(lock) => locks.push(lock),
-                None => break, // the freeze itself says that it was given up
+            match ledger.lock(id, clock) {
+                Ok(Some(lock)) => locks.push(lock),
+                Ok(None) => break, // the freeze itself says that it was given up
+                Err(error) if self.does_without && !is_busy(&error) => {
+                    unrecorded(self.context, &error);
+                    return Ok(locks);
+                }
+                Err(error) => return Err(error),
             }
+        }
+        // From here on nobody else comes to hold one of them.
+        match ledger.listing() {
+            Ok(listing) => drop(self.listing.replace(listing)),
+            Err(error) if self.does_without => unrecorded(self.context, &error),
+            Err(error) => return Err(error),
         }
         Ok(locks)
     }
@@ -119,10 +137,7 @@ impl<'c> Keeper<'c> {
     ///
     /// As [`Keeper::new`].
     pub(super) fn keep(&self, target: &str, container: &Container, standing: &Standing) -> Result<()> {
-        let others = match self.others(standing) {
-            Err(_) if self.kind == Kind::Freeze => Vec::new(), // it is said where its own can't be written either
-            others => others?,
-        };
+        let others = self.others(standing);
         let is_theirs = standing.requested && others.is_empty();
         let is_kept = others.iter().any(|other| other.pledge.kind == Kind::Freeze);
         if self.kind == Kind::Freeze && (is_theirs || is_kept) {
@@ -154,9 +169,9 @@ impl<'c> Keeper<'c> {
             filesystems: self.filesystems.clone(),
         };
         let entry = match self.ledger.as_ref().map(|ledger| ledger.add(&pledge)) {
-            Some(Err(error)) if self.kind == Kind::Freeze => {
+            Some(Err(error)) if self.does_without => {
                 unrecorded(self.context, &error);
-                return Ok(());
+                None
             }
             Some(Err(error)) => return Err(refused(&error)),
             Some(Ok(entry)) => Some(entry),
@@ -177,19 +192,19 @@ impl<'c> Keeper<'c> {
     }
 
     /// Who else holds that cgroup, as the records have it.
-    fn others(&self, standing: &Standing) -> Result<Vec<Entry>> {
+    fn others(&self, standing: &Standing) -> Vec<Entry> {
         let Some(ledger) = &self.ledger else {
-            return Ok(Vec::new());
+            return Vec::new();
         };
         let now = boottime_us();
-        let mut others = ledger.on(&[standing.id])?;
+        let mut others = ledger.on_in(&self.listing.borrow(), &[standing.id]);
         others.retain(|other| {
             matches!(
                 other.fate(self.context.host, &self.boot, now),
                 Fate::Stands | Fate::Unguarded
             )
         });
-        Ok(others)
+        others
     }
 
     /// Says what becomes of one that is frozen already.
@@ -295,6 +310,11 @@ impl<'c> Keeper<'c> {
     }
 }
 
+/// Whether somebody else changes the container.
+fn is_busy(error: &Error) -> bool {
+    matches!(error, Error::Io { cause, .. } if cause.kind() == std::io::ErrorKind::ResourceBusy)
+}
+
 fn unrecorded(context: &Context<'_>, error: &Error) {
     context.err(format!(
         "iceaxe: note: no record of it is kept, as iceaxe status and iceaxe recover need it: {error}\n"
@@ -307,24 +327,50 @@ fn refused(error: &Error) -> Error {
     ))
 }
 
-/// Takes away what a thaw has ended, after its verdict; says what that was.
-pub(super) fn end(context: &Context<'_>, container: &Container, report: &mut Report) {
-    let ids: Vec<_> = container.own.iter().map(Cgroup::id).collect();
-    // What can't be read or removed holds up no thaw: recover finds it.
-    let Ok(Some(ledger)) = Ledger::open(context.host) else {
-        return;
-    };
-    let Ok(entries) = ledger.on(&ids) else { return };
-    let (boot, now) = (boot(context.host), boottime_us());
-    for entry in entries {
-        let was_ours = entry.pledge.boot == boot && !entry.pledge.standing.requested;
-        let is_ended = ledger.remove(&entry).is_ok_and(|found| found);
-        if was_ours && report.verb == "thaw" {
-            let age = entry.age_us(now);
-            report.frozen_for_us = Some(report.frozen_for_us.map_or(age, |other| other.max(age)));
-        }
-        if is_ended && entry.pledge.kind != Kind::Freeze && entry.pledge.boot == boot {
-            report.hints.push(format!("this ended {}", described(&entry)));
+/// What was on record when a thaw was done.
+pub(super) struct Ended {
+    ledger: Ledger,
+    listing: Listing,
+    boot: String,
+    now_us: u64,
+}
+
+impl Ended {
+    /// Looks; `None` where there is nothing. What can't be read holds up no thaw: recover finds it.
+    pub(super) fn look(context: &Context<'_>) -> Option<Self> {
+        let ledger = Ledger::open(context.host).ok()??;
+        let listing = ledger.listing().ok()?;
+        Some(Self {
+            ledger,
+            listing,
+            boot: boot(context.host),
+            now_us: boottime_us(),
+        })
+    }
+
+    /// Takes away what a thaw has ended, after its verdict; says what that was.
+    pub(super) fn end(&self, container: &Container, report: &mut Report) {
+        let ids: Vec<_> = container.own.iter().map(Cgroup::id).collect();
+        for entry in self.ledger.on_in(&self.listing, &ids) {
+            let pledge = &entry.pledge;
+            // Its freeze was done before it was listed. If that is asked for no more, the thaw has ended it; else it is of a
+            // freeze that came later.
+            let mut at = container.own.iter().filter(|own| own.id() == pledge.standing.id);
+            let is_asked = |own: &Cgroup| own.requested().unwrap_or(false); // gone, which ends it too
+            if pledge.boot == self.boot && at.any(is_asked) {
+                continue;
+            }
+            let is_ended = self.ledger.remove_settled(&entry).is_ok_and(|found| found);
+            if !is_ended || pledge.boot != self.boot {
+                continue;
+            }
+            if !pledge.standing.requested && report.verb == "thaw" {
+                let age = entry.age_us(self.now_us);
+                report.frozen_for_us = Some(report.frozen_for_us.map_or(age, |other| other.max(age)));
+            }
+            if pledge.kind != Kind::Freeze {
+                report.hints.push(format!("this ended {}", described(&entry)));
+            }
         }
     }
 }

@@ -370,10 +370,11 @@ fn act(
         }
         },
         &mut |lot, reports| {
+            let ended = if keeper.is_none() { keeper::Ended::look(context) } else { None };
             for (report, (_, _, container)) in reports.iter_mut().zip(&found[lot.clone()]) {
                 let is_over = report.after.requested == Some(Requested::Thawed) || report.outcome == Outcome::Gone;
-                if keeper.is_none() && is_over && report.outcome != Outcome::Planned {
-                    keeper::end(context, container, report);
+                if let Some(ended) = ended.as_ref().filter(|_| is_over && report.outcome != Outcome::Planned) {
+                    ended.end(container, report);
                 }
                 learn(report, records.next(NAME));
             }

@@ -10,6 +10,7 @@ use crate::ledger::{Entry, Fate, Kind, Ledger, boot, boottime_us};
 /// The records as of one moment.
 #[derive(Debug)]
 pub struct Holders {
+    /// In the order of their cgroups.
     entries: Vec<(Entry, Fate)>,
     now_us: u64,
 }
@@ -28,16 +29,21 @@ impl Holders {
             let fate = entry.fate(host, &boot, now_us);
             (entry, fate)
         });
-        Self {
-            entries: fated.filter(|(_, fate)| *fate != Fate::Past).collect(),
-            now_us,
-        }
+        let mut entries: Vec<_> = fated.filter(|(_, fate)| *fate != Fate::Past).collect();
+        entries.sort_by_key(|(entry, _)| entry.pledge.standing.id);
+        Self { entries, now_us }
     }
 
     /// Adds to a status who holds one of these cgroups, and since when it is frozen.
     pub fn add_to(&self, ids: &[CgroupId], status: &mut Status) {
-        let on = self.entries.iter();
-        for (entry, fate) in on.filter(|(entry, _)| ids.contains(&entry.pledge.standing.id)) {
+        let on = ids.iter().flat_map(|id| {
+            let from = self
+                .entries
+                .partition_point(|(entry, _)| entry.pledge.standing.id < *id);
+            let on_it = self.entries[from..].iter();
+            on_it.take_while(move |(entry, _)| entry.pledge.standing.id == *id)
+        });
+        for (entry, fate) in on {
             let pledge = &entry.pledge;
             let age = entry.age_us(self.now_us);
             if !pledge.standing.requested {

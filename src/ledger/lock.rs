@@ -42,8 +42,8 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] where it can't be made, and with `EBUSY` where another process has it until the limit: its number is
-    /// in the text.
+    /// It can't be made; [`Error::Io`] of the kind `ResourceBusy` where another process has it until the limit, whose number
+    /// is in the text.
     ///
     /// # Kernel
     ///
@@ -71,11 +71,12 @@ impl Ledger {
             if clock.is_over() {
                 let mut other = byte(libc::F_WRLCK, at);
                 fcntl(fd, FcntlArg::F_GETLK(&mut other)).map_err(failed)?;
-                let cause = std::io::Error::other(format!(
+                let why = format!(
                     "process {} has it, which changes the same container; still after {} ms",
                     other.l_pid,
                     clock.limit().as_millis()
-                ));
+                );
+                let cause = std::io::Error::new(std::io::ErrorKind::ResourceBusy, why);
                 return Err(Error::io("lock", &path, cause));
             }
             if clock.pause(AGAIN, &[]) == Woke::Cancelled {

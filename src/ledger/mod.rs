@@ -43,6 +43,10 @@ pub struct Ledger {
     lock: lock::File,
 }
 
+/// The names of the pledges at one time, in their order.
+#[derive(Debug, Default)]
+pub struct Listing(Vec<String>);
+
 /// A pledge on file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -133,13 +137,31 @@ impl Ledger {
     ///
     /// It can't be listed.
     pub fn on(&self, ids: &[CgroupId]) -> Result<Vec<Entry>> {
-        let prefixes: Vec<String> = ids.iter().map(prefix).collect();
-        let names = self.names()?.into_iter();
-        let meant = names.filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)));
-        let entries = meant.filter_map(|name| self.entry(&name).ok()?); // recover names it
-        Ok(entries
+        Ok(self.on_in(&self.listing()?, ids))
+    }
+
+    /// What is there now, for many questions.
+    ///
+    /// # Errors
+    ///
+    /// It can't be listed.
+    pub fn listing(&self) -> Result<Listing> {
+        self.names().map(Listing)
+    }
+
+    /// Those of a listing on one of these cgroups, as they are now. What can't be understood is left out.
+    #[must_use]
+    pub fn on_in(&self, listing: &Listing, ids: &[CgroupId]) -> Vec<Entry> {
+        let names = ids.iter().flat_map(|id| {
+            let prefix = prefix(id);
+            let from = listing.0.partition_point(|name| *name < prefix);
+            let on_it = listing.0[from..].iter();
+            on_it.take_while(move |name| name.starts_with(&prefix))
+        });
+        let entries = names.filter_map(|name| self.entry(name).ok()?); // recover names it
+        entries
             .filter(|entry| ids.contains(&entry.pledge.standing.id))
-            .collect())
+            .collect()
     }
 
     fn names(&self) -> Result<Vec<String>> {
@@ -248,6 +270,23 @@ impl Ledger {
             }
         }
         Ok(found)
+    }
+
+    /// Takes away one that a thaw has ended, if it is as it was found: one that was pending may be of a freeze that only
+    /// begins, and ends with that. Whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ledger::remove`].
+    pub fn remove_settled(&self, entry: &Entry) -> Result<bool> {
+        if entry.is_pending {
+            return Ok(false);
+        }
+        match unlinkat(&self.fd, entry.name.as_str(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(Error::io("remove", &self.path(&entry.name), errno.into())),
+        }
     }
 
     /// Takes away the pledges on cgroups that are gone, and those of another boot.

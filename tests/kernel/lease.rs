@@ -234,6 +234,27 @@ fn where_no_record_can_be_made_a_lease_is_refused(hierarchy: Hierarchy) {
     assert!(run.err.contains("no record"), "{run:?}");
 }
 
+fn a_full_disk_refuses_a_lease_and_not_a_freeze(hierarchy: Hierarchy) {
+    use std::io::Write;
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let elsewhere = crate::kit::with_room("16k");
+    fs::create_dir(elsewhere.records()).unwrap();
+    let mut filler = fs::File::create(elsewhere.records().join("filler")).unwrap();
+    while filler.write_all(&[0; 512]).is_ok() {}
+    let run = lease(&cgroup, "1s").arg("--root").arg(elsewhere.root()).run();
+    run.is(5, "denied");
+    assert!(!cgroup.asks(), "{run:?}");
+    let run = freeze(&cgroup).arg("--root").arg(elsewhere.root()).run();
+    run.is(0, "confirmed");
+    assert!(run.err.contains("no record"), "{run:?}");
+    let run = thaw(&cgroup).arg("--root").arg(elsewhere.root()).run();
+    run.is(0, "confirmed");
+    let command = lease(&cgroup, "300ms").arg("--no-record");
+    command.arg("--root").arg(elsewhere.root()).ends(0, "confirmed");
+    eventually("it thaws", || !cgroup.asks());
+}
+
 fn two_that_freeze_one_container_go_one_after_the_other(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
@@ -268,6 +289,7 @@ fn two_recover_at_once_end_the_same(hierarchy: Hierarchy) {
 }
 
 on_each_hierarchy!(
+    a_full_disk_refuses_a_lease_and_not_a_freeze,
     a_lease_ends_at_its_time_and_leaves_nothing,
     a_lease_that_is_asked_for_again_is_renewed,
     a_thaw_ends_a_lease_and_its_guard,
