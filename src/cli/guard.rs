@@ -47,8 +47,8 @@ enum Word {
     Keep(Box<(Pledge, Option<Entry>)>),
     /// The file system of this path is about to be frozen.
     Filesystem(PathBuf),
-    /// None is frozen any more.
-    NoFilesystem,
+    /// Only so many of them are frozen, the first ones.
+    Filesystems(usize),
     /// All is frozen and told: it is to stay so.
     Commit,
     /// Nothing is left to be guarded.
@@ -185,10 +185,10 @@ impl Line {
         }
     }
 
-    /// Tells it that no file system is frozen any more.
-    pub(super) fn forget_filesystems(&self) {
+    /// Tells it that only so many file systems are frozen, the first ones.
+    pub(super) fn keep_filesystems(&self, count: usize) {
         // One that is gone needs not be told.
-        let _ = self.say(&Word::NoFilesystem);
+        let _ = self.say(&Word::Filesystems(count));
     }
 
     /// Lets it go.
@@ -211,6 +211,16 @@ struct Kept {
     is_watched: bool,
     /// CLOCK_BOOTTIME in microseconds at which it is to be thawed.
     due_us: Option<u64>,
+}
+
+impl Kept {
+    /// When it is to be thawed. A lease that is over before its freeze is waits for that: a thaw that comes before the write
+    /// is none. One whose freeze hangs is overdue some time.
+    fn due(&self, is_committed: bool) -> Option<u64> {
+        let is_early = self.pledge.kind == Kind::Lease && !is_committed;
+        let grace = if is_early { GRACE_US } else { 0 };
+        self.due_us.map(|due| due.saturating_add(grace))
+    }
 }
 
 struct Guard {
@@ -280,8 +290,8 @@ fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()> {
                             answer(&mut outbox, None, note)?;
                             continue;
                         }
-                        Ok(Word::NoFilesystem) => {
-                            guard.filesystems.clear();
+                        Ok(Word::Filesystems(count)) => {
+                            guard.filesystems.truncate(count);
                             continue;
                         }
                         Ok(Word::Commit) => guard.is_committed = true,
@@ -297,8 +307,8 @@ fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()> {
             }
             Stir::Signal => guard.release(&|_| true),
             Stir::Time => {
-                let now = boottime_us();
-                guard.release(&|kept| kept.due_us.is_some_and(|due| due <= now));
+                let (now, is_committed) = (boottime_us(), guard.is_committed);
+                guard.release(&|kept| kept.due(is_committed).is_some_and(|due| due <= now));
             }
             Stir::Records => guard.look_again(),
         }
@@ -398,7 +408,11 @@ impl Guard {
 
     /// Sets the timer to the next end.
     fn set(&self, timer: &TimerFd) {
-        let next = self.kept.iter().filter_map(|kept| kept.due_us).min();
+        let next = self
+            .kept
+            .iter()
+            .filter_map(|kept| kept.due(self.is_committed))
+            .min();
         let at = next.map(|us| TimeSpec::from_duration(Duration::from_micros(us.max(1))));
         // A timer that is there can be set.
         let _ = match at {

@@ -1,5 +1,6 @@
 //! `hold`: freezes, has a command run, and thaws exactly what it froze, whatever happens.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -100,6 +101,8 @@ fn not_run(context: &Context<'_>, targets: &Targets, error: &Error) -> u8 {
 struct Disks {
     sync: Vec<Filesystem>,
     freeze: Vec<Filesystem>,
+    /// How many of those are frozen, or may be: the first ones.
+    frozen: Cell<usize>,
 }
 
 impl Disks {
@@ -109,6 +112,7 @@ impl Disks {
         let disks = Self {
             sync: args.sync.iter().map(open).collect::<Result<_>>()?,
             freeze: args.fsfreeze.iter().map(open).collect::<Result<_>>()?,
+            frozen: Cell::new(0),
         };
         disks.freeze.iter().try_for_each(|disk| check(context, disk))?;
         Ok(disks)
@@ -120,13 +124,21 @@ impl Disks {
             context.within(DISK + GRACE);
             disk.sync(DISK)
         };
-        let freeze = |disk: &Filesystem| {
+        let freeze = |(nth, disk): (usize, &Filesystem)| {
             context.within(DISK * 2 + GRACE);
-            context.guard()?.keep_filesystem(disk.path())?;
-            disk.freeze(DISK)
+            let guard = context.guard()?;
+            guard.keep_filesystem(disk.path())?;
+            let done = disk.freeze(DISK);
+            if matches!(&done, Err(Error::Io { cause, .. }) if cause.raw_os_error().is_some()) {
+                // The kernel said no: who had frozen it before thaws it. One that does not answer may be frozen later.
+                guard.keep_filesystems(nth);
+            } else {
+                self.frozen.set(nth + 1);
+            }
+            done
         };
         let done = self.sync.iter().try_for_each(flush);
-        match done.and_then(|()| self.freeze.iter().try_for_each(freeze)) {
+        match done.and_then(|()| self.freeze.iter().enumerate().try_for_each(freeze)) {
             Ok(()) => 0,
             Err(error) => {
                 context.err(format!("iceaxe: cannot hold: {error}\n"));
@@ -138,7 +150,7 @@ impl Disks {
     /// Thaws those that were frozen, before anything else is; 0 where all are.
     fn thaw(&self, context: &Context<'_>) -> u8 {
         let mut code = 0;
-        for disk in &self.freeze {
+        for disk in &self.freeze[..self.frozen.get()] {
             context.within(DISK + GRACE);
             if let Err(error) = disk.thaw(DISK) {
                 context.err(format!(
@@ -148,7 +160,7 @@ impl Disks {
             }
         }
         if let (Ok(guard), 0, false) = (context.guard(), code, self.freeze.is_empty()) {
-            guard.forget_filesystems();
+            guard.keep_filesystems(0);
         }
         code
     }

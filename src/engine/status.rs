@@ -50,7 +50,11 @@ pub fn glance(host: &Host, glimpse: &Glimpse, unasked: &mut Unasked) -> Result<S
         _ => look(host, container)?,
     };
     let scope = Scope::read_beside(host, container, unasked)?;
-    told(host, container, sightings, &scope, glimpse.lines.as_ref()).map(|(status, _)| status)
+    // One that was found by its cgroup's name alone was not asked where else it is.
+    let asked = || cgroup_lines(host, container.identity.pid?);
+    let lines = glimpse.lines.is_none().then(asked).flatten();
+    let lines = glimpse.lines.as_ref().or(lines.as_ref());
+    told(host, container, sightings, &scope, lines).map(|(status, _)| status)
 }
 
 fn told(

@@ -10,14 +10,14 @@ mod pledge;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::CgroupId;
@@ -175,18 +175,25 @@ impl Ledger {
         Ok(names)
     }
 
-    /// One by its name; `None` where it is gone.
+    /// One by its name, settled or not; `None` where it is gone.
     ///
     /// # Errors
     ///
     /// It can't be read or understood.
     fn entry(&self, name: &str) -> Result<Option<Entry>> {
-        let pledge: Option<Pledge> = self.dir.json(name)?;
-        Ok(pledge.map(|pledge| Entry {
-            name: name.to_owned(),
-            pledge,
-            is_pending: name.ends_with(PENDING),
-        }))
+        let settled = name.trim_end_matches(PENDING);
+        // In this order: one that is settled between the two looks is seen by the second.
+        for name in [format!("{settled}{PENDING}"), settled.to_owned()] {
+            let pledge: Option<Pledge> = self.dir.json(&name)?;
+            if let Some(pledge) = pledge {
+                return Ok(Some(Entry {
+                    is_pending: name.ends_with(PENDING),
+                    name,
+                    pledge,
+                }));
+            }
+        }
+        Ok(None)
     }
 
     /// The same pledge as it is now; `None` where somebody has ended it.
@@ -195,11 +202,7 @@ impl Ledger {
     ///
     /// It can't be read or understood.
     pub fn again(&self, entry: &Entry) -> Result<Option<Entry>> {
-        let settled = entry.name.trim_end_matches(PENDING);
-        match self.entry(settled)? {
-            Some(entry) => Ok(Some(entry)),
-            None => self.entry(&format!("{settled}{PENDING}")),
-        }
+        self.entry(&entry.name)
     }
 
     /// Puts one on file, not settled.
@@ -211,9 +214,10 @@ impl Ledger {
         let by = pledge.owners.first().copied().unwrap_or_default();
         let name = format!("{}{}-{}{PENDING}", prefix(&pledge.standing.id), by.pid, by.start);
         let draft = format!("{DRAFT}{name}");
-        let written = self
-            .draft(&draft, pledge)
-            .and_then(|()| self.rename(&draft, &name));
+        let written = self.link(&name, pledge).or_else(|_| {
+            self.draft(&draft, pledge)
+                .and_then(|()| self.rename(&draft, &name))
+        });
         if let Err(error) = written {
             // It is no pledge under that name: what can't be taken away does no harm.
             let _ = unlinkat(&self.fd, draft.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -224,6 +228,20 @@ impl Ledger {
             pledge: pledge.clone(),
             is_pending: true,
         })
+    }
+
+    /// Writes one whole before it has a name: who is killed meanwhile leaves nothing. Not every file system can.
+    fn link(&self, name: &str, pledge: &Pledge) -> Result<()> {
+        let failed = |cause| Error::io("write", &self.path(name), cause);
+        let text = serde_json::to_vec(pledge).map_err(|error| failed(error.into()))?;
+        let flags = OFlag::O_WRONLY | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR)
+            .map_err(|errno| failed(errno.into()))?;
+        let own = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let mut file = File::from(fd);
+        file.write_all(&text).map_err(failed)?;
+        linkat(AT_FDCWD, own.as_str(), &self.fd, name, AtFlags::AT_SYMLINK_FOLLOW)
+            .map_err(|errno| failed(errno.into()))
     }
 
     fn draft(&self, name: &str, pledge: &Pledge) -> Result<()> {
@@ -262,7 +280,8 @@ impl Ledger {
     pub fn remove(&self, entry: &Entry) -> Result<bool> {
         let settled = entry.name.trim_end_matches(PENDING);
         let mut found = false;
-        for name in [settled.to_owned(), format!("{settled}{PENDING}")] {
+        // In this order: as in `entry`.
+        for name in [format!("{settled}{PENDING}"), settled.to_owned()] {
             match unlinkat(&self.fd, name.as_str(), UnlinkatFlags::NoRemoveDir) {
                 Ok(()) => found = true,
                 Err(Errno::ENOENT) => {}

@@ -59,13 +59,7 @@ fn those_under_80_percent_of_their_memory_are_thawed_and_no_others() {
     let all = [with("light", "256m", BEATING), with("full", "16m", &full)];
     pause_and_bereave(&docker, &all);
     let [light, full] = &all;
-    let seen = all.each_ref().map(|one| {
-        (
-            docker.status(&one.name)["memory"].clone(),
-            std::fs::read_to_string(format!("/proc/{}/cgroup", one.pid)).unwrap(),
-        )
-    });
-    assert_eq!(thawed(&docker, "memory<80%"), [light.name.as_str()], "{seen:?}");
+    assert_eq!(thawed(&docker, "memory<80%"), [light.name.as_str()]);
     light.is_thawed();
     full.is_frozen();
 }

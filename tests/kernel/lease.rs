@@ -71,6 +71,22 @@ fn a_lease_ends_at_its_time_and_leaves_nothing(hierarchy: Hierarchy) {
     });
 }
 
+fn a_lease_that_is_over_before_its_freeze_is_comes_back_too(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroups = [0, 1].map(|_| scene.cgroup(hierarchy));
+    let zoos = cgroups.each_ref().map(|cgroup| scene.zoo(&[cgroup], &["doze"]));
+    for lasting in ["0", "1ms"] {
+        let run = lease(&cgroups[0], lasting).arg(cgroups[1].target()).run();
+        assert_eq!(run.code, Some(0), "{run:?}");
+        eventually("nothing is left", || {
+            cgroups
+                .iter()
+                .all(|cgroup| !cgroup.asks() && records_of(cgroup).is_empty())
+        });
+        zoos.iter().for_each(|zoo| zoo.goes_on(0));
+    }
+}
+
 fn a_lease_that_is_asked_for_again_is_renewed(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
@@ -291,6 +307,7 @@ fn two_recover_at_once_end_the_same(hierarchy: Hierarchy) {
 on_each_hierarchy!(
     a_full_disk_refuses_a_lease_and_not_a_freeze,
     a_lease_ends_at_its_time_and_leaves_nothing,
+    a_lease_that_is_over_before_its_freeze_is_comes_back_too,
     a_lease_that_is_asked_for_again_is_renewed,
     a_thaw_ends_a_lease_and_its_guard,
     a_guard_that_is_told_to_end_thaws_first,

@@ -13,6 +13,7 @@ mod engines;
 mod kit;
 
 mod bundles;
+mod disks;
 mod ids;
 mod paused;
 mod pods;

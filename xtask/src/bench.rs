@@ -291,7 +291,7 @@ pub(crate) fn timed(command: &mut Command) -> Result<Duration> {
 }
 
 /// The whole number that a JSON object has under `key`.
-fn number(json: &str, key: &str) -> Option<u64> {
+pub(crate) fn number(json: &str, key: &str) -> Option<u64> {
     let (_, value) = json.split_once(&format!("\"{key}\":"))?;
     value.split([',', '}']).next()?.trim().parse().ok()
 }

@@ -47,7 +47,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     let script = format!("link-arg=-Wl,-T,{}", script.display());
     let relocations = "link-arg=-Wl,-z,pack-relative-relocs";
     // Each crate is built as ever; less is inlined where all are joined. LLVM's own limit is 225.
-    let inlining = "llvm-args=-inline-threshold=50";
+    let inlining = "llvm-args=-inline-threshold=75";
     command.args(["--", "-C", &script, "-C", relocations, "-C", inlining]);
     let programs = artifacts::build(&mut command)?;
     let built = only(&programs, "iceaxe")?;

@@ -17,7 +17,7 @@ use crate::verdict::Pulse;
 /// which one is its own.
 const RECORD: u64 = 32;
 /// In memory: a file on a disk would make tasks wait for it, which no freezer can end.
-const MEMORY: &str = "/dev/shm";
+pub(crate) const MEMORY: &str = "/dev/shm";
 
 /// Cgroups with tasks. When it is dropped, or when this program ends, the tasks end and the cgroups are removed.
 #[derive(Debug)]
@@ -35,12 +35,10 @@ impl Lab {
     pub(crate) fn open(layout: Layout, zoo: &Path, kinds: &[&str]) -> Result<Self> {
         // The same in each hierarchy.
         let name = format!("iceaxe-soak-{}", std::process::id());
-        let v1 = ("v1", Path::new("/sys/fs/cgroup/freezer").join(&name));
-        let dirs = match layout {
-            Layout::V1 => vec![v1],
-            Layout::Hybrid => vec![v1, ("v2", Path::new("/sys/fs/cgroup/unified").join(&name))],
-            Layout::V2 => vec![("v2", Path::new("/sys/fs/cgroup").join(&name))],
-        };
+        let versions = Self::versions(layout).iter();
+        let dirs: Vec<_> = versions
+            .map(|version| (*version, layout.top(version).join(&name)))
+            .collect();
         let path = Path::new(MEMORY).join(&name);
         let janitor = Janitor::hire(&format!("rm -f {}\n{}", path.display(), removal(&dirs)))?;
         for (_, dir) in &dirs {
@@ -186,7 +184,7 @@ impl Drop for Lab {
 
 /// The script that removes the cgroups. It tries for as long as tasks may take to die, and thaws everything each time: a
 /// task dies in no hierarchy before it is thawed in all, and a freeze that was under way may still come after a thaw.
-fn removal(dirs: &[(&str, PathBuf)]) -> String {
+pub(crate) fn removal(dirs: &[(&str, PathBuf)]) -> String {
     let mut remove = String::new();
     for (version, dir) in dirs {
         let (file, value) = request(version);
@@ -205,7 +203,7 @@ fn removal(dirs: &[(&str, PathBuf)]) -> String {
 }
 
 /// The file that takes the request of a hierarchy, and what thaws.
-fn request(version: &str) -> (&'static str, &'static str) {
+pub(crate) fn request(version: &str) -> (&'static str, &'static str) {
     if version == "v1" {
         ("freezer.state", "THAWED")
     } else {

@@ -36,6 +36,15 @@ impl Layout {
         Self::ALL.into_iter().filter(|layout| !makes(layout)).collect()
     }
 
+    /// Where a hierarchy of it is mounted.
+    pub(crate) fn top(self, version: &str) -> &'static Path {
+        Path::new(match (self, version) {
+            (_, "v1") => "/sys/fs/cgroup/freezer",
+            (Self::Hybrid, _) => "/sys/fs/cgroup/unified",
+            _ => "/sys/fs/cgroup",
+        })
+    }
+
     fn of_mounts(mounts: &str) -> Option<Self> {
         let is = |dir: &str, kind: &str, option: &str| {
             mounts.lines().any(|line| {

@@ -12,6 +12,8 @@ mod ci;
 mod command;
 mod cpio;
 mod dist;
+mod group;
+mod holds;
 mod janitor;
 mod kernels;
 mod lab;
@@ -19,6 +21,7 @@ mod layout;
 mod libtest;
 mod many;
 mod packages;
+mod pen;
 mod records;
 mod soak;
 mod stats;
@@ -78,9 +81,9 @@ usage: cargo xtask TASK
   bench --many [N] [--binary FILE]
             measure it, or FILE, on N containers at once (1,000 if not said), with five tasks each, beside C loops that
             read and write the same files; needs root
-  soak [--rounds N]
+  soak [--rounds N] [--seed N]
             freeze and thaw 2,000 times in each hierarchy tasks that do not keep still, and hold each verdict against
-            their pulses; needs root
+            their pulses; then half as many holds and leases each, whose processes are killed anywhere; needs root
   tidy      check who imports whom, lengths, links, the top level
 
 suites: lib, hosts, host-v1, host-v2, host-hybrid, soak, docker, runc, systemd, vm";

@@ -16,8 +16,15 @@ pub(crate) const HOST: &[Need] = &[
 ];
 /// To link programs, static ones too.
 pub(crate) const BUILD: &[Need] = &[("cc", "gcc"), ("/usr/include/stdio.h", "libc6-dev")];
+/// To give the records a disk of their own.
+pub(crate) const SOAK: &[Need] = &[("mount", "mount"), ("umount", "mount")];
 /// To run runc containers.
-pub(crate) const RUNC: &[Need] = &[("runc", "runc"), ("busybox", "busybox-static")];
+pub(crate) const RUNC: &[Need] = &[
+    ("runc", "runc"),
+    ("busybox", "busybox-static"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("mount", "mount"),
+];
 /// To run docker containers.
 pub(crate) const DOCKER: &[Need] = &[
     ("dockerd", "docker.io"),

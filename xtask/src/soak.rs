@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 
 use crate::artifacts::Program;
 use crate::command::{cargo, is_root, limited, output};
+use crate::group::{self, Bars};
 use crate::lab::Lab;
 use crate::layout::Layout;
 use crate::stats::{Times, ms};
 use crate::verdict::{Pulse, Verdict};
-use crate::{Result, artifacts, dist, packages};
+use crate::{Result, artifacts, dist, holds, packages};
 
 const ROUNDS: u32 = 2000;
 /// A twentieth, which every run of the tests does.
-pub(crate) const FEW_ROUNDS: u32 = ROUNDS / 20;
+const FEW_ROUNDS: u32 = ROUNDS / 20;
 const KINDS: [&str; 19] = [
     "busy",
     "doze",
@@ -61,18 +62,36 @@ const ENOUGH: usize = 10;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     rounds: u32,
+    /// Where holds and leases are killed comes from it.
+    seed: u64,
 }
 
 impl Options {
     /// Reads the words after `soak`.
     pub(crate) fn parse(words: &[String]) -> Result<Self> {
-        crate::number_option(words, "--rounds", ROUNDS).map(|rounds| Self { rounds })
+        let mut rounds = Vec::new();
+        let mut seed = Vec::new();
+        let mut words = words.iter().cloned();
+        while let Some(word) = words.next() {
+            let of = if word.starts_with("--seed") {
+                &mut seed
+            } else {
+                &mut rounds
+            };
+            let is_half = !word.contains('=');
+            of.push(word);
+            of.extend(words.next().filter(|_| is_half));
+        }
+        Ok(Self {
+            rounds: crate::number_option(&rounds, "--rounds", ROUNDS)?,
+            seed: crate::number_option(&seed, "--seed", now())?.into(),
+        })
     }
 }
 
 /// Builds the release and does as many rounds with it as were asked for, in each hierarchy of this machine.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    packages::install(&[packages::BUILD]);
+    packages::install(&[packages::BUILD, packages::SOAK]);
     if !is_root() {
         return Err("only root can freeze".to_owned());
     }
@@ -92,11 +111,46 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "zoo",
     ];
     let programs = artifacts::build(cargo(limit, &words).arg("--message-format=json-render-diagnostics"))?;
-    rounds(layout, &programs, options.rounds).map(drop)
+    let plan = Plan {
+        rounds: options.rounds,
+        seed: options.seed,
+        bars: Bars::Held,
+    };
+    rounds(layout, &programs, &plan).map(drop)
+}
+
+/// A seed that is another one each time.
+fn now() -> u32 {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default(); // a clock that is before 1970 has no news
+    u32::try_from(since.as_millis() & 0xffff_ffff).unwrap_or(1).max(1)
+}
+
+/// What is done in each hierarchy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    rounds: u32,
+    seed: u64,
+    bars: Bars,
+}
+
+impl Plan {
+    /// What every run of the tests does, with programs that were not built for speed.
+    pub(crate) fn few() -> Self {
+        Self {
+            rounds: FEW_ROUNDS,
+            seed: now().into(),
+            bars: Bars::Measured,
+        }
+    }
+
+    /// The same part of so many rounds as is done of all.
+    fn share(&self, of: u32) -> u32 {
+        (of * self.rounds).div_ceil(ROUNDS)
+    }
 }
 
 /// Does so many rounds in each hierarchy of `layout`, which is the machine's; returns in how many hierarchies.
-pub(crate) fn rounds(layout: Layout, programs: &[Program], rounds: u32) -> Result<u32> {
+pub(crate) fn rounds(layout: Layout, programs: &[Program], plan: &Plan) -> Result<u32> {
     for layout in layout.lacks() {
         if layout != Layout::Hybrid {
             println!("not selected in soak: {layout}, which this machine has not");
@@ -104,6 +158,9 @@ pub(crate) fn rounds(layout: Layout, programs: &[Program], rounds: u32) -> Resul
     }
     let zoo = &dist::only(programs, "zoo")?.path;
     let iceaxe = &dist::only(programs, "iceaxe")?.path;
+    let iceaxe = &iceaxe
+        .canonicalize()
+        .map_err(|error| format!("{}: {error}", iceaxe.display()))?;
     let mut hierarchies = 0;
     let mut failures = Vec::new();
     for version in Lab::versions(layout) {
@@ -112,7 +169,12 @@ pub(crate) fn rounds(layout: Layout, programs: &[Program], rounds: u32) -> Resul
             kinds.push(ONLY_V2);
         }
         let lab = Lab::open(layout, zoo, &kinds)?;
-        failures.extend(soak(lab, version, iceaxe, rounds)?);
+        failures.extend(soak(lab, version, iceaxe, plan.rounds)?);
+        println!("\n{version}: holds and leases, seed {}", plan.seed);
+        let share = |of| plan.share(of);
+        failures.extend(holds::soak(layout, version, iceaxe, zoo, plan.seed, share)?);
+        println!();
+        failures.extend(group::soak(layout, version, iceaxe, zoo, plan.bars, share)?);
         hierarchies += 1;
     }
     if failures.is_empty() {

@@ -92,7 +92,8 @@ impl Suite {
     /// What must be installed for it.
     pub(crate) fn needs(self) -> &'static [Need] {
         match self {
-            Self::Lib | Self::Hosts | Self::Soak => &[],
+            Self::Lib | Self::Hosts => &[],
+            Self::Soak => packages::SOAK,
             Self::Host(_) => packages::HOST,
             Self::Docker => packages::DOCKER,
             Self::Runc => packages::RUNC,
@@ -196,7 +197,7 @@ impl Ready {
             }),
             Self::Soak(machine) => {
                 let programs = built.programs.as_ref().map_err(Clone::clone);
-                match programs.and_then(|programs| soak::rounds(*machine, programs, soak::FEW_ROUNDS)) {
+                match programs.and_then(|programs| soak::rounds(*machine, programs, &soak::Plan::few())) {
                     // One a hierarchy.
                     Ok(passed) => (
                         Tally {

@@ -1,0 +1,292 @@
+//! A hold that freezes a file system besides, on one of its own: who writes to it waits, and it is thawed whoever is killed.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::engines::{Scratch, turn};
+use crate::kit::{Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, iceaxe, is_gone};
+
+/// How long a writer is watched that is to wait.
+const STILL: Duration = Duration::from_millis(200);
+
+/// A mounted ext4 of its own. When it goes, also by a panic, it is thawed and unmounted.
+struct Disk {
+    scratch: Scratch,
+}
+
+impl Disk {
+    #[track_caller]
+    fn new() -> Self {
+        let disk = Self {
+            scratch: Scratch::new(),
+        };
+        let image = disk.scratch.file("image", "");
+        fs::File::options()
+            .write(true)
+            .open(&image)
+            .unwrap()
+            .set_len(16 << 20)
+            .unwrap();
+        let dir = disk.scratch.dir("mount");
+        ran("mkfs.ext4", &["-q", image.to_str().unwrap()]);
+        ran(
+            "mount",
+            &["-o", "loop", image.to_str().unwrap(), dir.to_str().unwrap()],
+        );
+        disk
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.scratch.join("mount")
+    }
+
+    /// Somebody who writes to it from now on, until it is done.
+    fn writer(&self) -> Arc<AtomicBool> {
+        let (path, done) = (self.dir().join("written"), Arc::new(AtomicBool::new(false)));
+        let is_done = Arc::clone(&done);
+        thread::spawn(move || {
+            fs::write(path, "x").unwrap();
+            is_done.store(true, Ordering::SeqCst);
+        });
+        done
+    }
+
+    #[track_caller]
+    fn is_thawed(&self) {
+        let done = self.writer();
+        eventually("it can be written to", || done.load(Ordering::SeqCst));
+    }
+
+    /// Checks that a writer waits, who is returned.
+    #[track_caller]
+    fn is_frozen(&self) -> Arc<AtomicBool> {
+        let done = self.writer();
+        let began = Instant::now();
+        while began.elapsed() < STILL {
+            assert!(!done.load(Ordering::SeqCst), "it was written to");
+            thread::sleep(Duration::from_millis(1));
+        }
+        done
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // It is not frozen where the test went well. Who waits for it must end before it is unmounted.
+        let _ = Command::new("fsfreeze")
+            .arg("--unfreeze")
+            .arg(self.dir())
+            .output();
+        let began = Instant::now();
+        while !Command::new("umount")
+            .arg(self.dir())
+            .status()
+            .is_ok_and(|status| status.success())
+            && began.elapsed() < Duration::from_secs(5)
+        {
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[track_caller]
+fn ran(program: &str, args: &[&str]) {
+    let ended = Command::new(program).args(args).output().unwrap();
+    assert!(ended.status.success(), "{program} {args:?}: {ended:?}");
+}
+
+/// `iceaxe hold --fsfreeze DISK CGROUP`, without its command.
+fn hold(cgroup: &Cgroup, disk: &Disk) -> Iceaxe {
+    let command = iceaxe("hold").arg("--timeout=30s").arg(cgroup.target());
+    command.arg("--fsfreeze").arg(disk.dir())
+}
+
+/// Held for something that goes on until it is ended; the command's process.
+#[track_caller]
+fn held(cgroup: &Cgroup, disk: &Disk) -> (Running, i32) {
+    let command = hold(cgroup, disk).arg("--sync").arg(disk.dir());
+    let command = command.arg("--").itself().arg("demo-task").arg("sleeper");
+    let running = command.input("go").start();
+    let is_it = |pid: &i32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        words.split(|&byte| byte == 0).nth(1) == Some(b"demo-task")
+    };
+    let mut command = None;
+    eventually("the command runs", || {
+        command = running.children().into_iter().find(is_it);
+        command.is_some()
+    });
+    assert!(cgroup.asks());
+    (running, command.unwrap())
+}
+
+/// The guard, as the record of a cgroup names it.
+#[track_caller]
+fn guard_of(cgroup: &Cgroup) -> i32 {
+    let files = fs::read_dir("/run/iceaxe").unwrap().flatten();
+    let texts = files.filter_map(|file| fs::read(file.path()).ok());
+    let mut records = texts.filter_map(|text| serde_json::from_slice::<Value>(&text).ok());
+    let record = records.find(|record| record["standing"]["path"] == cgroup.path.to_str().unwrap());
+    let record = record.expect("it is on record");
+    let guard = record["owners"].as_array().unwrap().last().unwrap();
+    i32::try_from(guard["pid"].as_i64().unwrap()).unwrap()
+}
+
+/// Kills all of them so that none of them sees another one go.
+#[track_caller]
+fn all_killed(pids: &[i32]) {
+    for signal in [Signal::SIGSTOP, Signal::SIGKILL] {
+        for &pid in pids {
+            kill(Pid::from_raw(pid), signal).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_writer_waits_while_the_command_runs_and_goes_on_then() {
+    let (_turn, scene, disk) = (turn(), Scene::new(), Disk::new());
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (running, _) = held(&cgroup, &disk);
+    let writer = disk.is_frozen();
+    zoo.stands(0);
+    running.signal(Signal::SIGTERM);
+    let run = running.end();
+    assert_eq!(run.code, Some(143), "{run:?}");
+    eventually("who waited has written", || writer.load(Ordering::SeqCst));
+    disk.is_thawed();
+    assert!(!cgroup.asks(), "{run:?}");
+    zoo.goes_on(0);
+}
+
+#[test]
+fn it_is_thawed_before_a_command_that_waits_for_it_is_ended() {
+    let (_turn, scene, disk) = (turn(), Scene::new(), Disk::new());
+    let cgroup = scene.cgroup(Hierarchy::available());
+    // It is told to end and can't, as it waits; what it writes is there once it no longer does.
+    let file = disk.dir().join("by the command");
+    let command = hold(&cgroup, &disk).arg("--max=300ms").arg("--");
+    let run = command.arg("dd").arg("if=/dev/zero").arg("count=1");
+    let run = run.arg(format!("of={}", file.display())).run();
+    assert_eq!(run.code, Some(124), "{run:?}");
+    assert!(run.took < Duration::from_secs(3), "{run:?}");
+    assert!(!cgroup.asks(), "{run:?}");
+    disk.is_thawed();
+}
+
+#[test]
+fn it_is_thawed_when_iceaxe_is_killed() {
+    let (_turn, scene, disk) = (turn(), Scene::new(), Disk::new());
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let (running, command) = held(&cgroup, &disk);
+    let writer = disk.is_frozen();
+    running.signal(Signal::SIGKILL);
+    eventually("who waited has written", || writer.load(Ordering::SeqCst));
+    eventually("the container is thawed", || !cgroup.asks());
+    eventually("the command has ended", || is_gone(command));
+    disk.is_thawed();
+}
+
+#[test]
+fn it_is_thawed_when_the_worker_is_killed() {
+    let (_turn, scene, disk) = (turn(), Scene::new(), Disk::new());
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let (running, _) = held(&cgroup, &disk);
+    let writer = disk.is_frozen();
+    kill(Pid::from_raw(running.worker()), Signal::SIGKILL).unwrap();
+    // The command may be who waits for it.
+    eventually("who waited has written", || writer.load(Ordering::SeqCst));
+    running.signal(Signal::SIGTERM);
+    let run = running.end();
+    assert_eq!(run.code, Some(123), "{run:?}");
+    assert!(!cgroup.asks(), "{run:?}");
+    disk.is_thawed();
+}
+
+#[test]
+fn the_guard_thaws_it_when_iceaxe_and_its_worker_are_killed() {
+    let (_turn, scene, disk) = (turn(), Scene::new(), Disk::new());
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let (running, _) = held(&cgroup, &disk);
+    let writer = disk.is_frozen();
+    let guard = guard_of(&cgroup);
+    all_killed(&[running.pid(), running.worker()]);
+    eventually("who waited has written", || writer.load(Ordering::SeqCst));
+    eventually("the container is thawed", || !cgroup.asks());
+    eventually("the guard goes", || is_gone(guard));
+    disk.is_thawed();
+}
+
+#[test]
+fn where_all_are_killed_recover_thaws_it() {
+    let (_turn, scene, disk) = (turn(), Scene::new(), Disk::new());
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let (running, command) = held(&cgroup, &disk);
+    let pids = [running.worker(), guard_of(&cgroup), running.pid()];
+    all_killed(&pids);
+    running.end();
+    eventually("all have ended", || {
+        pids.iter().chain([&command]).all(|pid| is_gone(*pid))
+    });
+    let writer = disk.is_frozen();
+    assert!(cgroup.asks());
+    let run = iceaxe("recover").run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    eventually("who waited has written", || writer.load(Ordering::SeqCst));
+    assert!(!cgroup.asks(), "{run:?}");
+    disk.is_thawed();
+}
+
+#[test]
+fn what_iceaxe_cannot_do_without_is_not_frozen() {
+    let (_turn, scene, disk) = (turn(), Scene::new(), Disk::new());
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let command = iceaxe("hold").arg(cgroup.target()).arg("--fsfreeze=/");
+    let run = command.arg("--").itself().arg("--version").run();
+    assert_eq!((run.code, run.out.as_str()), (Some(125), ""), "{run:?}");
+    assert!(run.err.contains("that of the root"), "{run:?}");
+    assert!(!cgroup.asks(), "{run:?}");
+    for (stream, name) in [("1", "output"), ("2", "error"), ("0", "input")] {
+        let file = disk.dir().join(format!("stream-{stream}"));
+        fs::write(&file, "").unwrap();
+        let script = format!("exec \"$@\" {stream}<>'{}'", file.display());
+        let command = hold(&cgroup, &disk).through(&["sh", "-c", &script, "sh"]);
+        let run = command.arg("--").itself().arg("--version").run();
+        assert_eq!(run.code, Some(125), "{run:?}");
+        let said = run.err + &fs::read_to_string(&file).unwrap();
+        assert!(
+            said.contains(&format!("that of iceaxe's standard {name}")),
+            "{said}"
+        );
+        assert!(!cgroup.asks(), "{said}");
+    }
+    disk.is_thawed();
+}
+
+#[test]
+fn what_somebody_else_froze_stays_frozen() {
+    let (_turn, scene) = (turn(), Scene::new());
+    let [ours, theirs] = [Disk::new(), Disk::new()];
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    ran("fsfreeze", &["--freeze", theirs.dir().to_str().unwrap()]);
+    let command = hold(&cgroup, &ours).arg("--fsfreeze").arg(theirs.dir());
+    let run = command.arg("--").itself().arg("--version").run();
+    assert_eq!((run.code, run.out.as_str()), (Some(125), ""), "{run:?}");
+    assert!(run.err.contains("busy"), "{run:?}");
+    ours.is_thawed();
+    assert!(!cgroup.asks(), "{run:?}");
+    zoo.goes_on(0);
+    let writer = theirs.is_frozen();
+    ran("fsfreeze", &["--unfreeze", theirs.dir().to_str().unwrap()]);
+    eventually("who waited has written", || writer.load(Ordering::SeqCst));
+}
