@@ -32,6 +32,9 @@ const GRACE: Duration = Duration::from_millis(1400);
 const GRACE_EACH: Duration = Duration::from_millis(20);
 /// From so many writes of one target on nothing more is left in its will.
 const MANY_WRITES: usize = 16;
+/// From so many targets on each has one will for its write and for what comes after: a second one would cost as much as
+/// the write.
+const MANY_TARGETS: usize = 64;
 /// How long the verdict waits for the engine's record, which may be on a disk that hangs.
 const NAME: Duration = Duration::from_millis(250);
 
@@ -335,9 +338,14 @@ fn act(
                     _ => "the write is still on its way, and is undone when it returns",
                 };
                 let file = write.file.display();
-                stuck(format!("write {} to {file}: the write did not return", write.value), Some(hint));
+                let what = if found.len() > MANY_TARGETS {
+                    "nothing was heard since it was begun: it may not have returned"
+                } else {
+                    "the write did not return"
+                };
+                stuck(format!("write {} to {file}: {what}", write.value), Some(hint));
             }
-            Step::Written(_) if report.writes.len() > MANY_WRITES => {}
+            Step::Written(_) if report.writes.len() > MANY_WRITES || found.len() > MANY_TARGETS => {}
             Step::Written(_) => stuck(
                 "the write returned, but nothing was heard since: a read of the state hangs in the kernel, or the \
                  process that does it was killed"
