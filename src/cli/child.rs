@@ -214,7 +214,7 @@ impl Tie<'_> {
             u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1)
         })));
         // Who supervises may be stopped, and what is held is thawed nevertheless.
-        let until = most.map(|most| Instant::now() + most + OVERDUE);
+        let mut until = most.map(|most| Instant::now() + most + LATE);
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let timeout = left.map_or(PollTimeout::NONE, |left| {
@@ -234,6 +234,7 @@ impl Tie<'_> {
                 Ok(1) if word == *AT_LIMIT => {
                     at_limit();
                     say(&Message::Clear);
+                    until = Some(Instant::now() + OVERDUE);
                 }
                 Ok(1) => return Ran::Ended,
                 Err(Errno::EINTR) => {}
@@ -246,7 +247,9 @@ impl Tie<'_> {
 /// The words on the lifeline while a command runs: its limit is reached; it has ended.
 const AT_LIMIT: &[u8; 1] = b"m";
 const HAS_ENDED: &[u8; 1] = b"e";
-/// How long after its limit a command may take to be ended: it is asked first.
+/// How long after the limit who supervises may take to say so.
+const LATE: Duration = Duration::from_millis(500);
+/// How long after that a command may take to be ended: it is asked first.
 const OVERDUE: Duration = Duration::from_secs(10);
 
 /// Where a command's output goes.
@@ -384,6 +387,7 @@ pub(crate) fn supervise(
                 caught: None,
                 errand,
                 is_alone: false,
+                code: None,
                 progress: Progress::new(Instant::now()),
                 heard: 0,
             };
@@ -500,6 +504,8 @@ struct Parent<'e, 'w> {
     errand: &'e mut Errand<'w>,
     /// Whether the child is gone while the command runs.
     is_alone: bool,
+    /// What it ended with, where it said so before.
+    code: Option<u8>,
     from: OwnedFd,
     lifeline: Option<OwnedFd>,
     wills: BTreeMap<u32, Will>,
@@ -544,7 +550,7 @@ impl Parent<'_, '_> {
                     _ => {}
                 }
                 if self.is_alone && !self.errand.is_running() {
-                    return self.died();
+                    return self.left_alone();
                 }
                 continue;
             };
@@ -567,13 +573,20 @@ impl Parent<'_, '_> {
             if self.errand.is_running() {
                 self.look_at_errand(stirred.errand, &mut deadline);
                 if self.is_alone && !self.errand.is_running() {
-                    return self.died();
+                    return self.left_alone();
                 }
             }
             if !stirred.message {
                 continue;
             }
             match receive(self.from.as_fd()) {
+                // It did not wait for a command whose limit passed while this process was stopped.
+                Ok(Some(Message::Code(code))) if self.errand.is_running() => {
+                    self.is_alone = true;
+                    self.code = Some(code);
+                    deadline = None;
+                    self.errand.give_up();
+                }
                 Ok(Some(Message::Code(code))) => {
                     return match self.caught {
                         Some(signal) => Ended::Signal(signal, Vec::new()),
@@ -581,6 +594,9 @@ impl Parent<'_, '_> {
                     };
                 }
                 Ok(Some(Message::Run(most))) => {
+                    // The terminal is the command's.
+                    self.progress.erase(streams);
+                    self.progress = Progress::new(Instant::now());
                     let most = (most > 0).then(|| Duration::from_millis(most));
                     let signals = self.signals;
                     // SAFETY: what is run in the child of the child's making is one system call.
@@ -667,9 +683,18 @@ impl Parent<'_, '_> {
             Some(Errands::AtLimit) => self.answer(AT_LIMIT),
             Some(Errands::Ended) if !self.is_alone => {
                 self.answer(HAS_ENDED);
+                self.progress = Progress::new(Instant::now());
                 *deadline = Some(Instant::now() + OVERDUE);
             }
             Some(Errands::Ended) | None => {}
+        }
+    }
+
+    /// The end of a command that was left alone.
+    fn left_alone(&mut self) -> Ended {
+        match self.code {
+            Some(code) => Ended::Code(code),
+            None => self.died(),
         }
     }
 

@@ -161,11 +161,11 @@ impl<'w> Errand<'w> {
     }
 
     /// Takes a signal that this process was sent; whether it was the command's. What the terminal sends it sends the command
-    /// too.
+    /// too, but for its own end: of that it tells the leader of the session alone, which this process may be.
     pub(crate) fn takes(&mut self, signal: Signal, is_terminals: bool) -> bool {
         match &self.at {
             At::Running { child, .. } | At::Ending { child, .. } => {
-                if !is_terminals {
+                if !is_terminals || signal == Signal::SIGHUP {
                     send(child, signal);
                 }
                 true
@@ -210,6 +210,12 @@ impl<'w> Errand<'w> {
             At::Before | At::Done(_) => {}
         }
         None
+    }
+
+    /// Ends it for its limit, without a word of that before.
+    pub(crate) fn give_up(&mut self) {
+        self.is_over = true;
+        self.clear();
     }
 
     /// Ends it: it is asked first.

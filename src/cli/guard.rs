@@ -35,8 +35,6 @@ const ANSWER: Duration = Duration::from_secs(5);
 const PROOF: Duration = Duration::from_secs(5);
 /// How soon it tries again where it could not thaw.
 const AGAIN_US: u64 = 1_000_000;
-/// How long a hold that is over has to end by itself.
-const GRACE_US: u64 = 15_000_000;
 /// The cgroup of the guards, at the top.
 const LEAF: &str = "iceaxe";
 
@@ -218,7 +216,7 @@ impl Kept {
     /// is none. One whose freeze hangs is overdue some time.
     fn due(&self, is_committed: bool) -> Option<u64> {
         let is_early = self.pledge.kind == Kind::Lease && !is_committed;
-        let grace = if is_early { GRACE_US } else { 0 };
+        let grace = if is_early { Kind::Hold.grace_us() } else { 0 };
         self.due_us.map(|due| due.saturating_add(grace))
     }
 }
@@ -234,6 +232,7 @@ struct Guard {
 
 /// Is the guard until nothing is left to be guarded.
 fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()> {
+    super::raise_limit(); // what was frozen with many files open is thawed with as many
     let mut set = SigSet::empty();
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]
         .into_iter()
@@ -367,14 +366,17 @@ impl Guard {
         if entry.is_some() && self.ledger.is_none() {
             self.ledger = Ledger::open(&self.host).ok().flatten(); // without it what is known here is done
         }
-        let grace = if pledge.kind == Kind::Hold { GRACE_US } else { 0 };
-        self.kept.push(Kept {
+        let grace = pledge.kind.grace_us();
+        let mut kept = Kept {
             due_us: pledge.until_us.map(|until| until.saturating_add(grace)),
             is_watched: false,
             pledge,
             entry,
-        });
-        self.look_again();
+        };
+        // Alone: a notice brings a look at each, and there may be hundreds.
+        if self.stands(&mut kept) {
+            self.kept.push(kept);
+        }
     }
 
     fn keep_filesystem(&mut self, path: &Path) -> Result<()> {
@@ -384,26 +386,29 @@ impl Guard {
 
     /// Lets go of what somebody has ended, and watches the records of the others.
     fn look_again(&mut self) {
-        let Some(ledger) = &self.ledger else { return };
-        let notices = self.notices.as_ref();
-        self.kept.retain_mut(|kept| {
-            let Some(entry) = kept.entry.clone() else {
-                return true;
-            };
-            if !kept.is_watched {
-                // It is watched first and looked at then, so that nothing happens between the two. The watch is on the file,
-                // whatever it is called, and goes with it.
-                let flags = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
-                let add = |notices: &Inotify| notices.add_watch(&ledger.file(&entry), flags).is_ok();
-                kept.is_watched = notices.is_some_and(add);
-            }
-            match ledger.again(&entry) {
-                Ok(Some(now)) => kept.entry = Some(now),
-                Ok(None) => return false,
-                Err(_) => {} // it is looked at again when it is over
-            }
-            true
-        });
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.retain_mut(|kept| self.stands(kept));
+        self.kept = kept;
+    }
+
+    /// Whether nobody has ended that one. Its record is watched from then on.
+    fn stands(&self, kept: &mut Kept) -> bool {
+        let (Some(ledger), Some(entry)) = (&self.ledger, kept.entry.clone()) else {
+            return true;
+        };
+        if !kept.is_watched {
+            // It is watched first and looked at then, so that nothing happens between the two. The watch is on the file,
+            // whatever it is called, and goes with it.
+            let flags = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
+            let add = |notices: &Inotify| notices.add_watch(&ledger.file(&entry), flags).is_ok();
+            kept.is_watched = self.notices.as_ref().is_some_and(add);
+        }
+        match ledger.again(&entry) {
+            Ok(Some(now)) => kept.entry = Some(now),
+            Ok(None) => return false,
+            Err(_) => {} // it is looked at again when it is over
+        }
+        true
     }
 
     /// Sets the timer to the next end.

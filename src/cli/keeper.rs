@@ -138,6 +138,11 @@ impl<'c> Keeper<'c> {
     /// As [`Keeper::new`].
     pub(super) fn keep(&self, target: &str, container: &Container, standing: &Standing) -> Result<()> {
         let others = self.others(standing);
+        let others = if standing.requested {
+            others
+        } else {
+            self.end_stale(target, others)
+        };
         let is_theirs = standing.requested && others.is_empty();
         let is_kept = others.iter().any(|other| other.pledge.kind == Kind::Freeze);
         if self.kind == Kind::Freeze && (is_theirs || is_kept) {
@@ -189,6 +194,27 @@ impl<'c> Keeper<'c> {
         };
         self.kept.borrow_mut().push((container.freeze_point().id(), kept));
         told
+    }
+
+    /// Ends those that were told to stand on a cgroup that nothing asks to freeze: who thawed it needed no record, as an
+    /// engine does, and ended them. They would keep the last one out from thawing. Those that are left.
+    fn end_stale(&self, target: &str, others: Vec<Entry>) -> Vec<Entry> {
+        let (pending, stale): (Vec<Entry>, Vec<Entry>) =
+            others.into_iter().partition(|other| other.is_pending);
+        for (ledger, other) in self
+            .ledger
+            .iter()
+            .flat_map(|ledger| stale.iter().map(move |other| (ledger, other)))
+        {
+            // What can't be removed is on a file system where no record could be made either.
+            if ledger.remove(other).is_ok_and(|found| found) && other.pledge.kind != Kind::Freeze {
+                let (target, other) = (human::escaped(target), human::escaped(&described(other)));
+                self.context.err(format!(
+                    "iceaxe: note: {target} was thawed meanwhile, which ended {other}\n"
+                ));
+            }
+        }
+        pending
     }
 
     /// Who else holds that cgroup, as the records have it.

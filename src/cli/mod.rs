@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser as _};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
@@ -50,17 +50,13 @@ pub use child::Streams;
 #[must_use]
 pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -> u8 {
     let streams = &mut streams;
-    let cli = match Cli::try_parse_from(argv) {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            let text = error.to_string();
-            streams.err(text.as_bytes());
+            streams.err(error.to_string().as_bytes());
             // Its other codes are the command's.
-            return if text.contains("Usage: iceaxe hold") {
-                hold::NOT_RUN
-            } else {
-                2
-            };
+            return if is_hold(argv) { hold::NOT_RUN } else { 2 };
         }
         Err(help) => {
             streams.out(help.to_string().as_bytes());
@@ -122,11 +118,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             .collect(),
     };
     let ended = child::supervise(streams, wills, &mut errand, &|say, tie| {
-        // A container can nest its cgroups as deep as it likes, and each level is held open on the way down. Where the
-        // limit stays, a tree that is too deep is an error.
-        if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-            let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
-        }
+        raise_limit();
         // What is to be helped may have hundreds of tasks for each CPU. Without the right to it it takes longer, no more.
         let _ = rustix::process::setpriority_process(None, -20);
         let host = match Host::enter(&cli.root) {
@@ -194,6 +186,20 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
         code
     };
     streams.verdict(code)
+}
+
+/// Lets this process open as many files as it may: a container can nest its cgroups as deep as it likes, and each level is
+/// held open on the way down. Where the limit stays, a tree that is too deep is an error.
+fn raise_limit() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
+/// Whether a command line that is not understood is one of a hold.
+fn is_hold(argv: Vec<OsString>) -> bool {
+    let lenient = Cli::command().ignore_errors(true).try_get_matches_from(argv);
+    lenient.is_ok_and(|matches| matches.subcommand_name() == Some("hold"))
 }
 
 /// What every verb is given.

@@ -1,6 +1,6 @@
 //! Who holds a container frozen, as the records have it.
 
-use super::report::{Holding, Status};
+use super::report::{Holding, Requested, Status};
 use crate::cgroup::CgroupId;
 use crate::error::Result;
 use crate::freezer::Standing;
@@ -46,7 +46,11 @@ impl Holders {
         for (entry, fate) in on {
             let pledge = &entry.pledge;
             let age = entry.age_us(self.now_us);
-            if !pledge.standing.requested {
+            let is_thawed = status.requested == Some(Requested::Thawed);
+            if is_thawed && pledge.kind == Kind::Freeze && !entry.is_pending {
+                continue; // an engine thawed it, say, which takes no record away: nobody is to see to it any more
+            }
+            if !pledge.standing.requested && !is_thawed {
                 status.frozen_for_us = Some(status.frozen_for_us.map_or(age, |other| other.max(age)));
             }
             status.holders.push(Holding {

@@ -59,6 +59,20 @@ pub enum Kind {
     Hold,
 }
 
+/// How long after its end those who answer for one may take, on a host that is busy with other things.
+const LATE_US: u64 = 1_000_000;
+
+impl Kind {
+    /// How long one that is over has to end by itself: the command of a hold is asked first.
+    #[must_use]
+    pub fn grace_us(self) -> u64 {
+        match self {
+            Self::Hold => 15_000_000,
+            Self::Freeze | Self::Lease => 0,
+        }
+    }
+}
+
 /// What a holder is answered for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pledge {
@@ -115,7 +129,12 @@ impl Entry {
         if pledge.kind == Kind::Freeze && !self.is_pending {
             return Fate::Stands;
         }
-        if pledge.owners.iter().any(|owner| owner.is_alive(host)) {
+        // Who answers for it may be stopped, or hang, and is made up for then.
+        let latest = pledge.kind.grace_us() + LATE_US;
+        let is_overdue = pledge
+            .until_us
+            .is_some_and(|until| now_us > until.saturating_add(latest));
+        if !is_overdue && pledge.owners.iter().any(|owner| owner.is_alive(host)) {
             return Fate::Stands;
         }
         match pledge.until_us {

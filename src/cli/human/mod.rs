@@ -86,6 +86,8 @@ pub(crate) fn verdict(report: &Report) -> Option<String> {
         Outcome::Confirmed if freeze => format!("froze {who}"),
         Outcome::Confirmed => format!("thawed {who}"),
         Outcome::Unchanged if freeze => format!("{who} was frozen already"),
+        // Nothing was looked at: another holder, or who froze it before, keeps it so.
+        Outcome::Unchanged if report.after.effective.is_none() => format!("left {who} as it is"),
         Outcome::Unchanged => format!("{who} was thawed already"),
         Outcome::Released => format!("released {who}, not proven to run"),
         Outcome::Held => format!("{who} is still frozen"),
