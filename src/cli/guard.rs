@@ -274,6 +274,7 @@ fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()> {
                         inbox = None;
                         // Those who were to say that all is well did not.
                         if !guard.is_committed {
+                            guard.adopt(process);
                             guard.release(&|_| true);
                             guard.is_committed = true;
                         }
@@ -377,6 +378,30 @@ impl Guard {
         if self.stands(&mut kept) {
             self.kept.push(kept);
         }
+    }
+
+    /// Takes on what is on record with this guard's name and it was not told of: who wrote it was killed in between.
+    fn adopt(&mut self, process: Option<Process>) {
+        // Without a record that can be read there is nothing to be taken on.
+        let (Ok(Some(ledger)), Some(process)) = (Ledger::open(&self.host), process) else {
+            return;
+        };
+        let entries = ledger.entries().map(|(entries, _)| entries).unwrap_or_default(); // as above
+        for entry in entries
+            .into_iter()
+            .filter(|entry| entry.pledge.owners.contains(&process))
+        {
+            let is_known = |kept: &Kept| kept.entry.as_ref().is_some_and(|known| known.is_same(&entry));
+            if !self.kept.iter().any(is_known) {
+                self.kept.push(Kept {
+                    due_us: None,
+                    is_watched: true,
+                    pledge: entry.pledge.clone(),
+                    entry: Some(entry),
+                });
+            }
+        }
+        self.ledger.get_or_insert(ledger);
     }
 
     fn keep_filesystem(&mut self, path: &Path) -> Result<()> {

@@ -24,6 +24,9 @@ const WORKERS: usize = 6;
 const TASKS: [&str; 2] = ["doze", "threads:2"];
 /// How much later than its time a thing may come back.
 const LATE: Duration = Duration::from_secs(1);
+/// How much later records and processes may still be there, which hold nothing: a process that leaves its cgroup waits for
+/// whoever changes any.
+const LEFT: Duration = Duration::from_secs(10);
 /// How long a program may take that is not killed, on a machine that is busy with other things.
 const LIMIT: Duration = Duration::from_secs(30);
 /// How often it is looked whether it has come back.
@@ -514,6 +517,9 @@ impl Worker {
             }
             if back.is_none() && !self.asks(round)? {
                 back = Some(Instant::now());
+                if back > Some(due + LATE) {
+                    return Err("it came back too late".to_owned());
+                }
             }
             let left = match back {
                 None => vec!["it is frozen".to_owned()],
@@ -526,9 +532,11 @@ impl Worker {
             if let (Some(back), true) = (back, left.is_empty()) {
                 return Ok(back);
             }
-            if Instant::now() > due + LATE {
+            let limit = if back.is_none() { LATE } else { LEFT };
+            if Instant::now() > due + limit {
+                let seconds = limit.as_secs();
                 return Err(format!(
-                    "a second after its time there is left: {}",
+                    "{seconds} s after its time there is left: {}",
                     left.join(", ")
                 ));
             }
