@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::errand;
+use super::program;
 use crate::error::{Error, Result};
 use crate::resolver::{Believed, Details, Identity};
 
@@ -103,7 +103,7 @@ impl Commands {
     ) -> Result<Self> {
         let missing = |what: &str| Error::Unsupported(what.to_owned());
         let find = |name: &str| {
-            errand::find(name, path).ok_or_else(|| {
+            program::find(name, path).ok_or_else(|| {
                 missing(&format!(
                     "no {name} in PATH, by which {} is spoken to",
                     keeper.name()
@@ -134,7 +134,7 @@ impl Commands {
                     namespace(identity)
                         .ok_or_else(|| missing("nothing tells which of containerd's namespaces it is in"))?
                 )];
-                match (find("ctr"), errand::find("nerdctl", path)) {
+                match (find("ctr"), program::find("nerdctl", path)) {
                     (Ok(ctr), _) => {
                         row = Some(id.to_owned());
                         (

@@ -3,7 +3,6 @@
 
 mod barrier;
 mod commands;
-mod errand;
 mod explain;
 mod filter;
 mod follow;
@@ -14,6 +13,7 @@ mod kill;
 mod ladder;
 mod pace;
 mod parting;
+mod program;
 pub mod report;
 mod rescue;
 mod resync;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::commands::{Command, Commands, Keeper};
-use super::errand::{self, Done, End};
 use super::freeze::BROKEN_OFF;
+use super::program::{self, Done, End};
 use super::report::{Effective, Outcome, Report, Requested, States};
 use super::scope::Scope;
 use super::{
@@ -403,7 +403,7 @@ impl<'h> Resync<'h> {
 
     fn run(&self, command: &Command, patience: Patience<'_>, each: &mut dyn FnMut()) -> Done {
         let patience = patience.at_most(self.limits.step);
-        errand::run(&command.program, &command.words, patience, each)
+        program::run(&command.program, &command.words, patience, each)
     }
 
     /// Asks an engine what it believes of a container.
