@@ -651,12 +651,16 @@ impl Parent<'_, '_> {
             .flatten()
             .map(|(fd, flags)| PollFd::new(*fd, *flags))
             .collect();
+        // No timeout is the least of them in their order.
+        let nap = if timeout.is_none() {
+            NAP_MS.into()
+        } else {
+            timeout.min(NAP_MS.into())
+        };
         let count = match poll(&mut polled, PollTimeout::ZERO) {
             Ok(0) if self.heard < MANY => poll(&mut polled, timeout),
             // Nothing is there yet. Signals are heard all the time.
-            Ok(0) if poll(&mut polled[..1], timeout.min(NAP_MS.into())) == Ok(0) => {
-                poll(&mut polled, timeout)
-            }
+            Ok(0) if poll(&mut polled[..1], nap) == Ok(0) => poll(&mut polled, timeout),
             polled => polled,
         };
         match count {

@@ -101,6 +101,15 @@ fn the_commands_code_is_the_holds(hierarchy: Hierarchy) {
     assert!(!cgroup.asks());
 }
 
+fn a_hold_of_many_hears_its_commands_end(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroups: Vec<Cgroup> = (0..70).map(|_| scene.cgroup(hierarchy)).collect();
+    let all: Vec<&Cgroup> = cgroups.iter().collect();
+    let run = hold(&all).arg("--").itself().arg("--version").run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(!cgroups.iter().any(Cgroup::asks), "{run:?}");
+}
+
 fn what_is_read_by_the_command_comes_through(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
@@ -311,6 +320,7 @@ fn a_full_disk_keeps_nothing_frozen(hierarchy: Hierarchy) {
 }
 
 on_each_hierarchy!(
+    a_hold_of_many_hears_its_commands_end,
     the_command_runs_while_all_is_frozen_and_then_it_is_thawed,
     the_commands_code_is_the_holds,
     what_is_read_by_the_command_comes_through,
