@@ -212,6 +212,22 @@ pub(crate) struct Nested {
     pub(crate) inner: bool,
 }
 
+/// The safety rules that are lifted.
+#[derive(Debug, Args)]
+pub(crate) struct Lift {
+    /// Lift a safety rule: not-container, host-daemon, sandbox; alone, all three
+    #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    pub(crate) force: Vec<Rule>,
+}
+
+/// Whether the steps are told of.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Steps {
+    /// Print the steps with their times
+    #[arg(long)]
+    pub(crate) trace: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Thaw {
     /// What to thaw; - reads targets from standard input, one a line
@@ -235,9 +251,8 @@ pub(crate) struct Thaw {
     /// has the whole limit to itself
     #[arg(long, value_name = "STEP", num_args = 0..=1, require_equals = true, default_missing_value = "move", value_parser = rung)]
     pub(crate) rescue: Option<Rung>,
-    /// Print the steps with their times
-    #[arg(long)]
-    pub(crate) trace: bool,
+    #[command(flatten)]
+    pub(crate) steps: Steps,
 }
 
 /// Reads the name of a step of a rescue.
@@ -258,9 +273,8 @@ pub(crate) struct Freeze {
     pub(crate) nested: Nested,
     #[command(flatten)]
     pub(crate) parallel: Parallel,
-    /// Lift a safety rule: not-container, host-daemon, sandbox; alone, all three
-    #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
-    pub(crate) force: Vec<Rule>,
+    #[command(flatten)]
+    pub(crate) lift: Lift,
     /// Never thaw for a moment and ask again, which some kernels before 6.16 need
     #[arg(long)]
     pub(crate) no_pulse: bool,
@@ -273,9 +287,8 @@ pub(crate) struct Freeze {
     /// With --for, go on where no record of it can be kept
     #[arg(long, requires = "lasting")]
     pub(crate) no_record: bool,
-    /// Print the steps with their times
-    #[arg(long)]
-    pub(crate) trace: bool,
+    #[command(flatten)]
+    pub(crate) steps: Steps,
 }
 
 #[derive(Debug, Args)]
@@ -291,9 +304,8 @@ pub(crate) struct Hold {
     /// End the command after this time, and thaw
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) max: Option<Duration>,
-    /// Lift a safety rule: not-container, host-daemon, sandbox; alone, all three
-    #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
-    pub(crate) force: Vec<Rule>,
+    #[command(flatten)]
+    pub(crate) lift: Lift,
     /// Then write out what is not on the disk of this path's file system yet
     #[arg(long, value_name = "PATH")]
     pub(crate) sync: Vec<PathBuf>,
@@ -325,12 +337,10 @@ pub(crate) struct Kill {
     /// Send the signal to every process
     #[arg(long, requires = "signal")]
     pub(crate) every_process: bool,
-    /// Lift a safety rule: not-container, host-daemon, sandbox; alone, all three
-    #[arg(long, value_name = "RULE", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
-    pub(crate) force: Vec<Rule>,
-    /// Print the steps with their times
-    #[arg(long)]
-    pub(crate) trace: bool,
+    #[command(flatten)]
+    pub(crate) lift: Lift,
+    #[command(flatten)]
+    pub(crate) steps: Steps,
 }
 
 /// Reads `TERM`, `SIGTERM`, `term` or `15`.

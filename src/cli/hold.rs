@@ -223,7 +223,7 @@ fn freeze(context: &Context<'_>, args: &Hold, targets: &Targets, keeper: Option<
         Together::AllOrNothing
     };
     let options = FreezeOptions {
-        force: verb::lifted(&args.force),
+        force: verb::lifted(&args.lift.force),
         mode: verb::mode(context.cli.dry_run),
         together,
         ..FreezeOptions::default()

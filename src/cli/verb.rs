@@ -58,7 +58,7 @@ pub(super) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8
         code,
         &Way {
             timeout: context.timeout(THAW),
-            trace: args.trace,
+            trace: args.steps.trace,
             plan: Plan::staggered(args.parallel, &args.stagger),
         },
         None,
@@ -78,7 +78,7 @@ pub(super) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8
 
 /// Runs `freeze`.
 pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -> u8 {
-    if args.select.all && args.force.is_empty() {
+    if args.select.all && args.lift.force.is_empty() {
         return refuse_all(context, "freeze");
     }
     if args.parallel.parallel.is_some() && !args.best_effort {
@@ -90,7 +90,7 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
     let code = selection.code;
     let targets = selection.resolve(context, "freeze", args.nested);
     let options = FreezeOptions {
-        force: lifted(&args.force),
+        force: lifted(&args.lift.force),
         mode: mode(context.cli.dry_run),
         pulses: if args.no_pulse {
             Pulses::Never
@@ -125,7 +125,7 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
     };
     let way = Way {
         timeout: context.timeout(FREEZE),
-        trace: args.trace,
+        trace: args.steps.trace,
         plan: Plan::new(args.parallel),
     };
     freeze_all(context, &targets, code, &way, keeper.as_ref(), &options)
@@ -183,7 +183,7 @@ fn frozen(
 
 /// Runs `kill`.
 pub(super) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8 {
-    if args.select.all && args.force.is_empty() {
+    if args.select.all && args.lift.force.is_empty() {
         return refuse_all(context, "kill");
     }
     let selection = select(context, &args.select, typed, All::Every);
@@ -197,7 +197,7 @@ pub(super) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8
         code,
         &Way {
             timeout: context.timeout(KILL),
-            trace: args.trace,
+            trace: args.steps.trace,
             plan: Plan::new(args.parallel),
         },
         None,
@@ -211,13 +211,13 @@ pub(super) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8
                 let options = SignalOptions {
                     signal,
                     whom,
-                    force: lifted(&args.force),
+                    force: lifted(&args.lift.force),
                     mode,
                 };
                 engine::signal(context.host, containers, &options, watcher)
             }
             None => {
-                let force = lifted(&args.force);
+                let force = lifted(&args.lift.force);
                 let options = KillOptions { force, mode };
                 engine::kill(context.host, containers, &options, patience, watcher)
             }
