@@ -177,7 +177,9 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
                 return complain(streams, format_args!("{died} before it said its end"), 1);
             }
             complain(streams, died, 0);
-            execute(streams, wills.into_values().collect())
+            let code = execute(streams, wills.into_values().collect());
+            // What was told may not have come to stay: the guard thaws what it was not told of to the end.
+            if guard.is_some() { code.max(1) } else { code }
         }
     };
     let code = if matches!(cli.verb, Verb::Hold(_)) {

@@ -47,9 +47,6 @@ impl Holders {
             let pledge = &entry.pledge;
             let age = entry.age_us(self.now_us);
             let is_thawed = status.requested == Some(Requested::Thawed);
-            if is_thawed && pledge.kind == Kind::Freeze && !entry.is_pending {
-                continue; // an engine thawed it, say, which takes no record away: nobody is to see to it any more
-            }
             if !pledge.standing.requested && !is_thawed {
                 status.frozen_for_us = Some(status.frozen_for_us.map_or(age, |other| other.max(age)));
             }

@@ -98,16 +98,9 @@ fn the_commands_code_is_the_holds(hierarchy: Hierarchy) {
     assert_eq!(run.code, Some(125), "{run:?}");
     let run = iceaxe("hold").arg("-").arg("--").itself().run();
     assert_eq!(run.code, Some(125), "{run:?}");
+    let run = hold(&[&cgroup]).arg("--max=soon").arg("--").itself().run();
+    assert_eq!(run.code, Some(125), "{run:?}");
     assert!(!cgroup.asks());
-}
-
-fn a_hold_of_many_hears_its_commands_end(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroups: Vec<Cgroup> = (0..70).map(|_| scene.cgroup(hierarchy)).collect();
-    let all: Vec<&Cgroup> = cgroups.iter().collect();
-    let run = hold(&all).arg("--").itself().arg("--version").run();
-    assert_eq!(run.code, Some(0), "{run:?}");
-    assert!(!cgroups.iter().any(Cgroup::asks), "{run:?}");
 }
 
 fn what_is_read_by_the_command_comes_through(hierarchy: Hierarchy) {
@@ -131,7 +124,7 @@ fn a_command_that_takes_too_long_is_ended(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
     let zoo = scene.zoo(&[&cgroup], &["doze"]);
-    let running = held(&[&cgroup], &["--max=300ms"]);
+    let running = held(&[&cgroup], &["--max=2s"]);
     let command = command_of(&running);
     let run = running.end();
     assert_eq!(run.code, Some(124), "{run:?}");
@@ -319,8 +312,52 @@ fn a_full_disk_keeps_nothing_frozen(hierarchy: Hierarchy) {
     zoo.goes_on(0);
 }
 
+fn a_hold_of_many_ends_with_its_command(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroups: Vec<Cgroup> = (0..40).map(|_| scene.cgroup(hierarchy)).collect();
+    let running = held(&cgroups.iter().collect::<Vec<_>>(), &[]);
+    end(command_of(&running).unwrap());
+    let run = running.end();
+    assert_eq!(run.code, Some(137), "{run:?}");
+    assert!(!cgroups.iter().any(Cgroup::asks), "{run:?}");
+}
+
+fn what_was_thawed_without_iceaxe_is_held_by_nobody(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    for options in [&["--for=10m"][..], &[]] {
+        let command = options
+            .iter()
+            .fold(freeze(&cgroup), |command, option| command.arg(option));
+        command.ends(0, "confirmed");
+        cgroup.thaw();
+        let run = hold(&[&cgroup]).arg("--").itself().arg("--version").run();
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(!cgroup.asks() && records_of(&cgroup).is_empty(), "{run:?}");
+    }
+    zoo.goes_on(0);
+}
+
+fn a_stopped_iceaxe_keeps_nothing_frozen_past_the_limit(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let running = held(&[&cgroup], &["--max=2s"]);
+    let command = command_of(&running);
+    running.signal(Signal::SIGSTOP);
+    eventually("it is thawed", || !cgroup.asks());
+    zoo.goes_on(0);
+    running.signal(Signal::SIGCONT);
+    let run = running.end();
+    assert_eq!(run.code, Some(124), "{run:?}");
+    assert!(!command.is_some_and(is_there), "{run:?}");
+}
+
 on_each_hierarchy!(
-    a_hold_of_many_hears_its_commands_end,
+    a_hold_of_many_ends_with_its_command,
+    what_was_thawed_without_iceaxe_is_held_by_nobody,
+    a_stopped_iceaxe_keeps_nothing_frozen_past_the_limit,
     the_command_runs_while_all_is_frozen_and_then_it_is_thawed,
     the_commands_code_is_the_holds,
     what_is_read_by_the_command_comes_through,

@@ -289,6 +289,24 @@ fn two_that_freeze_one_container_go_one_after_the_other(hierarchy: Hierarchy) {
     zoo.goes_on(1);
 }
 
+fn a_guard_that_is_stopped_is_made_up_for(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    lease(&cgroup, "100ms").ends(0, "confirmed");
+    let guard = guard_of(&cgroup);
+    kill(Pid::from_raw(guard), Signal::SIGSTOP).unwrap();
+    eventually("it is overdue", || {
+        status(&cgroup)["holders"][0]["answered_for"] == false
+    });
+    let run = iceaxe("recover").run();
+    assert!(run.code == Some(0) && !cgroup.asks(), "{run:?}");
+    zoo.goes_on(0);
+    kill(Pid::from_raw(guard), Signal::SIGCONT).unwrap();
+    eventually("the guard goes", || !is_there(guard));
+    assert!(records_of(&cgroup).is_empty());
+}
+
 fn two_recover_at_once_end_the_same(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
@@ -318,6 +336,7 @@ on_each_hierarchy!(
     what_others_froze_before_stays_frozen_after_a_lease,
     another_container_of_the_same_path_is_left_alone,
     two_that_freeze_one_container_go_one_after_the_other,
+    a_guard_that_is_stopped_is_made_up_for,
     two_recover_at_once_end_the_same,
     where_no_record_can_be_made_a_lease_is_refused,
 );
