@@ -78,6 +78,9 @@ pub fn part(
         reports[*at] = report;
     }
     for (one, report) in leaving.iter().zip(&mut reports) {
+        if report.outcome == Outcome::Gone {
+            gone(report); // nothing of it is left to be thawed
+        }
         report.frozen_for_us = Some(boottime_us().saturating_sub(one.pledge.since_us));
         let is_over = !matches!(report.outcome, Outcome::Stuck | Outcome::Error | Outcome::Denied);
         if let (Some(ledger), Some(entry), true) = (ledger, one.entry, is_over)
@@ -137,13 +140,16 @@ fn find(host: &Host, standing: &Standing) -> Result<Container> {
     }
 }
 
+fn gone(report: &mut Report) {
+    report.end(Outcome::Gone, 0);
+    report.error = None;
+    report.hints = vec!["the container that was frozen is gone".to_owned()];
+}
+
 /// Where its container can't be looked at, what stood before is put back at least.
 fn fail(host: &Host, report: &mut Report, standing: &Standing, error: &Error) {
     if let Error::Gone(_) | Error::NotFound(_) = error {
-        report.end(Outcome::Gone, 0);
-        report
-            .hints
-            .push("the container that was frozen is gone".to_owned());
+        gone(report);
         return;
     }
     match super::put_back(host, standing) {

@@ -283,6 +283,7 @@ fn a_container_that_was_made_anew_is_left_alone(hierarchy: Hierarchy) {
     second.freeze();
     running.signal(Signal::SIGTERM);
     let run = running.end();
+    assert_eq!(run.code, Some(143), "{run:?}");
     assert!(run.err.contains("gone"), "{run:?}");
     assert!(second.asks(), "{run:?}");
 }
