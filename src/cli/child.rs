@@ -13,7 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal, raise, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -31,6 +31,8 @@ const AFTER_ANSWER: Duration = Duration::from_secs(10);
 const MANY: usize = 64;
 /// To be woken by each of those would cost both sides more than the work: so many milliseconds nobody listens.
 const NAP_MS: u16 = 1;
+/// How much the worker can say before it is heard, in bytes; a target's words are some 6 KB.
+const ROOM: libc::c_int = 1 << 20;
 /// A message longer than this is not ours.
 const LONGEST: u32 = 64 << 20;
 
@@ -348,6 +350,9 @@ pub(crate) fn supervise(
             );
         }
     };
+    // Words of a hundred targets fit into it, so that their requests need not wait until this process gets a CPU. Where the
+    // system grants less, it is full sooner.
+    let _ = fcntl(&to, FcntlArg::F_SETPIPE_SZ(ROOM));
     // SAFETY: no thread has been started in this process, so that no lock can be held by one that the child lacks.
     match unsafe { fork() } {
         Err(errno) => here(
@@ -599,9 +604,12 @@ impl Parent<'_, '_> {
                     self.progress = Progress::new(Instant::now());
                     let most = (most > 0).then(|| Duration::from_millis(most));
                     let signals = self.signals;
-                    // SAFETY: what is run in the child of the child's making is one system call.
-                    let started = self.errand.start(most, &|command| unsafe {
-                        command.pre_exec(move || Ok(signals.thread_unblock()?));
+                    // SAFETY: what is run before the command is two system calls.
+                    let started = self.errand.start(most, &|command, priority| unsafe {
+                        command.pre_exec(move || {
+                            rustix::process::setpriority_process(None, priority)?;
+                            Ok(signals.thread_unblock()?)
+                        });
                     });
                     match started {
                         Ok(()) => deadline = None,

@@ -56,6 +56,8 @@ pub(crate) struct Errand<'w> {
     /// What is to be done at once where who did the work is gone while it runs.
     alone: Option<&'w dyn Fn()>,
     at: At,
+    /// The priority that this process was started with, which is the command's.
+    priority: i32,
     /// A signal that came before it ran.
     early: Option<Signal>,
     /// Whether its limit was reached.
@@ -67,6 +69,7 @@ impl<'w> Errand<'w> {
         Self {
             words,
             alone: Some(alone),
+            priority: rustix::process::getpriority_process(None).unwrap_or(0), // of oneself it is always told
             ..Self::default()
         }
     }
@@ -123,7 +126,7 @@ impl<'w> Errand<'w> {
     pub(crate) fn start(
         &mut self,
         most: Option<Duration>,
-        ready: &dyn Fn(&mut Command),
+        ready: &dyn Fn(&mut Command, i32),
     ) -> Result<(), String> {
         let Some((program, args)) = self.words.split_first() else {
             self.at = At::Done(0);
@@ -134,7 +137,7 @@ impl<'w> Errand<'w> {
             return Err(String::new());
         }
         let mut command = Command::new(program);
-        ready(command.args(args));
+        ready(command.args(args), self.priority);
         match command.spawn() {
             Ok(child) => {
                 let pid = i32::try_from(child.id())

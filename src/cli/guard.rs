@@ -496,7 +496,7 @@ fn settle_down(host: &Host) -> Option<String> {
     let _ = nix::unistd::chdir("/"); // else it only keeps a mount busy
     // Without the right to it, it is killed and scheduled as others are.
     let _ = std::fs::write(host.proc_dir().join("self/oom_score_adj"), "-1000");
-    let _ = rustix::process::setpriority_process(None, -20);
+    let _ = rustix::process::setpriority_process(None, super::MOST_URGENT);
     let mut notes = Vec::new();
     if host.mount(Hierarchy::V1).is_some()
         && let Err(error) = join(host, Hierarchy::V1, None)

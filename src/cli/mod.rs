@@ -104,6 +104,9 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     };
     let is_terminal = streams.is_terminal;
     let mut errand = Errand::new(words, &alone);
+    // What is to be helped may have hundreds of tasks for each CPU, and each word goes through both processes. Without the
+    // right to it it takes longer, no more.
+    let _ = rustix::process::setpriority_process(None, MOST_URGENT);
     let wills = match cli.verb {
         Verb::Watch(_) => BTreeMap::from([(u32::MAX, unwatched())]),
         _ => typed
@@ -119,8 +122,6 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     };
     let ended = child::supervise(streams, wills, &mut errand, &|say, tie| {
         raise_limit();
-        // What is to be helped may have hundreds of tasks for each CPU. Without the right to it it takes longer, no more.
-        let _ = rustix::process::setpriority_process(None, -20);
         let host = match Host::enter(&cli.root) {
             Ok(host) => host,
             Err(error) => {
@@ -203,6 +204,9 @@ fn is_hold(argv: Vec<OsString>) -> bool {
     let lenient = Cli::command().ignore_errors(true).try_get_matches_from(argv);
     lenient.is_ok_and(|matches| matches.subcommand_name() == Some("hold"))
 }
+
+/// The priority of what iceaxe does itself.
+const MOST_URGENT: i32 = -20;
 
 /// What every verb is given.
 struct Context<'c> {

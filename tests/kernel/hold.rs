@@ -103,6 +103,22 @@ fn the_commands_code_is_the_holds(hierarchy: Hierarchy) {
     assert!(!cgroup.asks());
 }
 
+fn the_command_has_the_priority_that_iceaxe_was_started_with(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let running = held(&[&cgroup], &[]);
+    let nice = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields = stat.rsplit_once(") ").unwrap().1.split(' ').nth(16);
+        fields.unwrap().to_owned()
+    };
+    let command = command_of(&running).unwrap();
+    assert_eq!(nice(command), nice(std::process::id().try_into().unwrap()));
+    assert_eq!(nice(running.pid()), "-20");
+    running.signal(Signal::SIGTERM);
+    running.end();
+}
+
 fn what_is_read_by_the_command_comes_through(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
@@ -356,6 +372,7 @@ fn a_stopped_iceaxe_keeps_nothing_frozen_past_the_limit(hierarchy: Hierarchy) {
 }
 
 on_each_hierarchy!(
+    the_command_has_the_priority_that_iceaxe_was_started_with,
     a_hold_of_many_ends_with_its_command,
     what_was_thawed_without_iceaxe_is_held_by_nobody,
     a_stopped_iceaxe_keeps_nothing_frozen_past_the_limit,

@@ -1,7 +1,6 @@
 //! A freeze for a time: it comes back, whoever is killed.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -32,8 +31,11 @@ pub(crate) fn guard_of(cgroup: &Cgroup) -> i32 {
     i32::try_from(owners.last().unwrap()["pid"].as_i64().unwrap()).unwrap()
 }
 
+/// Whether a process is there and has not ended: who collects it may take its time.
 pub(crate) fn is_there(pid: i32) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default(); // it is gone, then
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
 }
 
 pub(crate) fn end(pid: i32) {
@@ -180,8 +182,9 @@ fn a_freeze_whose_processes_are_all_killed_is_put_back_by_recover(hierarchy: Hie
     // The worker first would let its parent put it back, and the other way round.
     kill(Pid::from_raw(freezing.pid()), Signal::SIGSTOP).unwrap();
     kill(Pid::from_raw(worker), Signal::SIGSTOP).unwrap();
-    kill(Pid::from_raw(freezing.pid()), Signal::SIGKILL).unwrap();
+    // Whose parent dies goes on, if it is stopped (`kill_orphaned_pgrp()`, kernel/exit.c).
     kill(Pid::from_raw(worker), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(freezing.pid()), Signal::SIGKILL).unwrap();
     freezing.end();
     eventually("both have ended", || !is_there(worker));
     assert!(cgroup.asks());
