@@ -32,11 +32,11 @@ fn held(cgroups: &[&Cgroup], options: &[&str]) -> Running {
     running
 }
 
-/// The command's process.
+/// The command's process, once it is called what it does: from then on it ends with its parent.
 fn command_of(running: &Running) -> Option<i32> {
     let is_it = |pid: &i32| {
-        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        words.split(|&byte| byte == 0).nth(1) == Some(b"demo-task")
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default(); // it has just ended, then
+        comm.trim() == "sleeper"
     };
     running.children().into_iter().find(is_it)
 }
