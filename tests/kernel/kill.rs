@@ -234,9 +234,9 @@ fn a_kill_that_its_own_end_breaks_off_is_not_called_rolled_back(hierarchy: Hiera
     let scene = Scene::new();
     let own = scene.cgroup(hierarchy);
     let zoo = scene.zoo(&[&own], &["dstate", "sleep"]);
-    let running = kill(&own).start();
-    eventually("it kills", || is_gone(zoo.tid(1)));
+    let running = kill(&own).timeout("80s").start();
     let worker = nix::unistd::Pid::from_raw(running.worker());
+    eventually("it kills", || is_gone(zoo.tid(1)));
     nix::sys::signal::kill(worker, nix::sys::signal::Signal::SIGKILL).unwrap();
     running.end().is(9, "released");
     assert!(!own.asks());

@@ -38,6 +38,7 @@ fn report() -> Result<()> {
 fn run(serial: &File) -> Result<i32> {
     attach("proc", "/proc", "")?;
     attach("sysfs", "/sys", "")?;
+    attach("devpts", "/dev/pts", "mode=620,ptmxmode=666")?;
     attach("tmpfs", "/tmp", "mode=1777")?;
     attach("tmpfs", "/run", "mode=755")?;
     let layout = env::var("cg")?;
