@@ -4,7 +4,7 @@
 
 pub(crate) mod crowd;
 pub(crate) mod shape;
-mod trace;
+pub(crate) mod trace;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use crate::Result;
-use crate::command::line;
 use crate::records::shape::Member;
+use crate::records::trace::traced;
 
 /// What is done with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,27 +32,7 @@ pub(super) struct Replay(Vec<(Act, String)>);
 impl Replay {
     /// Runs `command` under strace.
     pub(super) fn of(strace: &Path, log: &Path, command: &Command) -> Result<Self> {
-        let mut traced = Command::new(strace);
-        traced.args([
-            "-f",
-            "-y",
-            "-qq",
-            "-e",
-            "trace=open,openat,openat2,getdents64",
-            "-o",
-        ]);
-        traced
-            .arg(log)
-            .arg(command.get_program())
-            .args(command.get_args());
-        traced.stdin(Stdio::null()).stdout(Stdio::null());
-        match traced.status() {
-            Ok(status) if status.success() => {}
-            Ok(status) => return Err(format!("{}: {status}", line(&traced))),
-            Err(error) => return Err(format!("cannot run {}: {error}", line(&traced))),
-        }
-        let text = std::fs::read_to_string(log).map_err(|error| format!("{}: {error}", log.display()))?;
-        Ok(Self::read(&text))
+        traced(strace, log, command).map(|text| Self::read(&text))
     }
 
     fn read(text: &str) -> Self {

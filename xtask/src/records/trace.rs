@@ -16,28 +16,37 @@ pub(super) struct Trace {
     pub(super) listed: BTreeMap<String, usize>,
 }
 
+/// Runs a command under strace; what that says of the files it opened and the directories it listed.
+pub(crate) fn traced(strace: &Path, log: &Path, command: &Command) -> Result<String> {
+    let mut traced = Command::new(strace);
+    traced.args([
+        "-f",
+        "-y",
+        "-qq",
+        "-e",
+        "trace=open,openat,openat2,getdents64",
+        "-o",
+    ]);
+    traced
+        .arg(log)
+        .arg(command.get_program())
+        .args(command.get_args());
+    traced.stdin(Stdio::null()).stdout(Stdio::null());
+    let shown = crate::command::line(&traced);
+    match traced.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => return Err(format!("{shown}: {status}")),
+        Err(error) => return Err(format!("cannot run {shown}: {error}")),
+    }
+    std::fs::read_to_string(log).map_err(|error| format!("{}: {error}", log.display()))
+}
+
 impl Trace {
     /// Runs `program` under strace.
     pub(super) fn of(strace: &Path, log: &Path, program: &Path, words: &[&str]) -> Result<Self> {
-        let mut command = Command::new(strace);
-        command.args([
-            "-f",
-            "-y",
-            "-qq",
-            "-e",
-            "trace=open,openat,openat2,getdents64",
-            "-o",
-        ]);
-        command.arg(log).arg(program).args(words);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let shown = crate::command::line(&command);
-        match command.status() {
-            Ok(status) if status.success() => {}
-            Ok(status) => return Err(format!("{shown}: {status}")),
-            Err(error) => return Err(format!("cannot run {shown}: {error}")),
-        }
-        let text = std::fs::read_to_string(log).map_err(|error| format!("{}: {error}", log.display()))?;
-        Ok(Self::read(&text))
+        let mut command = Command::new(program);
+        command.args(words);
+        traced(strace, log, &command).map(|text| Self::read(&text))
     }
 
     fn read(text: &str) -> Self {
