@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
@@ -21,7 +21,9 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setpgid, setsid};
 
-use super::errand::{Errand, Errands};
+use super::errand::{Change, Errand};
+use super::message::{Message, Will, receive, send};
+use super::streams::{Progress, Streams};
 
 /// How long after a signal the child has to undo what it began.
 const UNDO: Duration = Duration::from_secs(3);
@@ -33,80 +35,6 @@ const MANY: usize = 64;
 const NAP_MS: u16 = 1;
 /// How much the worker can say before it is heard, in bytes; a target's words are some 6 KB.
 const ROOM: libc::c_int = 1 << 20;
-/// A message longer than this is not ours.
-const LONGEST: u32 = 64 << 20;
-
-/// What a piece of work says.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// To be printed on standard output.
-    Out(Vec<u8>),
-    /// To be printed on standard error.
-    Err(Vec<u8>),
-    /// To be printed for this target, with this exit code, if nothing more is heard.
-    Will(u32, Will),
-    /// This target is done with: this is to be printed, it has no other will, and nothing is to be put back.
-    End(u32, Will),
-    /// All is done and only to be told: a signal undoes nothing any more.
-    Committed,
-    /// Asks whether all that was said is printed.
-    Printed,
-    /// This question is to be asked of who typed the command, if that is at a terminal.
-    Ask(Vec<u8>),
-    /// What is to be put back for this target if the child dies, in its own coding, and what is to be printed then.
-    Undo(u32, Vec<u8>, Will),
-    /// The next message comes within this many milliseconds, or never.
-    Within(u64),
-    /// Asks to run the command that all is held for, for this many milliseconds at most; 0 is without a limit.
-    Run(u64),
-    /// The command may be ended now.
-    Clear,
-    /// It goes on for as long as somebody reads what it says, and has no other end.
-    Endless,
-    /// How far the work is, for a terminal.
-    Progress(Vec<u8>),
-    /// The end.
-    Code(u8),
-}
-
-/// What is to be printed if nothing more is heard.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Will {
-    /// On standard output.
-    pub(crate) out: Vec<u8>,
-    /// On standard error.
-    pub(crate) err: Vec<u8>,
-    /// The target's exit code.
-    pub(crate) code: u8,
-}
-
-impl Will {
-    fn encode(&self) -> Vec<u8> {
-        [&[self.code], &length(&self.out)[..], &self.out, &self.err].concat()
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (&code, rest) = bytes.split_first()?;
-        let (out, err) = split(rest)?;
-        Some(Self {
-            out: out.to_vec(),
-            err: err.to_vec(),
-            code,
-        })
-    }
-}
-
-/// The length of a part, which goes before it.
-fn length(part: &[u8]) -> [u8; 4] {
-    u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes()
-}
-
-/// A part with its length before it, and the rest.
-fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk::<4>()?;
-    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
-}
-
 /// How a supervised piece of work ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -228,7 +156,7 @@ impl Tie<'_> {
                     at_limit();
                     return Ran::Lost;
                 }
-                Ok(0) | Err(_) => continue,
+                Ok(0) | Err(_) => continue, // a signal, or no memory just now: it is asked again
                 Ok(_) => {}
             }
             let mut word = [0];
@@ -240,7 +168,7 @@ impl Tie<'_> {
                 }
                 Ok(1) => return Ran::Ended,
                 Err(Errno::EINTR) => {}
-                Ok(_) | Err(_) => return Ran::Lost,
+                Ok(_) | Err(_) => return Ran::Lost, // a line that can't be read is as good as hung up
             }
         }
     }
@@ -253,69 +181,6 @@ const HAS_ENDED: &[u8; 1] = b"e";
 const LATE: Duration = Duration::from_millis(500);
 /// How long after that a command may take to be ended: it is asked first.
 const OVERDUE: Duration = Duration::from_secs(10);
-
-/// Where a command's output goes.
-pub struct Streams<'w> {
-    /// Results.
-    pub out: &'w mut dyn Write,
-    /// Diagnosis and progress.
-    pub err: &'w mut dyn Write,
-    /// Whether results go to a terminal.
-    pub is_terminal: bool,
-    /// Where results go, to notice that nobody reads them any more.
-    fd: Option<BorrowedFd<'w>>,
-    /// Whether diagnosis goes to a terminal, which can be shown how far the work is.
-    pub shows_progress: bool,
-    /// Why results could not be written.
-    failed: Option<io::Error>,
-}
-
-impl<'w> Streams<'w> {
-    /// Streams to these writers.
-    pub fn new(out: &'w mut dyn Write, err: &'w mut dyn Write, is_terminal: bool) -> Self {
-        Self {
-            out,
-            err,
-            is_terminal,
-            fd: None,
-            shows_progress: false,
-            failed: None,
-        }
-    }
-
-    /// The same, whose results go to `fd`: a verb that has no end of its own ends when that has no reader any more.
-    #[must_use]
-    pub fn to(self, fd: BorrowedFd<'w>) -> Self {
-        Self { fd: Some(fd), ..self }
-    }
-
-    /// Writes results. Where that fails the rest is still done and told; the end says it.
-    pub(crate) fn out(&mut self, bytes: &[u8]) {
-        if let Err(error) = self.out.write_all(bytes).and_then(|()| self.out.flush()) {
-            self.failed.get_or_insert(error);
-        }
-    }
-
-    /// The exit code, given that of the work: results that could not be written are a failure, unless their reader had
-    /// enough of them.
-    pub(crate) fn verdict(&mut self, code: u8) -> u8 {
-        match self.failed.take() {
-            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                self.err(
-                    format!("iceaxe: cannot write to standard output: {error}: what was done stays done, iceaxe status shows it\n")
-                        .as_bytes(),
-                );
-                code.max(1)
-            }
-            _ => code,
-        }
-    }
-
-    /// Writes diagnosis. Nobody is left to tell where that fails.
-    pub(crate) fn err(&mut self, bytes: &[u8]) {
-        let _ = self.err.write_all(bytes);
-    }
-}
 
 /// Runs `work` in a child, with these wills until it says others, relays what it says, and keeps its deadlines. The work gets a descriptor that becomes
 /// readable, or is hung up, when it is to undo what it began: a signal came, or this process is gone.
@@ -418,7 +283,8 @@ pub(crate) fn apart(keep: &[RawFd], work: impl FnOnce() -> u8) -> nix::Result<()
             Ok(())
         }
         ForkResult::Child => {
-            // It leads no group yet, so that it may; then it is let go of, so that it is no leader that could get a terminal.
+            // What was just forked leads no group, so that it can't fail. The next fork is of a process that leads no session,
+            // which can't get a terminal by opening one.
             let _ = setsid();
             // SAFETY: as above.
             if matches!(unsafe { fork() }, Ok(ForkResult::Child)) {
@@ -673,7 +539,7 @@ impl Parent<'_, '_> {
         };
         match count {
             Ok(0) | Err(Errno::EINTR) => return None,
-            Ok(_) | Err(_) => {}
+            Ok(_) | Err(_) => {} // no memory just now: nothing is said to have stirred, and it is asked again
         }
         let mut polled = polled.iter();
         let [signal, errand, message, unread] = fds.map(|fd| {
@@ -691,14 +557,14 @@ impl Parent<'_, '_> {
     /// Sees to the command: its limit, and its end.
     fn look_at_errand(&mut self, has_stirred: bool, deadline: &mut Option<Instant>) {
         match self.errand.look(has_stirred) {
-            Some(Errands::AtLimit) if self.is_alone => self.errand.clear(),
-            Some(Errands::AtLimit) => self.answer(AT_LIMIT),
-            Some(Errands::Ended) if !self.is_alone => {
+            Some(Change::AtLimit) if self.is_alone => self.errand.clear(),
+            Some(Change::AtLimit) => self.answer(AT_LIMIT),
+            Some(Change::Ended) if !self.is_alone => {
                 self.answer(HAS_ENDED);
                 self.progress = Progress::new(Instant::now());
                 *deadline = Some(Instant::now() + OVERDUE);
             }
-            Some(Errands::Ended) | None => {}
+            Some(Change::Ended) | None => {}
         }
     }
 
@@ -778,59 +644,6 @@ impl Parent<'_, '_> {
     }
 }
 
-/// A line on a terminal that says how far the work is, once it has taken a while.
-struct Progress {
-    /// What is to be drawn next.
-    text: Option<Vec<u8>>,
-    /// Not before.
-    due: Instant,
-    is_drawn: bool,
-}
-
-impl Progress {
-    /// What is done sooner needs no words.
-    const FIRST: Duration = Duration::from_secs(1);
-    /// Nobody reads faster.
-    const AGAIN: Duration = Duration::from_millis(100);
-
-    fn new(now: Instant) -> Self {
-        Self {
-            text: None,
-            due: now + Self::FIRST,
-            is_drawn: false,
-        }
-    }
-
-    fn set(&mut self, text: Vec<u8>) {
-        self.text = Some(text);
-    }
-
-    /// When something is to be drawn.
-    fn due(&self) -> Option<Instant> {
-        self.text.is_some().then_some(self.due)
-    }
-
-    fn draw(&mut self, now: Instant, streams: &mut Streams<'_>) {
-        if now >= self.due
-            && let Some(text) = self.text.take()
-        {
-            streams.err(&[Self::CLEAR, &text].concat());
-            self.is_drawn = true;
-            self.due = now + Self::AGAIN;
-        }
-    }
-
-    /// Makes room for what is printed.
-    fn erase(&mut self, streams: &mut Streams<'_>) {
-        if std::mem::take(&mut self.is_drawn) {
-            streams.err(Self::CLEAR);
-        }
-    }
-
-    /// To the beginning of the line, and all of it away.
-    const CLEAR: &[u8] = b"\r\x1b[K";
-}
-
 /// Prints with signals let through: a reader that does not read must not keep this process from ending by one. The
 /// lifeline goes with it, so that the child undoes what it began.
 fn deliverable(signals: &SigSet, print: impl FnOnce()) {
@@ -851,166 +664,4 @@ pub(crate) fn die_by(caught: Signal) -> u8 {
         .and_then(|_| raise(caught))
         .and_then(|()| set.thread_unblock());
     128 + u8::try_from(caught as i32).unwrap_or(0)
-}
-
-fn send(fd: BorrowedFd<'_>, message: &Message) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    let mut put = |kind: u8, index: u32, parts: &[&[u8]]| {
-        bytes.push(kind);
-        bytes.extend(index.to_le_bytes());
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        bytes.extend(u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
-        parts.iter().for_each(|part| bytes.extend(*part));
-    };
-    match message {
-        Message::Out(text) => put(0, 0, &[text]),
-        Message::Err(text) => put(1, 0, &[text]),
-        Message::Will(index, will) => put(2, *index, &[&will.encode()]),
-        Message::End(index, will) => put(3, *index, &[&will.encode()]),
-        Message::Committed => put(7, 0, &[]),
-        Message::Printed => put(8, 0, &[]),
-        Message::Endless => put(11, 0, &[]),
-        Message::Ask(question) => put(12, 0, &[question]),
-        Message::Undo(index, what, will) => {
-            let will = will.encode();
-            put(4, *index, &[&length(&will), &will, what]);
-        }
-        Message::Within(milliseconds) => put(5, 0, &[&milliseconds.to_le_bytes()]),
-        Message::Run(milliseconds) => put(9, 0, &[&milliseconds.to_le_bytes()]),
-        Message::Clear => put(10, 0, &[]),
-        Message::Progress(text) => put(13, 0, &[text]),
-        Message::Code(code) => put(6, 0, &[&[*code]]),
-    }
-    let mut rest = &bytes[..];
-    while !rest.is_empty() {
-        match nix::unistd::write(fd, rest) {
-            Ok(count) => rest = &rest[count..],
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Reads one message; `None` at the end.
-fn receive(fd: BorrowedFd<'_>) -> io::Result<Option<Message>> {
-    let mut reader = Fd(fd);
-    let mut head = [0; 9];
-    match reader.read_exact(&mut head) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        other => other?,
-    }
-    let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let (index, len) = (word(1), word(5));
-    let odd = || io::Error::new(io::ErrorKind::InvalidData, "not a message");
-    if len > LONGEST {
-        return Err(odd());
-    }
-    let mut body = vec![0; len as usize];
-    reader.read_exact(&mut body)?;
-    let message = match head[0] {
-        0 => Message::Out(body),
-        1 => Message::Err(body),
-        2 => Message::Will(index, Will::decode(&body).ok_or_else(odd)?),
-        3 => Message::End(index, Will::decode(&body).ok_or_else(odd)?),
-        7 => Message::Committed,
-        8 => Message::Printed,
-        11 => Message::Endless,
-        12 => Message::Ask(body),
-        13 => Message::Progress(body),
-        4 => {
-            let (will, what) = split(&body).ok_or_else(odd)?;
-            Message::Undo(index, what.to_vec(), Will::decode(will).ok_or_else(odd)?)
-        }
-        5 => Message::Within(u64::from_le_bytes(body.try_into().map_err(|_| odd())?)),
-        9 => Message::Run(u64::from_le_bytes(body.try_into().map_err(|_| odd())?)),
-        10 => Message::Clear,
-        6 => Message::Code(*body.first().ok_or_else(odd)?),
-        _ => return Err(odd()),
-    };
-    Ok(Some(message))
-}
-
-struct Fd<'f>(BorrowedFd<'f>);
-
-impl Read for Fd<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        nix::unistd::read(self.0, buffer).map_err(io::Error::from)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_message_comes_out_as_it_went_in() {
-        let (from, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
-        let will = Will {
-            out: b"o\n".to_vec(),
-            err: b"e".to_vec(),
-            code: 7,
-        };
-        for message in [
-            Message::Out(b"x".to_vec()),
-            Message::Err(Vec::new()),
-            Message::Will(3, will.clone()),
-            Message::End(9, will.clone()),
-            Message::Committed,
-            Message::Printed,
-            Message::Endless,
-            Message::Ask(b"?".to_vec()),
-            Message::Undo(1, b"{}".to_vec(), will),
-            Message::Within(u64::MAX),
-            Message::Run(1),
-            Message::Clear,
-            Message::Progress(b"1 of 2".to_vec()),
-            Message::Code(12),
-        ] {
-            send(to.as_fd(), &message).unwrap();
-            let back = receive(from.as_fd()).unwrap().unwrap();
-            assert_eq!(format!("{back:?}"), format!("{message:?}"));
-        }
-        drop(to);
-        assert!(receive(from.as_fd()).unwrap().is_none());
-    }
-
-    #[test]
-    fn progress_is_drawn_after_a_second_and_makes_room_for_what_is_printed() {
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let began = Instant::now();
-        let mut progress = Progress::new(began);
-        let after = |ms| began + Duration::from_millis(ms);
-        let mut streams = Streams::new(&mut out, &mut err, false);
-        progress.draw(after(5000), &mut streams); // there is nothing to be drawn
-        progress.set(b"1".to_vec());
-        progress.draw(after(999), &mut streams);
-        progress.set(b"2".to_vec());
-        progress.draw(after(1000), &mut streams);
-        progress.set(b"3".to_vec());
-        progress.draw(after(1099), &mut streams); // too soon after the last one
-        assert_eq!(progress.due(), Some(after(1100)));
-        progress.draw(after(1100), &mut streams);
-        progress.erase(&mut streams);
-        progress.erase(&mut streams);
-        progress.draw(after(9000), &mut streams);
-        assert_eq!(err, b"\r\x1b[K2\r\x1b[K3\r\x1b[K");
-    }
-
-    #[test]
-    fn a_stranger_on_the_pipe_is_an_error() {
-        let (from, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
-        nix::unistd::write(&to, &[2, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]).unwrap();
-        assert!(receive(from.as_fd()).is_err());
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_bytes_on_the_pipe_panic(kind in 0_u8..16, body in proptest::collection::vec(proptest::arbitrary::any::<u8>(), 0..60)) {
-            let (from, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
-            nix::unistd::write(&to, &[&[kind, 0, 0, 0, 0], &length(&body)[..], &body].concat()).unwrap();
-            drop(to);
-            let _ = receive(from.as_fd()); // only that it returns
-        }
-    }
 }

@@ -42,7 +42,7 @@ enum At {
 
 /// What happened to a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Errands {
+pub(crate) enum Change {
     /// Its limit is reached.
     AtLimit,
     /// It ended.
@@ -65,11 +65,11 @@ pub(crate) struct Errand<'w> {
 }
 
 impl<'w> Errand<'w> {
-    pub(crate) fn new(words: &'w [OsString], alone: &'w dyn Fn()) -> Self {
+    pub(crate) fn new(words: &'w [OsString], priority: i32, alone: &'w dyn Fn()) -> Self {
         Self {
             words,
             alone: Some(alone),
-            priority: rustix::process::getpriority_process(None).unwrap_or(0), // of oneself it is always told
+            priority,
             ..Self::default()
         }
     }
@@ -182,7 +182,7 @@ impl<'w> Errand<'w> {
     }
 
     /// Looks at it. `AtLimit` is said once.
-    pub(crate) fn look(&mut self, has_stirred: bool) -> Option<Errands> {
+    pub(crate) fn look(&mut self, has_stirred: bool) -> Option<Change> {
         let now = Instant::now();
         match &mut self.at {
             At::Running { child, fd, until } => {
@@ -190,12 +190,12 @@ impl<'w> Errand<'w> {
                     && let Some(code) = ended(child)
                 {
                     self.at = At::Done(code);
-                    return Some(Errands::Ended);
+                    return Some(Change::Ended);
                 }
                 if until.is_some_and(|until| now >= until) {
                     *until = None;
                     self.is_over = true;
-                    return Some(Errands::AtLimit);
+                    return Some(Change::AtLimit);
                 }
             }
             At::Ending { child, fd, kill_at } => {
@@ -203,7 +203,7 @@ impl<'w> Errand<'w> {
                     && let Some(code) = ended(child)
                 {
                     self.at = At::Done(code);
-                    return Some(Errands::Ended);
+                    return Some(Change::Ended);
                 }
                 if now >= *kill_at {
                     send(child, Signal::SIGKILL);

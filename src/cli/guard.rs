@@ -22,7 +22,6 @@ use serde::{Deserialize, Serialize};
 
 use super::child;
 use crate::cgroup::Cgroup;
-use crate::engine::report::Outcome;
 use crate::engine::{self, Leaving};
 use crate::error::{Error, Result};
 use crate::host::{Filesystem, Hierarchy, Host};
@@ -364,9 +363,6 @@ fn wait(inbox: Option<&OwnedFd>, signals: &SignalFd, timer: &TimerFd, notices: O
 
 impl Guard {
     fn keep(&mut self, pledge: Pledge, entry: Option<Entry>) {
-        if entry.is_some() && self.ledger.is_none() {
-            self.ledger = Ledger::open(&self.host).ok().flatten(); // without it what is known here is done
-        }
         let grace = pledge.kind.grace_us();
         let mut kept = Kept {
             due_us: pledge.until_us.map(|until| until.saturating_add(grace)),
@@ -374,9 +370,18 @@ impl Guard {
             pledge,
             entry,
         };
+        self.open_ledger(kept.entry.is_some());
         // Alone: a notice brings a look at each, and there may be hundreds.
         if self.stands(&mut kept) {
             self.kept.push(kept);
+        }
+    }
+
+    /// Opens the records, where something is on record and they could not be opened before. Without them what is known here
+    /// is done.
+    fn open_ledger(&mut self, is_needed: bool) {
+        if is_needed && self.ledger.is_none() {
+            self.ledger = Ledger::open(&self.host).ok().flatten(); // as said
         }
     }
 
@@ -459,6 +464,7 @@ impl Guard {
                 .drain(..)
                 .for_each(|filesystem| drop(filesystem.thaw(PROOF)));
         }
+        self.open_ledger(self.kept.iter().any(|kept| kept.entry.is_some()));
         let (over, rest): (Vec<Kept>, Vec<Kept>) = self.kept.drain(..).partition(is_over);
         self.kept = rest;
         let leaving: Vec<Leaving<'_>> = over
@@ -477,11 +483,7 @@ impl Guard {
             Patience::of(PROOF),
             &mut |_, _, _| {},
         );
-        let failed: Vec<bool> = reports
-            .iter()
-            .rev()
-            .map(|report| matches!(report.outcome, Outcome::Stuck | Outcome::Error | Outcome::Denied))
-            .collect();
+        let failed: Vec<bool> = reports.iter().rev().map(engine::may_be_frozen).collect();
         drop(leaving);
         for (mut kept, _) in over.into_iter().zip(failed).filter(|(_, failed)| *failed) {
             kept.due_us = Some(boottime_us() + AGAIN_US);

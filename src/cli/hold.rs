@@ -9,8 +9,9 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use super::args::Hold;
-use super::child::{self, Message};
+use super::child;
 use super::keeper::{Asked, Keeper};
+use super::message::Message;
 use super::targets::{self, Targets};
 use super::{Context, number, verb};
 use crate::cgroup::CgroupId;
@@ -181,24 +182,17 @@ pub(super) fn thaw_disks(root: &Path, paths: &[PathBuf]) {
 
 /// Refuses to freeze what iceaxe, the guard or the host itself can't do without.
 fn check(context: &Context<'_>, disk: &Filesystem) -> Result<()> {
-    let ours = [
+    let mut ours = vec![
         (PathBuf::from("/"), "the root"),
         (context.host.path("/"), "the root"),
         (context.host.path("/run"), "the records"),
         (PathBuf::from("/proc/self/exe"), "iceaxe itself"),
-        (
-            PathBuf::from(format!("/proc/{}/fd/0", nix::unistd::getppid())),
-            "iceaxe's standard input",
-        ),
-        (
-            PathBuf::from(format!("/proc/{}/fd/1", nix::unistd::getppid())),
-            "iceaxe's standard output",
-        ),
-        (
-            PathBuf::from(format!("/proc/{}/fd/2", nix::unistd::getppid())),
-            "iceaxe's standard error",
-        ),
     ];
+    // This process has let go of its own.
+    ours.extend((0..=2).map(|fd| {
+        let stream = format!("/proc/{}/fd/{fd}", nix::unistd::getppid());
+        (PathBuf::from(stream), "one of iceaxe's standard streams")
+    }));
     for (path, what) in ours {
         // What can't be opened so is no file that is written to: a pipe or a terminal is on no disk.
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
@@ -316,6 +310,6 @@ fn thaw(
         (context.say)(&Message::End(*index, context.told(report)));
         code = code.max(report.exit);
     }
-    keeper.dismiss();
+    keeper.dismiss_unless(reports.iter().any(engine::may_be_frozen));
     code
 }

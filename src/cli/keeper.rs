@@ -39,6 +39,8 @@ struct Kept {
     entry: Option<Entry>,
     /// The leases that it takes the place of.
     instead_of: Vec<Entry>,
+    /// Whether it could not be rolled back: it may be frozen, and who looks for what was left finds it.
+    is_stuck: bool,
 }
 
 /// What is asked of a freeze besides.
@@ -191,6 +193,7 @@ impl<'c> Keeper<'c> {
             pledge,
             entry,
             instead_of: others.into_iter().filter(is_lease).collect(),
+            is_stuck: false,
         };
         self.kept.borrow_mut().push((container.freeze_point().id(), kept));
         told
@@ -268,21 +271,34 @@ impl<'c> Keeper<'c> {
         }
     }
 
-    /// Takes away all of them: what was frozen was put back.
+    /// Takes away all of those that were put back. Without a word more the guard tries what could not be.
     pub(super) fn drop_all(&self) {
-        let all: Vec<CgroupId> = self.kept.borrow().iter().map(|(id, _)| *id).collect();
+        let kept = self.kept.borrow();
+        let put_back = kept.iter().filter(|(_, kept)| !kept.is_stuck);
+        let all: Vec<CgroupId> = put_back.map(|(id, _)| *id).collect();
+        std::mem::drop(kept);
         all.into_iter().for_each(|id| self.drop_one(id));
-        self.dismiss();
+        self.dismiss_if_done();
     }
 
     /// Takes away the records of all that are not frozen.
     pub(super) fn sort_out(&self, containers: &[(&str, &Container)], reports: &[Report]) {
         for ((_, container), report) in containers.iter().zip(reports) {
-            // One that may be frozen is to be found by who looks for it.
-            if report.exit != 0 && report.exit != 7 {
-                self.drop(container);
+            match report.exit {
+                0 => {}
+                7 => {
+                    let id = container.freeze_point().id();
+                    let mut all = self.kept.borrow_mut();
+                    let stuck = all.iter_mut().filter(|(other, _)| *other == id);
+                    stuck.for_each(|(_, kept)| kept.is_stuck = true);
+                }
+                _ => self.drop(container),
             }
         }
+        self.dismiss_if_done();
+    }
+
+    fn dismiss_if_done(&self) {
         if self.kept.borrow().is_empty() {
             self.dismiss();
         }
@@ -295,7 +311,7 @@ impl<'c> Keeper<'c> {
     /// The guard is gone.
     pub(super) fn settle(&self) -> Result<()> {
         let mut kept = self.kept.borrow_mut();
-        for (_, kept) in kept.iter_mut() {
+        for (_, kept) in kept.iter_mut().filter(|(_, kept)| !kept.is_stuck) {
             let Some(ledger) = &self.ledger else { break };
             if let Some(entry) = &mut kept.entry {
                 // One that is gone was ended by a thaw meanwhile, which the guard sees too.
@@ -305,7 +321,8 @@ impl<'c> Keeper<'c> {
                 let _ = ledger.remove(lease); // its guard, or recover, ends it at its time: it is not the last one
             }
         }
-        if self.kind == Kind::Lease && !kept.is_empty() {
+        // Where none is frozen as it was asked for the guard tries at once to thaw what may be.
+        if self.kind == Kind::Lease && kept.iter().any(|(_, kept)| !kept.is_stuck) {
             self.context.guard()?.commit()?;
         }
         if let Some(ledger) = &self.ledger {
@@ -314,8 +331,14 @@ impl<'c> Keeper<'c> {
         Ok(())
     }
 
-    /// Lets the guard go.
-    pub(super) fn dismiss(&self) {
+    /// Lets the guard go, unless something may be frozen: it tries to thaw that.
+    pub(super) fn dismiss_unless(&self, is_left: bool) {
+        if !is_left && !self.kept.borrow().iter().any(|(_, kept)| kept.is_stuck) {
+            self.dismiss();
+        }
+    }
+
+    fn dismiss(&self) {
         if let Ok(guard) = self.context.guard() {
             guard.dismiss();
         }
@@ -326,6 +349,7 @@ impl<'c> Keeper<'c> {
         let kept = self.kept.borrow();
         let each = kept
             .iter()
+            .filter(|(_, kept)| !kept.is_stuck)
             .map(|(id, kept)| (*id, kept.pledge.clone(), kept.entry.clone()));
         each.collect()
     }
@@ -382,7 +406,10 @@ impl Ended {
             // Its freeze was done before it was listed. If that is asked for no more, the thaw has ended it; else it is of a
             // freeze that came later.
             let mut at = container.own.iter().filter(|own| own.id() == pledge.standing.id);
-            let is_asked = |own: &Cgroup| own.requested().unwrap_or(false); // gone, which ends it too
+            let is_asked = |own: &Cgroup| match own.requested() {
+                Err(Error::Gone(_)) => false,   // which ends it too
+                asked => asked.unwrap_or(true), // it can't be told: who looks for what was left finds it
+            };
             if pledge.boot == self.boot && at.any(is_asked) {
                 continue;
             }

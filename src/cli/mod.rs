@@ -10,11 +10,13 @@ mod hold;
 mod human;
 mod keeper;
 mod list;
+mod message;
 mod path;
 mod recover;
 mod resync;
 mod select;
 mod status;
+mod streams;
 mod survey;
 mod targets;
 mod tree;
@@ -38,10 +40,11 @@ use crate::host::Host;
 use crate::ledger::Process;
 use crate::patience::Patience;
 use args::{Cli, Color, Freeze, Verb};
-use child::{Ended, Message, Say, Tie, Will};
+use child::{Ended, Say, Tie};
 use errand::Errand;
+use message::{Message, Will};
 
-pub use child::Streams;
+pub use streams::Streams;
 
 /// Runs the command line `argv`, writes what is to be said to `streams`, and returns the exit code.
 ///
@@ -103,7 +106,8 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
         }
     };
     let is_terminal = streams.is_terminal;
-    let mut errand = Errand::new(words, &alone);
+    let priority = rustix::process::getpriority_process(None).unwrap_or(0); // of oneself it is always told
+    let mut errand = Errand::new(words, priority, &alone);
     // What is to be helped may have hundreds of tasks for each CPU, and each word goes through both processes. Without the
     // right to it it takes longer, no more.
     let _ = rustix::process::setpriority_process(None, MOST_URGENT);
@@ -135,6 +139,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             is_terminal,
             shows_progress,
             host: &host,
+            priority,
             guard: guard.as_ref(),
             say,
             tie,
@@ -218,6 +223,8 @@ struct Context<'c> {
     /// Whether it is shown how far the work is; as above.
     shows_progress: bool,
     host: &'c Host,
+    /// The priority that iceaxe was started with, which is that of programs that it runs.
+    priority: i32,
     /// The guard, where one was asked for, or why there is none.
     guard: Option<&'c std::io::Result<guard::Line>>,
     say: Say<'c>,

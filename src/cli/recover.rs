@@ -71,7 +71,10 @@ fn recover(context: &Context<'_>) -> Result<u8> {
                 }
             },
             Fate::Past | Fate::Stands => {
-                ledger.remove(&entry)?;
+                if let Err(error) = ledger.remove(&entry) {
+                    context.err(format!("iceaxe: cannot recover: {error}\n"));
+                    codes.push(1);
+                }
             }
             Fate::Over => {
                 let report = end(context, &ledger, &entry);
@@ -82,14 +85,14 @@ fn recover(context: &Context<'_>) -> Result<u8> {
             }
         }
     }
-    if !context.cli.dry_run {
-        let is_alive = |pid: i32| Process::find(host, &pid.to_string()).is_some();
-        ledger.sweep(is_alive)?;
-    }
     if guarded {
         context.guard()?.commit()?;
     } else if let Ok(guard) = context.guard() {
         guard.dismiss();
+    }
+    if !context.cli.dry_run {
+        let is_alive = |pid: i32| Process::find(host, &pid.to_string()).is_some();
+        ledger.sweep(is_alive)?;
     }
     if !found && odd.is_empty() {
         return Ok(nothing(context));

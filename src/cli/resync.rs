@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::args::Resync as Args;
-use super::child::{Answer, Message};
+use super::child::Answer;
 use super::keeper::{Asked, Keeper};
+use super::message::Message;
 use super::select::{All, select};
 use super::{Context, human, joined, number, unresolved};
 use crate::engine::report::{Outcome, Report};
@@ -26,6 +27,8 @@ const GRACE: Duration = Duration::from_millis(1700);
 
 /// Runs `resync`.
 pub(super) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]) -> u8 {
+    // What it runs are an engine's programs, and no rescue. Going back to what one was started with is always allowed.
+    let _ = rustix::process::setpriority_process(None, context.priority);
     let is_selected = args.select.all || !args.select.filter.is_empty();
     let selection = select(context, &args.select, typed, All::Disagreeing);
     let mut codes: Vec<u8> = selection.code.into_iter().collect();

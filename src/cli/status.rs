@@ -20,7 +20,9 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Runs `status`.
 pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u8 {
     let holders = Holders::read(context.host);
-    keeper::left_behind(context, &holders);
+    if !args.select.all && args.select.filter.is_empty() {
+        keeper::left_behind(context, &holders); // else it is said where all are looked at
+    }
     answer(context, "status", args, typed, &|target, container, details| {
         let (mut status, holdouts) = engine::status(context.host, container, details)?;
         let ids: Vec<_> = container.own.iter().map(Cgroup::id).collect();

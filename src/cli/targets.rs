@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{Nested, Verb};
-use super::child::{Message, Will};
+use super::message::{Message, Will};
 use super::{Context, human, number, unheard, unresolved};
 use crate::engine::report::Report;
 use crate::error::{Error, Result};

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use super::args::{Order, Parallel, Stagger};
 use super::targets::{Held, Targets};
 use super::{Context, human};
+use crate::cgroup::Cgroup;
 use crate::engine::report::Report;
-use crate::engine::{self, Pace, Step, Turn, Watcher};
+use crate::engine::{self, Holders, Pace, Step, Turn, Watcher};
 use crate::host::{Pressure, Resource};
 use crate::patience::{Clock, Woke};
 use crate::resolver::Container;
@@ -196,14 +197,17 @@ impl Turns<'_> {
 
 /// Puts targets into the order that is asked for. What is not known of one comes last.
 pub(super) fn sort(context: &Context<'_>, targets: &mut Targets, order: Order) {
-    let status = |container: &Container| {
-        context.within(GRACE);
-        let status = engine::status(context.host, container, None).ok(); // its own turn will say why
-        status.map(|(status, _)| status)
-    };
     if order == Order::Given {
         return;
     }
+    let holders = Holders::read(context.host);
+    let status = |container: &Container| {
+        context.within(GRACE);
+        let (mut status, _) = engine::status(context.host, container, None).ok()?; // its own turn will say why
+        let ids: Vec<_> = container.own.iter().map(Cgroup::id).collect();
+        holders.add_to(&ids, &mut status);
+        Some(status)
+    };
     // As many digits as the largest number has, so that words sort as their numbers do.
     let number = |number: Option<u64>| format!("{:020}", number.unwrap_or(u64::MAX));
     targets.sort_by(&mut |typed, Held { container, details }| match order {

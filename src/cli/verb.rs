@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use super::args::{Freeze, Kill, Parallel, Rule, Thaw};
-use super::child::Message;
 use super::keeper::{self, Asked, Keeper};
+use super::message::Message;
 use super::select::{All, select};
 use super::targets::Targets;
 use super::turns::{self, Plan};

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use super::args::Nested;
-use super::child::Message;
+use super::message::Message;
 use super::{Context, human, joined, json, targets};
 use crate::engine::{Event, Follower};
 use crate::patience::{Patience, Woke};

@@ -82,14 +82,19 @@ pub fn part(
             gone(report); // nothing of it is left to be thawed
         }
         report.frozen_for_us = Some(boottime_us().saturating_sub(one.pledge.since_us));
-        let is_over = !matches!(report.outcome, Outcome::Stuck | Outcome::Error | Outcome::Denied);
-        if let (Some(ledger), Some(entry), true) = (ledger, one.entry, is_over)
+        if let (Some(ledger), Some(entry), false) = (ledger, one.entry, may_be_frozen(report))
             && let Err(error) = ledger.remove(entry)
         {
             report.hints.push(format!("its record is left over: {error}"));
         }
     }
     reports
+}
+
+/// Whether a pledge could not be ended: it stays on file, and is tried again.
+#[must_use]
+pub fn may_be_frozen(report: &Report) -> bool {
+    matches!(report.outcome, Outcome::Stuck | Outcome::Error | Outcome::Denied)
 }
 
 /// How long a change of somebody else's is waited for.

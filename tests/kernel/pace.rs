@@ -13,6 +13,7 @@ on_each_hierarchy! {
     each_is_thawed_after_the_one_before_it_and_the_gap,
     they_go_by_their_names_where_that_is_asked_for,
     the_one_that_was_started_first_goes_first_where_that_is_asked_for,
+    the_one_that_is_frozen_longest_goes_first_where_that_is_on_record,
     no_pressure_keeps_anything_frozen_past_the_limit,
     a_signal_leaves_the_rest_frozen_and_says_so,
     what_ends_before_its_turn_is_skipped_and_said,
@@ -139,6 +140,30 @@ fn the_one_that_was_started_first_goes_first_where_that_is_asked_for(hierarchy: 
         "{run:?}"
     );
     assert!(verified(&reports).is_sorted(), "{reports:?}");
+}
+
+fn the_one_that_is_frozen_longest_goes_first_where_that_is_on_record(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let all = [0, 1, 2].map(|_| {
+        let cgroup = scene.cgroup(hierarchy);
+        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        (cgroup, zoo)
+    });
+    // The last that was started is the first that is frozen.
+    for (cgroup, _) in all.iter().rev() {
+        crate::kit::freeze(cgroup).ends(0, "confirmed");
+    }
+    let run = on("thaw", [1, 2, 0].map(|at: usize| &all[at].0))
+        .arg("--json")
+        .arg("--stagger")
+        .arg("--order=oldest")
+        .run();
+    let reports = run.json();
+    assert_eq!(
+        (run.code, told(&reports, &all)),
+        (Some(0), vec![2, 1, 0]),
+        "{run:?}"
+    );
 }
 
 fn no_pressure_keeps_anything_frozen_past_the_limit(hierarchy: Hierarchy) {

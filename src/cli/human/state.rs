@@ -25,7 +25,8 @@ pub(crate) fn status(target: &str, status: &Status, holdouts: &[Holdout]) -> Str
     text.push('\n');
     text += &states(status);
     for holder in &status.holders {
-        text += &format!("  held       {}\n", held(holder));
+        let is_thawed = status.requested == Some(Requested::Thawed);
+        text += &format!("  held       {}\n", held(holder, is_thawed));
     }
     holdouts
         .iter()
@@ -36,8 +37,8 @@ pub(crate) fn status(target: &str, status: &Status, holdouts: &[Holdout]) -> Str
     text
 }
 
-/// One who holds it frozen.
-fn held(holder: &Holding) -> String {
+/// One who holds it frozen, or would, had nobody else thawed it.
+fn held(holder: &Holding, is_thawed: bool) -> String {
     let kind = match holder.kind {
         Kind::Freeze => "a freeze",
         Kind::Lease => "a lease",
@@ -53,7 +54,9 @@ fn held(holder: &Holding) -> String {
     if let Some(command) = &holder.command {
         text += &format!(" ({})", escaped(command));
     }
-    if !holder.answered_for {
+    if is_thawed {
+        text += "; somebody else has thawed it";
+    } else if !holder.answered_for {
         text += "; nobody answers for it any more: iceaxe recover";
     }
     text
