@@ -189,9 +189,14 @@ fn check(context: &Context<'_>, disk: &Filesystem) -> Result<()> {
         (PathBuf::from("/proc/self/exe"), "iceaxe itself"),
     ];
     // This process has let go of its own.
-    ours.extend((0..=2).map(|fd| {
+    let streams = [
+        "iceaxe's standard input",
+        "iceaxe's standard output",
+        "iceaxe's standard error",
+    ];
+    ours.extend(streams.into_iter().enumerate().map(|(fd, what)| {
         let stream = format!("/proc/{}/fd/{fd}", nix::unistd::getppid());
-        (PathBuf::from(stream), "one of iceaxe's standard streams")
+        (PathBuf::from(stream), what)
     }));
     for (path, what) in ours {
         // What can't be opened so is no file that is written to: a pipe or a terminal is on no disk.

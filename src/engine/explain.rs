@@ -93,7 +93,12 @@ pub fn explain(
     let is_usual = |class| {
         matches!(
             class,
-            Class::Running | Class::Sleeping | Class::Arriving | Class::Unknown | Class::Spinning
+            Class::Running
+                | Class::Sleeping
+                | Class::Exiting
+                | Class::Arriving
+                | Class::Unknown
+                | Class::Spinning
         )
     };
     holdouts.retain(|task| asks || !is_usual(task.class()));

@@ -23,7 +23,7 @@ use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience, Woke};
 use crate::resolver::Container;
 use crate::signaller;
-use crate::verifier::{Proof, Witness, judge_thaw};
+use crate::verifier::{Place, Proof, Witness, judge_thaw};
 
 /// How long the freeze before the kill may take: what does not freeze in that time is killed as it is.
 const HOLD: Duration = Duration::from_millis(500);
@@ -330,7 +330,8 @@ impl<'c> Killing<'c> {
             Err(Error::Gone(_)) => BTreeSet::new(),
             other => other?,
         };
-        if left.is_empty() && !self.tops().into_iter().any(is_populated) {
+        let is_empty = left.is_empty() && !self.tops().into_iter().any(is_populated);
+        if is_empty && !self.is_any_exiting(host) {
             self.run.settled = Some(Instant::now());
             self.verdict(host);
         } else if self.run.began.elapsed() >= clock.limit() || self.waits_for_others(host, &left)? {
@@ -342,6 +343,18 @@ impl<'c> Killing<'c> {
             self.came_late |= self.run.before.seen.len() > known;
         }
         Ok(())
+    }
+
+    /// Whether one that was seen is on its way out still: a cgroup lets go of it before it is dead.
+    fn is_any_exiting(&self, host: &Host) -> bool {
+        let witness = Witness::new(host);
+        self.run.before.seen.values().any(|then| {
+            // What can't be read is counted by the verdict, and is waited for by nobody.
+            let now = witness.look(then.tid).ok().flatten();
+            now.is_some_and(|now| {
+                now.start == then.start && now.is_exiting() && witness.place(&now) != Place::Dead
+            })
+        })
     }
 
     /// Whether all that is left has its SIGKILL, and somebody else's v1 freeze keeps it from dying: no wait changes that.

@@ -257,6 +257,11 @@ fn about(task: &Holdout, target: &str, kill: &str, root: Option<&Path>) -> Vec<(
             format!("iceaxe thaw {target}"),
         )),
         Class::Running | Class::Sleeping => all.push(wait("wait: it may be on its way")),
+        Class::Exiting => all.push((
+            Rung::Wait,
+            "find what is dead and not taken note of: its parent (PPID) is who keeps it, a docker exec or an nsenter",
+            "ps -eo pid,ppid,stat,comm | grep ' Z'".to_owned(),
+        )),
         Class::Frozen | Class::Zombie | Class::Unknown => {}
     }
     all

@@ -46,7 +46,6 @@ pub use freeze::{FreezeOptions, Pulses, Together};
 pub use guard::{Frozen, Handle, NotConfirmed};
 pub use holders::{Holders, described, others};
 pub use kill::{KillOptions, kill};
-#[cfg(feature = "cli")]
 pub(crate) use ladder::quoted;
 pub use ladder::{Advice, Rung};
 pub use pace::{Ceiling, Pace, Turn};

@@ -73,6 +73,8 @@ pub enum Class {
     Running,
     /// In an ordinary sleep.
     Sleeping,
+    /// It has left its program for good, and the kernel still clears it away.
+    Exiting,
     /// Dead, and not awaited by its parent.
     Zombie,
     /// The kernel does not show where it is.
@@ -80,7 +82,7 @@ pub enum Class {
 }
 
 impl Class {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Frozen,
         Self::LeftBehind,
         Self::FrozenElsewhere,
@@ -96,6 +98,7 @@ impl Class {
         Self::Arriving,
         Self::Running,
         Self::Sleeping,
+        Self::Exiting,
         Self::Zombie,
         Self::Unknown,
     ];
@@ -119,6 +122,7 @@ impl Class {
             Self::Arriving => "arriving",
             Self::Running => "running",
             Self::Sleeping => "sleeping",
+            Self::Exiting => "exiting",
             Self::Zombie => "zombie",
             Self::Unknown => "unknown",
         }
@@ -173,6 +177,10 @@ impl Class {
                 "it runs in the kernel, or waits for a CPU; it freezes when it is about to leave the kernel"
             }
             Self::Sleeping => "it sleeps, and was not woken by the freezer yet",
+            Self::Exiting => {
+                "it is on its way out, and no signal hurries it; the first process of a PID namespace waits there until \
+                 each other one of it is dead and its parent has taken note"
+            }
             Self::Zombie => "it is dead, and waits for its parent to take note",
             Self::Unknown => "this kernel does not show, or the caller may not see, where it is",
         }
@@ -317,6 +325,9 @@ pub(super) fn class(sighting: &Sighting, place: Place, stack: &[impl AsRef<str>]
         Place::Uninterruptible => Class::Uninterruptible,
         // A task that runs has the stack that it last slept with: it is the retry that runs.
         Place::Running if is_in_userfault(stack) => Class::Userfault,
+        Place::Running | Place::Asleep | Place::FreezableSleep | Place::Unseen if sighting.is_exiting() => {
+            Class::Exiting
+        }
         Place::Running => Class::Running,
         Place::Asleep if is_in_userfault(stack) => Class::Userfault,
         Place::Asleep | Place::FreezableSleep => Class::Sleeping,

@@ -85,6 +85,14 @@ impl Sighting {
     pub fn is_kernel_thread(&self) -> bool {
         self.flags & PF_KTHREAD != 0
     }
+
+    /// Whether it is ending, or dead: it never gets back to its program. Its cgroup lists it no more when it is about to
+    /// be dead (`cgroup_exit()`, kernel/cgroup/cgroup.c, since Linux 5.2), and the first process of a PID namespace
+    /// waits after that for all others of it to be buried (`zap_pid_ns_processes()`, kernel/pid_namespace.c).
+    #[must_use]
+    pub fn is_exiting(&self) -> bool {
+        self.flags & PF_EXITING != 0
+    }
 }
 
 /// What one look at several tasks showed.

@@ -5,12 +5,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::kit::{
-    Cgroup, Hierarchy, Iceaxe, Scene, counted, eventually, freeze, iceaxe, is_gone, pending_signals, thaw,
-    zoo_program,
+    Cgroup, Hierarchy, Iceaxe, Scene, Zoo, counted, eventually, freeze, iceaxe, is_gone, pending_signals,
+    thaw, zoo_program,
 };
+
+fn send(pid: i32, signal: Signal) {
+    signal::kill(Pid::from_raw(pid), signal).unwrap();
+}
 
 fn kill(cgroup: &Cgroup) -> crate::kit::Iceaxe {
     iceaxe("kill")
@@ -235,16 +241,56 @@ fn a_kill_that_its_own_end_breaks_off_is_not_called_rolled_back(hierarchy: Hiera
     let own = scene.cgroup(hierarchy);
     let zoo = scene.zoo(&[&own], &["dstate", "sleep"]);
     let running = kill(&own).timeout("80s").start();
-    let worker = nix::unistd::Pid::from_raw(running.worker());
+    let worker = running.worker();
     eventually("it kills", || is_gone(zoo.tid(1)));
-    nix::sys::signal::kill(worker, nix::sys::signal::Signal::SIGKILL).unwrap();
+    send(worker, Signal::SIGKILL);
     running.end().is(9, "released");
     assert!(!own.asks());
     zoo.release(0);
     eventually("it dies", || is_gone(zoo.tid(0)));
 }
 
+/// A container's first process, which dies last: it buries the others of its PID namespace. One of them stays unburied
+/// while its parent stands still.
+fn undying(scene: &Scene, own: &Cgroup) -> Zoo {
+    let zoo = scene.zoo_with(&[own], &["--pidns"], &["doze", "doze"]);
+    send(zoo.keeper(), Signal::SIGSTOP);
+    zoo
+}
+
+/// It is in no cgroup's list any more when it waits for the others.
+fn the_first_process_is_gone_only_when_the_others_are_buried(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let own = scene.cgroup(hierarchy);
+    let zoo = undying(&scene, &own);
+    let running = kill(&own).start();
+    eventually("it has left its cgroup", || own.tids().is_empty());
+    assert!(!is_gone(zoo.tid(0)));
+    send(zoo.keeper(), Signal::SIGCONT);
+    let report = running.end().is(0, "confirmed");
+    assert!(is_gone(zoo.tid(0)), "{report}");
+}
+
+fn a_first_process_that_can_not_bury_the_others_is_waited_for_and_named(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let own = scene.cgroup(hierarchy);
+    let zoo = undying(&scene, &own);
+    let run = kill(&own).timeout("1s").run();
+    send(zoo.keeper(), Signal::SIGCONT);
+    assert!(run.took >= Duration::from_secs(1), "{run:?}");
+    let report = run.is(9, "released");
+    let holdout = &report["holdouts"][0];
+    assert_eq!(
+        (&holdout["tid"], &holdout["class"]),
+        (&json!(zoo.tid(0)), &json!("exiting")),
+        "{report}"
+    );
+    eventually("it dies", || is_gone(zoo.tid(0)));
+}
+
 on_each_hierarchy! {
+    the_first_process_is_gone_only_when_the_others_are_buried,
+    a_first_process_that_can_not_bury_the_others_is_waited_for_and_named,
     a_process_whose_name_is_no_text_is_killed_like_any_other,
     a_process_whose_leader_is_dead_is_killed_and_signalled,
     a_signal_to_a_stopped_process_waits_until_it_goes_on,

@@ -61,19 +61,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ];
         shown(cargo(LIMIT, &words).env("RUSTDOCFLAGS", "-D warnings"))
     };
-    let library = || {
-        shown(&mut cargo(
-            LIMIT,
-            &[
-                "check",
-                "--package",
-                "iceaxe",
-                "--lib",
-                "--no-default-features",
-                "--quiet",
-            ],
-        ))
-    };
     let tests = || {
         if options.quick {
             test::run_suites(&Suite::QUICK, None)
@@ -83,11 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     type Check<'c> = (&'c str, &'c dyn Fn() -> Result<()>);
     let quick: [Check<'_>; 2] = [("fmt", &fmt), ("clippy", &clippy)];
-    let rest: [Check<'_>; 3] = [
-        ("doc", &doc),
-        ("the library alone", &library),
-        ("tidy", &tidy::run),
-    ];
+    let rest: [Check<'_>; 2] = [("doc", &doc), ("tidy", &tidy::run)];
     let rest = if options.quick { &[][..] } else { &rest };
     let mut failures = Vec::new();
     for (name, check) in quick

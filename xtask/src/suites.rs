@@ -237,6 +237,16 @@ impl Ready {
                 &built.features,
             ],
         ));
+        // As others use the crate. With the command line's features it always builds.
+        let alone = [
+            "check",
+            "--quiet",
+            "--package",
+            "iceaxe",
+            "--lib",
+            "--no-default-features",
+        ];
+        commands.push(cargo(LIMIT, &alone));
         let mut all = Tally::default();
         let mut errors = Vec::new();
         for mut command in commands {
