@@ -10,7 +10,7 @@ use crate::engine::report::Report;
 use crate::engine::{Holders, described};
 use crate::error::{Error, Result};
 use crate::freezer::Standing;
-use crate::ledger::{Entry, Fate, Kind, Ledger, Listing, Lock, Pledge, Process, boot, boottime_us};
+use crate::ledger::{Entry, Fate, Kind, Ledger, Listing, Lock, Pledge, Process, SCHEMA, boot, boottime_us};
 use crate::patience::Clock;
 use crate::resolver::Container;
 
@@ -161,7 +161,7 @@ impl<'c> Keeper<'c> {
             .lasting
             .map(|lasting| u64::try_from(lasting.as_micros()).unwrap_or(u64::MAX));
         let pledge = Pledge {
-            schema: 1,
+            schema: SCHEMA,
             kind: self.kind,
             target: target.to_owned(),
             id: identity.id.clone(),

@@ -12,6 +12,10 @@ use crate::patience::Patience;
 
 /// How long each may take to thaw, and to be proven, where no limit is given.
 const THAW: Duration = Duration::from_secs(5);
+/// How long those who were killed may take to be gone: no more than the grace of the others.
+const DYING: Duration = Duration::from_secs(1);
+/// How often it is looked whether one is.
+const LOOK: Duration = Duration::from_millis(1);
 /// How much longer one may take until it is told.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -32,6 +36,7 @@ fn recover(context: &Context<'_>) -> Result<u8> {
     let Some(ledger) = Ledger::open(host)? else {
         return Ok(nothing(context));
     };
+    await_killed(context, &ledger)?;
     let (entries, odd) = ledger.entries()?;
     let mut codes: Vec<u8> = Vec::new();
     for odd in &odd {
@@ -98,6 +103,22 @@ fn recover(context: &Context<'_>) -> Result<u8> {
         return Ok(nothing(context));
     }
     Ok(joined(codes))
+}
+
+/// Waits for those who were killed just before, and may do their last: what they leave behind is seen then.
+fn await_killed(context: &Context<'_>, ledger: &Ledger) -> Result<()> {
+    let clock = Patience::of(DYING).start();
+    let owners = ledger
+        .entries()?
+        .0
+        .into_iter()
+        .flat_map(|entry| entry.pledge.owners);
+    for owner in owners {
+        while owner.is_killed(context.host) && !clock.is_over() {
+            clock.pause(LOOK, &[]);
+        }
+    }
+    Ok(())
 }
 
 fn nothing(context: &Context<'_>) -> u8 {

@@ -170,7 +170,10 @@ impl<'c> Freezing<'c> {
         if let Some(cgroup) = already {
             self.by = cgroup;
         }
-        self.standing = Some(Standing::of(self.by)?);
+        self.standing = Some(Standing {
+            held_by: scope.holders(container),
+            ..Standing::of(self.by)?
+        });
         if options.mode == Mode::DryRun {
             if already.is_none() {
                 self.run.report.writes.push(freezer::freeze_write(self.by));

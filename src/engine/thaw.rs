@@ -7,7 +7,7 @@ use super::report::{Counts, Outcome, Proofs, Report, Requested, States, ThawedCo
 use super::scope::{Scope, written};
 use super::why::{self, Known, Suspect, Watch};
 use super::{Mode, Run, Step, Watcher, ladder, look, tids, v2_first};
-use crate::cgroup::{Cgroup, CgroupId};
+use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::freezer::{self, Standing, Write};
 use crate::host::{Hierarchy, Host};
@@ -54,8 +54,8 @@ pub enum Clear {
 /// A target on its way, with what only a thaw knows.
 struct Thawing<'c> {
     run: Run<'c>,
-    /// The one of its own cgroups that is thawed; `None` for all of them.
-    only: Option<CgroupId>,
+    /// What stood before in the one of its own cgroups that is thawed; `None` for all of them.
+    only: Option<&'c Standing>,
     /// Whether anything was written.
     wrote: bool,
     /// What is proven so far, by task.
@@ -85,14 +85,14 @@ pub fn thaw(
 
 /// Thaws what a freeze froze and nothing else: of each of `held` the one cgroup that it wrote, unless what stood before was
 /// a freeze already. It is proven as a thaw is.
-pub fn release(
+pub fn release<'c>(
     host: &Host,
-    held: &[(&str, &Container, &Standing)],
+    held: &[(&str, &'c Container, &'c Standing)],
     patience: Patience<'_>,
     watcher: Watcher<'_>,
 ) -> Vec<Report> {
     let all = held.iter().map(|(target, container, standing)| {
-        let mut thawing = Thawing::new(target, container, Some(standing.id));
+        let mut thawing = Thawing::new(target, container, Some(standing));
         if standing.requested {
             thawing.run.report.end(Outcome::Unchanged, 0);
             let before = "it was frozen before, and stays so".to_owned();
@@ -168,7 +168,7 @@ fn run(
 }
 
 impl<'c> Thawing<'c> {
-    fn new(target: &str, container: &'c Container, only: Option<CgroupId>) -> Self {
+    fn new(target: &str, container: &'c Container, only: Option<&'c Standing>) -> Self {
         Self {
             run: Run::new("thaw", target, container),
             only,
@@ -213,7 +213,7 @@ impl<'c> Thawing<'c> {
         frozen.extend(
             own.filter(|(_, around)| around.as_ref().is_some_and(|around| around.requested))
                 .map(|(cgroup, _)| cgroup)
-                .filter(|cgroup| self.only.is_none_or(|only| only == cgroup.id())),
+                .filter(|cgroup| self.only.is_none_or(|only| only.id == cgroup.id())),
         );
         if options.reach.inner == Clear::Clear {
             frozen.extend(scope.inner());
@@ -396,7 +396,7 @@ impl<'c> Thawing<'c> {
             Err(error) => return self.broken_off(host, &error),
         };
         let witness = Witness::new(host);
-        let tasks = self.stragglers(host);
+        let mut tasks = self.stragglers(host);
         let after = scope.states(container, &tasks, host);
         let report = &mut self.run.report;
         for (change, status) in report
@@ -411,6 +411,14 @@ impl<'c> Thawing<'c> {
             change.frozen_by = status.frozen_by;
         }
         report.after = after;
+        let holders = scope.holders(container);
+        let as_before = !scope.requested() && self.is_as_before(&scope, &holders);
+        if as_before {
+            // Of the others nothing is asked.
+            self.proofs.retain(|_, proof| proof.is_settled());
+            tasks.clear();
+        }
+        let report = &mut self.run.report;
         let mut counts = ThawedCounts::default();
         self.proofs.values().for_each(|&proof| counts.add(proof));
         report.tasks = Some(Counts::Thaw(counts));
@@ -433,11 +441,16 @@ impl<'c> Thawing<'c> {
         };
         (report.holdouts, self.suspects) =
             why::holdouts(host, known, &tasks.into_values().collect::<Vec<_>>());
-        let holders = scope.holders(container);
         let proven = self.proofs.values().all(|proof| proof.is_settled());
         if scope.requested() {
             report.end(Outcome::Held, 8);
             report.error = Some("still frozen: somebody asked for a freeze again".to_owned());
+        } else if as_before {
+            report.end(Outcome::Confirmed, 0);
+            let before = holders.join(", ");
+            report
+                .hints
+                .push(format!("it was frozen by {before} before, and stays so"));
         } else if !holders.is_empty() {
             report.end(Outcome::Held, 8);
             report.error = Some(format!("still frozen by {}", holders.join(", ")));
@@ -480,6 +493,18 @@ impl<'c> Thawing<'c> {
             report.hints.push(ladder::see_explain(&report.target));
         }
         self.run.stamp();
+    }
+
+    /// Whether what was frozen is given back as it was: all that holds it held it before, and who is not proven to run is
+    /// held by that.
+    fn is_as_before(&self, scope: &Scope, holders: &[String]) -> bool {
+        let Some(standing) = self.only else { return false };
+        let are_old = !holders.is_empty() && holders.iter().all(|holder| standing.held_by.contains(holder));
+        let are_held = || {
+            let mut proofs = self.proofs.iter();
+            proofs.all(|(tid, proof)| proof.is_settled() || self.held.contains(tid))
+        };
+        are_old && (scope.is_held_from_outside() || are_held())
     }
 
     /// Its cgroup was removed after the write, which takes that it was empty: its tasks ended, or were moved.

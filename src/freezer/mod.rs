@@ -36,10 +36,13 @@ pub struct Standing {
     pub id: CgroupId,
     /// Whether it asked for a freeze.
     pub requested: bool,
+    /// What else held it, or a part of it, frozen then, each in the form of a target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<String>,
 }
 
 impl Standing {
-    /// What `cgroup` asks for now.
+    /// What `cgroup` asks for now. What else holds it is not looked for.
     ///
     /// # Errors
     ///
@@ -50,6 +53,7 @@ impl Standing {
             path: cgroup.path().to_owned(),
             id: cgroup.id(),
             requested: cgroup.requested()?,
+            held_by: Vec::new(),
         })
     }
 
@@ -277,6 +281,7 @@ mod tests {
                 path: PathBuf::from(std::ffi::OsStr::from_bytes(name)),
                 id: CgroupId { device: 1, inode: 2 },
                 requested: false,
+                held_by: vec!["v2:/".to_owned()],
             };
             let text = serde_json::to_string(&standing).unwrap();
             assert_eq!(

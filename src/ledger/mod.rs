@@ -26,7 +26,7 @@ use crate::host::Host;
 use crate::resolver::state::StateDir;
 
 pub use lock::Lock;
-pub use pledge::{Fate, Kind, Pledge, Process, boot, boottime_us};
+pub use pledge::{Fate, Kind, Pledge, Process, SCHEMA, boot, boottime_us};
 
 /// Where it is, as the host's own programs say it. A tmpfs: it is empty after a boot, as is the kernel's freezer.
 const PLACE: &str = "/run/iceaxe";
@@ -186,6 +186,13 @@ impl Ledger {
         for name in [format!("{settled}{PENDING}"), settled.to_owned()] {
             let pledge: Option<Pledge> = self.dir.json(&name)?;
             if let Some(pledge) = pledge {
+                if pledge.schema != SCHEMA {
+                    let (path, schema) = (self.path(&name), pledge.schema);
+                    let path = path.display();
+                    return Err(Error::Unsupported(format!(
+                        "{path} has the schema {schema}, not {SCHEMA}"
+                    )));
+                }
                 return Ok(Some(Entry {
                     is_pending: name.ends_with(PENDING),
                     name,

@@ -39,11 +39,18 @@ impl Process {
         Self::find(host, &stat.ppid.to_string())
     }
 
-    /// Whether it still is there, and can act.
+    /// Whether it still is there, and can act. One that is killed may do so until it begins to exit.
     #[must_use]
     pub fn is_alive(self, host: &Host) -> bool {
         let stat = Witness::new(host).stat(&self.pid.to_string());
-        stat.is_some_and(|stat| stat.starttime == self.start && !matches!(stat.state, 'Z' | 'X'))
+        stat.is_some_and(|stat| stat.starttime == self.start && !stat.is_ended())
+    }
+
+    /// Whether it is killed, and may act still: what it does until it is gone is to be awaited.
+    #[must_use]
+    pub fn is_killed(self, host: &Host) -> bool {
+        let stat = Witness::new(host).stat(&self.pid.to_string());
+        stat.is_some_and(|stat| stat.starttime == self.start && !stat.is_ended() && stat.is_killed())
     }
 }
 
@@ -73,10 +80,13 @@ impl Kind {
     }
 }
 
+/// The form of the records: fields are added to it, never renamed.
+pub const SCHEMA: u32 = 1;
+
 /// What a holder is answered for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pledge {
-    /// 1; fields are added, never renamed.
+    /// [`SCHEMA`]; one with another may mean something else, and is left alone.
     pub schema: u32,
     /// What kind of freeze it is.
     pub kind: Kind,

@@ -170,6 +170,7 @@ impl<'h> Witness<'h> {
             }
         }
         let counters = if is_dead(stat.state) { None } else { counters(&dir) };
+        let killed = stat.is_killed();
         Ok(Some(Sighting {
             tid,
             start: stat.starttime,
@@ -178,7 +179,7 @@ impl<'h> Witness<'h> {
             comm: stat.comm,
             site: place,
             counters,
-            killed: stat.signal & SIGKILL != 0,
+            killed,
         }))
     }
 
@@ -214,7 +215,7 @@ impl<'h> Witness<'h> {
     pub(crate) fn comm_alive(self, tid: i32) -> Option<String> {
         let dir = self.open_task(tid).ok().flatten()?;
         let stat = parse_stat(&read(&dir, "stat").ok().flatten()?).ok()?;
-        (!is_dead(stat.state) && stat.flags & PF_EXITING == 0).then_some(stat.comm)
+        (!stat.is_ended()).then_some(stat.comm)
     }
 
     /// Where a task is.
@@ -289,6 +290,18 @@ impl<'h> Witness<'h> {
             Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+impl Stat {
+    /// Whether it is dead, or about to be: it never gets back to its program.
+    pub(crate) fn is_ended(&self) -> bool {
+        is_dead(self.state) || self.flags & PF_EXITING != 0
+    }
+
+    /// Whether a SIGKILL waits for it.
+    pub(crate) fn is_killed(&self) -> bool {
+        self.signal & SIGKILL != 0
     }
 }
 

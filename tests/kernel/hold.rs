@@ -255,6 +255,77 @@ fn what_was_frozen_before_stays_frozen(hierarchy: Hierarchy) {
     assert!(cgroups.iter().all(Cgroup::asks), "{run:?}");
 }
 
+/// Ends what is held and its command, and returns what was said.
+#[track_caller]
+fn ended(running: Running) -> String {
+    running.signal(Signal::SIGTERM);
+    let run = running.end();
+    assert_eq!(run.code, Some(143), "{run:?}");
+    run.err
+}
+
+/// A pod that is held, and a container of it.
+fn a_hold_below_another_gives_back_what_it_found(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let outer = scene.cgroup(hierarchy);
+    let inner = outer.child("inner");
+    let zoo = scene.zoo(&[&inner], &["doze"]);
+    let (first, second) = (held(&[&outer], &[]), held(&[&inner], &[]));
+    let said = ended(second);
+    let target = outer.target().into_string().unwrap();
+    let before = format!("it was frozen by {target} before, and stays so");
+    assert!(said.contains(&before), "{said}");
+    assert!(outer.asks() && !inner.asks() && records_of(&inner).is_empty());
+    zoo.stands(0);
+    ended(first);
+    zoo.goes_on(0);
+}
+
+fn a_hold_around_another_gives_back_what_it_found(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let outer = scene.cgroup(hierarchy);
+    let inner = outer.child("inner");
+    let [beside, inside] = [&outer, &inner].map(|cgroup| scene.zoo(&[cgroup], &["doze"]));
+    let (first, second) = (held(&[&inner], &[]), held(&[&outer], &[]));
+    let said = ended(second);
+    assert!(said.contains("before, and stays so"), "{said}");
+    assert!(!outer.asks() && inner.asks() && records_of(&outer).is_empty());
+    beside.goes_on(0);
+    inside.stands(0);
+    ended(first);
+    inside.goes_on(0);
+}
+
+fn what_somebody_else_froze_around_it_meanwhile_is_no_thaw(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let outer = scene.cgroup(hierarchy);
+    let inner = outer.child("inner");
+    let _zoo = scene.zoo(&[&inner], &["doze"]);
+    let running = held(&[&inner], &[]);
+    outer.freeze();
+    running.signal(Signal::SIGTERM);
+    let run = running.end();
+    assert_eq!(run.code, Some(123), "{run:?}");
+    assert!(outer.asks() && !inner.asks(), "{run:?}");
+}
+
+fn recover_does_not_miss_who_was_killed_just_before(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    for _ in 0..20 {
+        let running = held(&[&cgroup], &[]);
+        for pid in [guard_of(&cgroup), running.worker(), running.pid()] {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        }
+        let run = iceaxe("recover").run();
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(!cgroup.asks() && records_of(&cgroup).is_empty(), "{run:?}");
+        running.end();
+    }
+    zoo.goes_on(0);
+}
+
 fn an_operators_thaw_ends_every_hold_and_says_so(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
@@ -372,6 +443,10 @@ fn a_stopped_iceaxe_keeps_nothing_frozen_past_the_limit(hierarchy: Hierarchy) {
 }
 
 on_each_hierarchy!(
+    a_hold_below_another_gives_back_what_it_found,
+    a_hold_around_another_gives_back_what_it_found,
+    what_somebody_else_froze_around_it_meanwhile_is_no_thaw,
+    recover_does_not_miss_who_was_killed_just_before,
     the_command_has_the_priority_that_iceaxe_was_started_with,
     a_hold_of_many_ends_with_its_command,
     what_was_thawed_without_iceaxe_is_held_by_nobody,

@@ -84,6 +84,9 @@ pub(crate) fn verdict(report: &Report) -> Option<String> {
     }
     let head = match report.outcome {
         Outcome::Confirmed if freeze => format!("froze {who}"),
+        Outcome::Confirmed if report.after.effective == Some(Effective::Frozen) => {
+            format!("took back the freeze of {who}")
+        }
         Outcome::Confirmed => format!("thawed {who}"),
         Outcome::Unchanged if freeze => format!("{who} was frozen already"),
         // Nothing was looked at: another holder, or who froze it before, keeps it so.
