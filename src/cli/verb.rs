@@ -400,6 +400,8 @@ fn act(
             }
         },
     );
+    // Once for all that follows: who gives up, or is killed, from here on is met by the question whether all was printed.
+    let is_cancelled = context.is_cancelled();
     let mut unsaid = Vec::new();
     for ((report, before), (index, _, _)) in reports.iter_mut().zip(standing).zip(&found) {
         if report.verb != "freeze" {
@@ -407,10 +409,10 @@ fn act(
         }
         let froze = report.outcome == Outcome::Confirmed;
         if let Some(before) = before.filter(|_| froze) {
-            if context.is_cancelled() {
+            if is_cancelled {
                 undo(context, report, &before);
             } else {
-                unsaid.push(before);
+                unsaid.push((report.target.clone(), before));
             }
         }
         ends.tell(context, *index, report);
@@ -422,14 +424,19 @@ fn act(
             skew,
         ));
     }
-    let is_cancelled = context.is_cancelled();
     // Who is to print it may be killed with the words still on their way.
     let is_said =
         is_cancelled || unsaid.is_empty() && keeper.is_none() || context.tie.is_printed(context.say);
     if !is_said {
-        for before in &unsaid {
-            // Nobody is left to tell whether it can be put back.
-            let _ = engine::put_back(context.host, before);
+        for (target, before) in &unsaid {
+            let target = human::escaped(target);
+            // Heard only where a signal came at the last moment: else nobody is left to be told.
+            context.err(match engine::put_back(context.host, before) {
+                Ok(()) => {
+                    format!("iceaxe: {target} is frozen no more: broken off by a signal; rolled back\n")
+                }
+                Err(error) => format!("iceaxe: {target} may be frozen: {error}\n"),
+            });
         }
     }
     match keeper {

@@ -1,6 +1,7 @@
 //! A freeze for a time: it comes back, whoever is killed.
 
 use std::fs;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -325,7 +326,35 @@ fn two_recover_at_once_end_the_same(hierarchy: Hierarchy) {
     eventually("nothing is left", || records_of(&cgroup).is_empty());
 }
 
+/// Who prints is killed at each point of its way.
+fn a_lease_of_many_comes_back_whenever_iceaxe_is_killed(hierarchy: Hierarchy) {
+    const ROUNDS: u32 = 120;
+    let scene = Scene::new();
+    let cgroups: Vec<Cgroup> = (0..40).map(|_| scene.cgroup(hierarchy)).collect();
+    let leased = || {
+        let command = iceaxe("freeze").arg("--for=50ms");
+        let command = cgroups
+            .iter()
+            .fold(command, |command, cgroup| command.arg(cgroup.target()));
+        command.start()
+    };
+    let began = Instant::now();
+    assert_eq!(leased().end().code, Some(0));
+    let takes = began.elapsed();
+    for round in 0..ROUNDS {
+        let running = leased();
+        sleep(takes * round / ROUNDS);
+        running.signal(Signal::SIGKILL);
+        running.end();
+        eventually("all come back", || !cgroups.iter().any(Cgroup::asks));
+        eventually("nothing is left", || {
+            cgroups.iter().all(|cgroup| records_of(cgroup).is_empty())
+        });
+    }
+}
+
 on_each_hierarchy!(
+    a_lease_of_many_comes_back_whenever_iceaxe_is_killed,
     a_full_disk_refuses_a_lease_and_not_a_freeze,
     a_lease_ends_at_its_time_and_leaves_nothing,
     a_lease_that_is_over_before_its_freeze_is_comes_back_too,
