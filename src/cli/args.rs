@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::Signal;
 
@@ -307,10 +308,10 @@ pub(crate) struct Hold {
     #[command(flatten)]
     pub(crate) lift: Lift,
     /// Then write out what is not on the disk of this path's file system yet
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = absolute())]
     pub(crate) sync: Vec<PathBuf>,
     /// Then freeze the file system of this path too: who writes to it waits
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = absolute())]
     pub(crate) fsfreeze: Vec<PathBuf>,
     /// Where one cannot be frozen, hold the others nevertheless
     #[arg(long)]
@@ -344,6 +345,11 @@ pub(crate) struct Kill {
 }
 
 /// Reads `TERM`, `SIGTERM`, `term` or `15`.
+/// A path that means the same to a process with another working directory.
+fn absolute() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(std::path::absolute)
+}
+
 fn signal(text: &str) -> Result<i32, String> {
     let number = text
         .parse()

@@ -40,12 +40,12 @@ const ROOM: libc::c_int = 1 << 20;
 pub(crate) enum Ended {
     /// By its own code.
     Code(u8),
-    /// It was not heard of in time; these wills are in force.
-    Silent(Vec<Will>),
+    /// It, the process of this number, was not heard of in time; these wills are in force.
+    Silent(Pid, Vec<Will>),
     /// It died; these wills are in force, and this is to be put back.
     Died(BTreeMap<u32, Will>, BTreeMap<u32, (Vec<u8>, Will)>),
-    /// A signal ended it, after it had undone what it began.
-    Signal(Signal, Vec<Will>),
+    /// A signal ended it, after it had undone what it began; the process of this number has not where there are wills.
+    Signal(Signal, Pid, Vec<Will>),
 }
 
 /// Says one message, wherever it goes.
@@ -61,6 +61,11 @@ pub(crate) struct Tie<'t> {
 }
 
 impl Tie<'_> {
+    /// Whether the work is in a child of the process that was started.
+    pub(crate) fn is_child(self) -> bool {
+        self.is_child
+    }
+
     /// Waits until all that was said is printed; false where the process that prints it is gone before.
     pub(crate) fn is_printed(self, say: Say<'_>) -> bool {
         let (Some(line), true) = (self.cancel, self.is_child) else {
@@ -161,6 +166,7 @@ impl Tie<'_> {
             }
             let mut word = [0];
             match nix::unistd::read(line, &mut word) {
+                Ok(1) if word == *IS_ASKED => at_limit(),
                 Ok(1) if word == *AT_LIMIT => {
                     at_limit();
                     say(&Message::Clear);
@@ -174,13 +180,16 @@ impl Tie<'_> {
     }
 }
 
-/// The words on the lifeline while a command runs: its limit is reached; it has ended.
+/// The words on the lifeline while a command runs: its limit is reached; it was asked to end, and does not; it has ended.
 const AT_LIMIT: &[u8; 1] = b"m";
+const IS_ASKED: &[u8; 1] = b"a";
 const HAS_ENDED: &[u8; 1] = b"e";
 /// How long after the limit who supervises may take to say so.
 const LATE: Duration = Duration::from_millis(500);
-/// How long after that a command may take to be ended: it is asked first.
-const OVERDUE: Duration = Duration::from_secs(10);
+/// How long after that a command may take to end: then what is held is thawed while it does, within a second of the limit.
+const OVERDUE: Duration = Duration::from_millis(700);
+/// How long after a command's end the child may take to say how long it needs.
+const AFTER_END: Duration = Duration::from_secs(5);
 
 /// Runs `work` in a child, with these wills until it says others, relays what it says, and keeps its deadlines. The work gets a descriptor that becomes
 /// readable, or is hung up, when it is to undo what it began: a signal came, or this process is gone.
@@ -218,6 +227,9 @@ pub(crate) fn supervise(
     // Words of a hundred targets fit into it, so that their requests need not wait until this process gets a CPU. Where the
     // system grants less, it is full sooner.
     let _ = fcntl(&to, FcntlArg::F_SETPIPE_SZ(ROOM));
+    // A caller may have had it ignored, and the ends of children are never told then.
+    // SAFETY: the default action is no handler of ours.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
     // SAFETY: no thread has been started in this process, so that no lock can be held by one that the child lacks.
     match unsafe { fork() } {
         Err(errno) => here(
@@ -247,6 +259,7 @@ pub(crate) fn supervise(
         Ok(ForkResult::Parent { child }) => {
             drop((to, life));
             let mut parent = Parent {
+                child,
                 from,
                 lifeline: Some(line),
                 wills,
@@ -288,8 +301,9 @@ pub(crate) fn apart(keep: &[RawFd], work: impl FnOnce() -> u8) -> nix::Result<()
             let _ = setsid();
             // SAFETY: as above.
             if matches!(unsafe { fork() }, Ok(ForkResult::Child)) {
-                detach();
+                // First: whatever is to be opened needs a number that is free.
                 close_all_but(keep);
+                detach();
                 let code = work();
                 // SAFETY: _exit ends the process without running anything of it.
                 unsafe { libc::_exit(i32::from(code)) }
@@ -301,12 +315,17 @@ pub(crate) fn apart(keep: &[RawFd], work: impl FnOnce() -> u8) -> nix::Result<()
     }
 }
 
+/// So many descriptors are tried one by one. Where there are more of them a number is free for the listing.
+const EACH: RawFd = 1 << 16;
+
 /// Closes every descriptor but the standard ones and those of `keep`.
 fn close_all_but(keep: &[RawFd]) {
-    let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten(); // without /proc nothing is done at all
-    let open: Vec<RawFd> = names
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    let open: Vec<RawFd> = match std::fs::read_dir("/proc/self/fd") {
+        Ok(names) => names.flatten().filter_map(number).collect(),
+        // No number is free to list them by: it is each of those that there can be.
+        Err(_) => (0..EACH).collect(),
+    };
     for fd in open.into_iter().filter(|fd| *fd > 2 && !keep.contains(fd)) {
         // The listing's own is closed already. One that is open is closed whatever close(2) says.
         let _ = nix::unistd::close(fd);
@@ -351,7 +370,7 @@ fn here(
     let code = work(&say, tie);
     match signals.map(SignalFd::read_signal) {
         Some(Ok(Some(info))) => match i32::try_from(info.ssi_signo).map(Signal::try_from) {
-            Ok(Ok(signal)) => Ended::Signal(signal, Vec::new()),
+            Ok(Ok(signal)) => Ended::Signal(signal, nix::unistd::getpid(), Vec::new()),
             _ => Ended::Code(code),
         },
         _ => Ended::Code(code),
@@ -371,6 +390,8 @@ struct Stirred {
 }
 
 struct Parent<'e, 'w> {
+    /// The process that does the work.
+    child: Pid,
     /// The command that is to be run, if any.
     errand: &'e mut Errand<'w>,
     /// Whether the child is gone while the command runs.
@@ -460,7 +481,7 @@ impl Parent<'_, '_> {
                 }
                 Ok(Some(Message::Code(code))) => {
                     return match self.caught {
-                        Some(signal) => Ended::Signal(signal, Vec::new()),
+                        Some(signal) => Ended::Signal(signal, self.child, Vec::new()),
                         None => Ended::Code(code),
                     };
                 }
@@ -559,10 +580,11 @@ impl Parent<'_, '_> {
         match self.errand.look(has_stirred) {
             Some(Change::AtLimit) if self.is_alone => self.errand.clear(),
             Some(Change::AtLimit) => self.answer(AT_LIMIT),
+            Some(Change::IsAsked) => self.answer(IS_ASKED),
             Some(Change::Ended) if !self.is_alone => {
                 self.answer(HAS_ENDED);
                 self.progress = Progress::new(Instant::now());
-                *deadline = Some(Instant::now() + OVERDUE);
+                *deadline = Some(Instant::now() + AFTER_END);
             }
             Some(Change::Ended) | None => {}
         }
@@ -590,8 +612,8 @@ impl Parent<'_, '_> {
     fn silent(&mut self) -> Ended {
         let wills = std::mem::take(&mut self.wills).into_values().collect();
         match self.caught {
-            Some(signal) => Ended::Signal(signal, wills),
-            None => Ended::Silent(wills),
+            Some(signal) => Ended::Signal(signal, self.child, wills),
+            None => Ended::Silent(self.child, wills),
         }
     }
 

@@ -14,6 +14,10 @@ use rustix::process::{PidfdFlags, pidfd_open};
 
 /// How long a command that is to end may take before it is killed.
 const POLITE: Duration = Duration::from_secs(2);
+/// How long one that was asked to end may keep file systems frozen.
+const ASKED: Duration = Duration::from_secs(1);
+/// How long after its limit one may be left alone: who thaws file systems first may hang.
+const LEFT: Duration = Duration::from_secs(2);
 /// How often one is looked at whose end is not reported, on a kernel without pidfds.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -45,6 +49,8 @@ enum At {
 pub(crate) enum Change {
     /// Its limit is reached.
     AtLimit,
+    /// It was asked to end some time ago, and has not.
+    IsAsked,
     /// It ended.
     Ended,
 }
@@ -62,6 +68,8 @@ pub(crate) struct Errand<'w> {
     early: Option<Signal>,
     /// Whether its limit was reached.
     is_over: bool,
+    /// When it is told that it was asked to end, and has not.
+    asked_until: Option<Instant>,
 }
 
 impl<'w> Errand<'w> {
@@ -110,7 +118,7 @@ impl<'w> Errand<'w> {
     /// When it is to be looked at, at the latest.
     pub(crate) fn next(&self) -> Option<Instant> {
         let (fd, next) = match &self.at {
-            At::Running { fd, until, .. } => (fd, *until),
+            At::Running { fd, until, .. } => (fd, until.iter().chain(&self.asked_until).min().copied()),
             At::Ending { fd, kill_at, .. } => (fd, Some(*kill_at)),
             _ => return None,
         };
@@ -171,6 +179,9 @@ impl<'w> Errand<'w> {
                 if !is_terminals || signal == Signal::SIGHUP {
                     send(child, signal);
                 }
+                if !matches!(signal, Signal::SIGUSR1 | Signal::SIGUSR2) {
+                    self.asked_until.get_or_insert(Instant::now() + ASKED);
+                }
                 true
             }
             At::Done(_) => true,
@@ -193,9 +204,18 @@ impl<'w> Errand<'w> {
                     return Some(Change::Ended);
                 }
                 if until.is_some_and(|until| now >= until) {
-                    *until = None;
+                    let is_left = self.is_over;
+                    *until = Some(now + LEFT);
                     self.is_over = true;
+                    if is_left {
+                        self.clear(); // nobody said so
+                        return None;
+                    }
                     return Some(Change::AtLimit);
+                }
+                if self.asked_until.is_some_and(|until| now >= until) {
+                    self.asked_until = None;
+                    return Some(Change::IsAsked);
                 }
             }
             At::Ending { child, fd, kill_at } => {

@@ -67,7 +67,7 @@ pub(super) struct Line {
     to: File,
     from: File,
     /// What it said when it was there.
-    process: OnceCell<Option<Process>>,
+    first: OnceCell<Answer>,
 }
 
 /// Makes a guard.
@@ -81,7 +81,7 @@ pub(super) fn post(root: &Path) -> io::Result<Line> {
     let mut line = Some(Line {
         to: to.into(),
         from: from.into(),
-        process: OnceCell::new(),
+        first: OnceCell::new(),
     });
     let keep = [inbox.as_raw_fd(), outbox.as_raw_fd()];
     let mut ends = Some((inbox, File::from(outbox)));
@@ -136,17 +136,17 @@ impl Line {
         }
     }
 
-    /// Waits until it is there; who it is.
+    /// Waits until it is there; what it said then.
     ///
     /// # Errors
     ///
     /// As [`Line::hear`].
-    pub(super) fn hear_once(&self) -> Result<Option<Process>> {
-        if let Some(process) = self.process.get() {
-            return Ok(*process);
+    pub(super) fn hear_once(&self) -> Result<&Answer> {
+        if let Some(answer) = self.first.get() {
+            return Ok(answer);
         }
         let answer = self.hear()?;
-        Ok(*self.process.get_or_init(|| answer.process))
+        Ok(self.first.get_or_init(|| answer))
     }
 
     /// Tells it what is about to be frozen, and waits until it knows.
@@ -225,6 +225,8 @@ struct Guard {
     ledger: Option<Ledger>,
     kept: Vec<Kept>,
     filesystems: Vec<Filesystem>,
+    /// CLOCK_BOOTTIME in microseconds at which those that could not be thawed are tried again.
+    disks_due_us: Option<u64>,
     is_committed: bool,
     notices: Option<Inotify>,
 }
@@ -256,13 +258,14 @@ fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()> {
         host,
         kept: Vec::new(),
         filesystems: Vec::new(),
+        disks_due_us: None,
         is_committed: false,
         // Without notices a lease that was ended by a thaw is noticed at its end.
         notices: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok(),
     };
     let mut inbox = Some(inbox);
     let mut text = Vec::new();
-    while inbox.is_some() || !guard.kept.is_empty() {
+    while inbox.is_some() || !guard.kept.is_empty() || !guard.filesystems.is_empty() {
         guard.set(&timer);
         match wait(inbox.as_ref(), &signals, &timer, guard.notices.as_ref()) {
             Stir::Inbox => {
@@ -271,6 +274,7 @@ fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()> {
                 match count {
                     Some(Ok(0) | Err(_)) | None => {
                         inbox = None;
+                        guard.thaw_filesystems();
                         // Those who were to say that all is well did not.
                         if !guard.is_committed {
                             guard.adopt(process);
@@ -304,9 +308,15 @@ fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()> {
                     answer(&mut outbox, None, None)?;
                 }
             }
-            Stir::Signal => guard.release(&|_| true),
+            Stir::Signal => {
+                guard.thaw_filesystems();
+                guard.release(&|_| true);
+            }
             Stir::Time => {
                 let (now, is_committed) = (boottime_us(), guard.is_committed);
+                if guard.disks_due_us.is_some_and(|due| due <= now) {
+                    guard.thaw_filesystems();
+                }
                 guard.release(&|kept| kept.due(is_committed).is_some_and(|due| due <= now));
             }
             Stir::Records => guard.look_again(),
@@ -371,6 +381,7 @@ impl Guard {
             entry,
         };
         self.open_ledger(kept.entry.is_some());
+        self.is_committed = false; // until that is said of this one too
         // Alone: a notice brings a look at each, and there may be hundreds.
         if self.stands(&mut kept) {
             self.kept.push(kept);
@@ -421,24 +432,51 @@ impl Guard {
         self.kept = kept;
     }
 
+    /// Watches its record: the file, whatever it is called, and for as long as it is there.
+    fn watch(&self, kept: &mut Kept) {
+        if let (Some(ledger), Some(entry), false) = (&self.ledger, &kept.entry, kept.is_watched) {
+            let flags = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
+            let add = |notices: &Inotify| notices.add_watch(&ledger.file(entry), flags).is_ok();
+            kept.is_watched = self.notices.as_ref().is_some_and(add);
+        }
+    }
+
     /// Whether nobody has ended that one. Its record is watched from then on.
-    fn stands(&self, kept: &mut Kept) -> bool {
+    fn stands(&mut self, kept: &mut Kept) -> bool {
         let (Some(ledger), Some(entry)) = (&self.ledger, kept.entry.clone()) else {
             return true;
         };
-        if !kept.is_watched {
-            // It is watched first and looked at then, so that nothing happens between the two. The watch is on the file,
-            // whatever it is called, and goes with it.
-            let flags = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
-            let add = |notices: &Inotify| notices.add_watch(&ledger.file(&entry), flags).is_ok();
-            kept.is_watched = self.notices.as_ref().is_some_and(add);
-        }
+        // It is watched first and looked at then, so that nothing happens between the two.
+        self.watch(kept);
         match ledger.again(&entry) {
             Ok(Some(now)) => kept.entry = Some(now),
+            // Where it was taken away by no thaw, what is known here is done at its end.
+            Ok(None) if engine::is_lost(&self.host, ledger, &kept.pledge.standing) => {
+                self.record_again(kept, &entry)
+            }
             Ok(None) => return false,
             Err(_) => {} // it is looked at again when it is over
         }
         true
+    }
+
+    /// Puts back on file what was taken away by no thaw. Where that can't be, what is known here is done at its end.
+    fn record_again(&mut self, kept: &mut Kept, lost: &Entry) {
+        let again = || -> Result<(Ledger, Entry)> {
+            let ledger = Ledger::make(&self.host)?; // it may be gone as a whole
+            let mut entry = ledger.add(&kept.pledge)?;
+            if !lost.is_pending {
+                ledger.settle(&mut entry)?;
+            }
+            Ok((ledger, entry))
+        };
+        kept.is_watched = false;
+        kept.entry = None;
+        if let Ok((ledger, entry)) = again() {
+            kept.entry = Some(entry);
+            self.ledger = Some(ledger);
+            self.watch(kept);
+        }
     }
 
     /// Sets the timer to the next end.
@@ -447,6 +485,7 @@ impl Guard {
             .kept
             .iter()
             .filter_map(|kept| kept.due(self.is_committed))
+            .chain(self.disks_due_us)
             .min();
         let at = next.map(|us| TimeSpec::from_duration(Duration::from_micros(us.max(1))));
         // A timer that is there can be set.
@@ -456,17 +495,24 @@ impl Guard {
         };
     }
 
+    /// Thaws the file systems. One that does not answer is tried again.
+    fn thaw_filesystems(&mut self) {
+        self.filesystems
+            .retain(|filesystem| filesystem.thaw(PROOF).is_err());
+        self.disks_due_us = (!self.filesystems.is_empty()).then(|| boottime_us() + AGAIN_US);
+    }
+
     /// Thaws those. What can't be thawed is tried again, as long as it is there.
     fn release(&mut self, is_over: &dyn Fn(&Kept) -> bool) {
         if self.kept.iter().any(is_over) {
-            // Before anything else: who waits for one of them can't be thawed for good. One that does not answer is left.
-            self.filesystems
-                .drain(..)
-                .for_each(|filesystem| drop(filesystem.thaw(PROOF)));
+            // Before anything else: who waits for one of them can't be thawed for good.
+            self.thaw_filesystems();
         }
         self.open_ledger(self.kept.iter().any(|kept| kept.entry.is_some()));
         let (over, rest): (Vec<Kept>, Vec<Kept>) = self.kept.drain(..).partition(is_over);
         self.kept = rest;
+        let look = |mut kept: Kept| self.stands(&mut kept).then_some(kept);
+        let over: Vec<Kept> = over.into_iter().filter_map(look).collect();
         let leaving: Vec<Leaving<'_>> = over
             .iter()
             .rev() // in reverse order of the freeze
@@ -505,13 +551,13 @@ fn settle_down(host: &Host) -> Option<String> {
     {
         notes.push(format!("the guard stays in its v1 cgroup: {error}"));
     }
-    if host.mount(Hierarchy::V2).is_some() {
-        // systemd removes what it did not make, and reckons with nobody else there.
-        if host.path("/run/systemd/system").is_dir() {
-            notes.push("the guard stays in the caller's cgroup, as systemd owns the v2 hierarchy: if that session's processes are killed, it ends and thaws".to_owned());
-        } else if let Err(error) = join(host, Hierarchy::V2, Some(LEAF)) {
-            notes.push(format!("the guard stays in its v2 cgroup: {error}"));
-        }
+    // systemd removes what it did not make, and reckons with nobody else there. On v1 it has a hierarchy of its own.
+    if host.path("/run/systemd/system").is_dir() {
+        notes.push("the guard stays in the caller's cgroup, as systemd owns those: if that session's or unit's processes are killed, it ends and thaws".to_owned());
+    } else if host.mount(Hierarchy::V2).is_some()
+        && let Err(error) = join(host, Hierarchy::V2, Some(LEAF))
+    {
+        notes.push(format!("the guard stays in its v2 cgroup: {error}"));
     }
     (!notes.is_empty()).then(|| notes.join("; "))
 }

@@ -13,13 +13,13 @@ use super::child;
 use super::keeper::{Asked, Keeper};
 use super::message::Message;
 use super::targets::{self, Targets};
-use super::{Context, number, verb};
+use super::{Context, human, number, verb};
 use crate::cgroup::CgroupId;
 use crate::engine::report::{Outcome, Report};
 use crate::engine::{self, FreezeOptions, Leaving, Step, Together};
 use crate::error::{Error, Result};
 use crate::host::{Filesystem, Host};
-use crate::ledger::{Entry, Kind, Pledge};
+use crate::ledger::{Entry, Kind, Ledger, Pledge, boottime_us};
 use crate::patience::Patience;
 use crate::resolver::Container;
 
@@ -32,16 +32,18 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long a file system may take to be flushed, frozen or thawed.
 const DISK: Duration = Duration::from_secs(30);
 
+/// The code of what may be frozen.
+const STUCK: u8 = 7;
 /// The codes of a hold's own.
 pub(super) const NOT_THAWED: u8 = 123;
 pub(super) const NOT_RUN: u8 = 125;
 
 /// What a hold ends with, given the code of the work and that of the command, if it was run.
-pub(super) fn code(work: u8, command: Option<u8>) -> u8 {
+pub(super) fn code(work: u8, command: Option<u8>, is_plan: bool) -> u8 {
     match (work, command) {
         (0, Some(command)) => command,
         (_, Some(_)) => NOT_THAWED,
-        (0, None) => 0, // a dry run
+        (0, None) if is_plan => 0,
         (_, None) => NOT_RUN,
     }
 }
@@ -49,13 +51,19 @@ pub(super) fn code(work: u8, command: Option<u8>) -> u8 {
 /// Runs `hold`: 0 where all is as it was before.
 pub(super) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]) -> u8 {
     let targets = targets::resolve(context, "hold", typed, args.nested);
-    if context.cli.dry_run {
-        return freeze(context, args, &targets, None);
-    }
     let disks = match Disks::open(context, args) {
         Ok(disks) => disks,
         Err(error) => return not_run(context, &targets, &error),
     };
+    if context.cli.dry_run {
+        disks.plan(context);
+        return freeze(context, args, &targets, None);
+    }
+    if !context.tie.is_child() {
+        let error =
+            Error::Unsupported("no process could be made that runs COMMAND beside the work".to_owned());
+        return not_run(context, &targets, &error);
+    }
     let asked = Asked {
         lasting: args.max,
         no_record: args.no_record,
@@ -77,14 +85,26 @@ pub(super) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]) -> u8 
     }
     remember(context, &targets, &held);
     let mut on_disk = disks.freeze(context);
+    // The limit counts from the freeze on, as the record has it: the guard goes by that.
+    let most = args.max.map(|_| left(&held));
+    if on_disk == 0 && most.is_some_and(|most| most.is_zero()) {
+        context.err("iceaxe: cannot hold: --max was over before COMMAND could be run\n");
+        on_disk = 1;
+    }
     if on_disk == 0 {
-        context.tie.run(context.say, args.max, &mut || {
+        context.tie.run(context.say, most, &mut || {
             // It is thawed once more when the command has ended, and told then.
             disks.thaw(context);
         });
     }
     on_disk = on_disk.max(disks.thaw(context));
-    thaw(context, &targets, &keeper, &held).max(on_disk)
+    thaw(context, &targets, &keeper, &held, on_disk).max(on_disk)
+}
+
+/// How long the first of them may be frozen still.
+fn left(held: &[(CgroupId, Pledge, Option<Entry>)]) -> Duration {
+    let until = held.iter().filter_map(|(_, pledge, _)| pledge.until_us).min();
+    Duration::from_micros(until.unwrap_or(0).saturating_sub(boottime_us()))
 }
 
 /// Says of each why the command is not run.
@@ -110,13 +130,29 @@ impl Disks {
     fn open(context: &Context<'_>, args: &Hold) -> Result<Self> {
         context.within(GRACE * number(args.sync.len() + args.fsfreeze.len() + 1));
         let open = |path: &PathBuf| Filesystem::open(context.host, path);
-        let disks = Self {
+        let mut disks = Self {
             sync: args.sync.iter().map(open).collect::<Result<_>>()?,
-            freeze: args.fsfreeze.iter().map(open).collect::<Result<_>>()?,
+            freeze: Vec::new(),
             frozen: Cell::new(0),
         };
-        disks.freeze.iter().try_for_each(|disk| check(context, disk))?;
+        for path in &args.fsfreeze {
+            let disk = open(path)?;
+            check(context, &disk)?;
+            // One that is named twice is frozen once.
+            if !disks.freeze.iter().any(|other| other.is_same(&disk)) {
+                disks.freeze.push(disk);
+            }
+        }
         Ok(disks)
+    }
+
+    /// Says what would be done.
+    fn plan(&self, context: &Context<'_>) {
+        let sync = self.sync.iter().map(|disk| ("flush", disk));
+        for (act, disk) in sync.chain(self.freeze.iter().map(|disk| ("freeze", disk))) {
+            let path = human::escaped(&disk.path().display().to_string());
+            context.err(format!("iceaxe: note: would {act} the file system of {path}\n"));
+        }
     }
 
     /// Flushes, then freezes; 0 where all of it was done.
@@ -157,7 +193,7 @@ impl Disks {
                 context.err(format!(
                     "iceaxe: {error}: it may be frozen: fsfreeze --unfreeze it\n"
                 ));
-                code = 7;
+                code = STUCK;
             }
         }
         if let (Ok(guard), 0, false) = (context.guard(), code, self.freeze.is_empty()) {
@@ -186,6 +222,7 @@ fn check(context: &Context<'_>, disk: &Filesystem) -> Result<()> {
         (PathBuf::from("/"), "the root"),
         (context.host.path("/"), "the root"),
         (context.host.path("/run"), "the records"),
+        (context.host.path("/run/iceaxe"), "the records"),
         (PathBuf::from("/proc/self/exe"), "iceaxe itself"),
     ];
     // This process has let go of its own.
@@ -243,6 +280,13 @@ fn remember(context: &Context<'_>, targets: &Targets, held: &[(CgroupId, Pledge,
         undone.error = Some(
             "the process that did the work was killed: thawed, but no task is proven to run again".to_owned(),
         );
+        let mut unheard = undone.clone();
+        (unheard.outcome, unheard.exit) = (Outcome::Stuck, 7);
+        unheard.error = Some(
+            "nothing was heard in time from the process that does the work: it is killed, and the guard thaws it"
+                .to_owned(),
+        );
+        (context.say)(&Message::Will(number(*index), context.told(&unheard)));
         // It is plain data, which can always be said in JSON.
         if let Ok(text) = serde_json::to_vec(&pledge.standing) {
             (context.say)(&Message::Undo(number(*index), text, context.told(&undone)));
@@ -266,6 +310,7 @@ fn thaw(
     targets: &Targets,
     keeper: &Keeper<'_>,
     held: &[(CgroupId, Pledge, Option<Entry>)],
+    on_disk: u8,
 ) -> u8 {
     let found = targets.found();
     let each: Vec<(u32, &str, &Container, &Pledge, Option<&Entry>)> = held
@@ -287,9 +332,11 @@ fn thaw(
     let limit = context.timeout(THAW);
     context.within(limit + GRACE);
     // No signal breaks it off, nor the end of who supervises.
+    // Opened anew: it may have been taken away as a whole, and made again.
+    let ledger = Ledger::open(context.host).ok().flatten();
     let reports = engine::part(
         context.host,
-        keeper.ledger(),
+        ledger.as_ref().or(keeper.ledger()),
         &leaving,
         Patience::of(limit),
         &mut |nth, report, step| {
@@ -315,6 +362,10 @@ fn thaw(
         (context.say)(&Message::End(*index, context.told(report)));
         code = code.max(report.exit);
     }
-    keeper.dismiss_unless(reports.iter().any(engine::may_be_frozen));
+    // What is not thawed is left to the guard, which knows who else holds it, and tries until it can.
+    let asks =
+        |pledge: &Pledge| !pledge.standing.requested && engine::still_asks(context.host, &pledge.standing);
+    let is_left = reports.iter().any(engine::may_be_frozen) || held.iter().any(|(_, pledge, _)| asks(pledge));
+    keeper.dismiss_unless(on_disk == STUCK || is_left);
     code
 }

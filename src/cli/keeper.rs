@@ -1,18 +1,21 @@
 //! What a freeze leaves word of: the record of each, made before the first write, and the guard that answers for it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Context, human};
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::engine::report::Report;
-use crate::engine::{Holders, described};
+use crate::engine::{self, Holders, Leaving, described};
 use crate::error::{Error, Result};
 use crate::freezer::Standing;
 use crate::ledger::{Entry, Fate, Kind, Ledger, Listing, Lock, Pledge, Process, SCHEMA, boot, boottime_us};
-use crate::patience::Clock;
+use crate::patience::{Clock, Patience};
 use crate::resolver::Container;
+
+/// How long it may take to prove that what is not to stay is thawed.
+const PROOF: Duration = Duration::from_secs(2);
 
 /// Keeps the records of one call.
 pub(super) struct Keeper<'c> {
@@ -29,6 +32,8 @@ pub(super) struct Keeper<'c> {
     boot: String,
     /// What was on record when the locks were had.
     listing: RefCell<Listing>,
+    /// Whether it was said that no record is kept.
+    is_told: Cell<bool>,
     /// In the order of the freeze, each with the cgroup that a freeze of it writes.
     kept: RefCell<Vec<(CgroupId, Kept)>>,
 }
@@ -37,7 +42,7 @@ pub(super) struct Keeper<'c> {
 struct Kept {
     pledge: Pledge,
     entry: Option<Entry>,
-    /// The leases that it takes the place of.
+    /// What it takes the place of: leases, and what was left behind.
     instead_of: Vec<Entry>,
     /// Whether it could not be rolled back: it may be frozen, and who looks for what was left finds it.
     is_stuck: bool,
@@ -65,7 +70,9 @@ impl<'c> Keeper<'c> {
     pub(super) fn new(context: &'c Context<'c>, kind: Kind, asked: Asked) -> Result<Self> {
         let host = context.host;
         let mut owners: Vec<Process> = Process::find(host, "self").into_iter().collect();
-        owners.extend(Process::parent(host));
+        if context.tie.is_child() {
+            owners.extend(Process::parent(host));
+        }
         if kind != Kind::Freeze {
             let guard = context.guard()?.hear()?;
             owners.extend(guard.process);
@@ -74,27 +81,34 @@ impl<'c> Keeper<'c> {
             }
         }
         let does_without = kind == Kind::Freeze || asked.no_record;
-        let ledger = match Ledger::make(host) {
-            Ok(ledger) => Some(ledger),
-            Err(error) if does_without => {
-                unrecorded(context, &error);
-                None
-            }
-            Err(error) => return Err(refused(&error)),
-        };
-        Ok(Self {
+        let mut keeper = Self {
             context,
             kind,
             lasting: asked.lasting,
             command: asked.command,
             filesystems: asked.filesystems,
             does_without,
-            ledger,
+            ledger: None,
             owners,
             boot: boot(host),
             listing: RefCell::default(),
+            is_told: Cell::new(false),
             kept: RefCell::default(),
-        })
+        };
+        match Ledger::make(host) {
+            Ok(ledger) => keeper.ledger = Some(ledger),
+            Err(error) if does_without => keeper.unrecorded(&error),
+            Err(error) => return Err(refused(&error)),
+        }
+        Ok(keeper)
+    }
+
+    fn unrecorded(&self, error: &Error) {
+        if !self.is_told.replace(true) {
+            self.context.err(format!(
+                "iceaxe: note: no record of it is kept, as iceaxe status and iceaxe recover need it: {error}\n"
+            ));
+        }
     }
 
     /// Keeps others from changing these meanwhile. In the order of their cgroups: two that want the same ones do not wait
@@ -102,7 +116,7 @@ impl<'c> Keeper<'c> {
     ///
     /// # Errors
     ///
-    /// Somebody else changes one of them until the limit.
+    /// Somebody else changes one of them until the limit ([`is_busy`]); else as [`Keeper::new`].
     pub(super) fn lock(&self, containers: &[(&str, &Container)], clock: &Clock<'_>) -> Result<Vec<Lock<'_>>> {
         let Some(ledger) = &self.ledger else {
             return Ok(Vec::new());
@@ -118,17 +132,18 @@ impl<'c> Keeper<'c> {
                 Ok(Some(lock)) => locks.push(lock),
                 Ok(None) => break, // the freeze itself says that it was given up
                 Err(error) if self.does_without && !is_busy(&error) => {
-                    unrecorded(self.context, &error);
+                    self.unrecorded(&error);
                     return Ok(locks);
                 }
-                Err(error) => return Err(error),
+                Err(error) if is_busy(&error) => return Err(error),
+                Err(error) => return Err(refused(&error)),
             }
         }
         // From here on nobody else comes to hold one of them.
         match ledger.listing() {
             Ok(listing) => drop(self.listing.replace(listing)),
-            Err(error) if self.does_without => unrecorded(self.context, &error),
-            Err(error) => return Err(error),
+            Err(error) if self.does_without => self.unrecorded(&error),
+            Err(error) => return Err(refused(&error)),
         }
         Ok(locks)
     }
@@ -139,21 +154,25 @@ impl<'c> Keeper<'c> {
     ///
     /// As [`Keeper::new`].
     pub(super) fn keep(&self, target: &str, container: &Container, standing: &Standing) -> Result<()> {
-        let others = self.others(standing);
+        let (others, left) = self.others(standing);
         let others = if standing.requested {
             others
         } else {
             self.end_stale(target, others)
         };
-        let is_theirs = standing.requested && others.is_empty();
-        let is_kept = others.iter().any(|other| other.pledge.kind == Kind::Freeze);
+        let is_theirs = standing.requested && others.is_empty() && left.is_empty();
+        // One that is not told yet may be taken back.
+        let is_kept = others
+            .iter()
+            .any(|other| other.pledge.kind == Kind::Freeze && !other.is_pending);
         if self.kind == Kind::Freeze && (is_theirs || is_kept) {
             return Ok(()); // it is frozen already, and stays so
         }
         let mut base = standing.clone();
-        base.requested &= others.iter().all(|other| other.pledge.standing.requested);
+        let mut all = others.iter().chain(&left);
+        base.requested &= all.all(|other| other.pledge.standing.requested);
         if standing.requested {
-            self.note(target, &others);
+            self.note(target, &others, &left);
         }
         let now = boottime_us();
         let identity = &container.identity;
@@ -177,7 +196,7 @@ impl<'c> Keeper<'c> {
         };
         let entry = match self.ledger.as_ref().map(|ledger| ledger.add(&pledge)) {
             Some(Err(error)) if self.does_without => {
-                unrecorded(self.context, &error);
+                self.unrecorded(&error);
                 None
             }
             Some(Err(error)) => return Err(refused(&error)),
@@ -192,7 +211,7 @@ impl<'c> Keeper<'c> {
         let kept = Kept {
             pledge,
             entry,
-            instead_of: others.into_iter().filter(is_lease).collect(),
+            instead_of: others.into_iter().filter(is_lease).chain(left).collect(),
             is_stuck: false,
         };
         self.kept.borrow_mut().push((container.freeze_point().id(), kept));
@@ -220,27 +239,32 @@ impl<'c> Keeper<'c> {
         pending
     }
 
-    /// Who else holds that cgroup, as the records have it.
-    fn others(&self, standing: &Standing) -> Vec<Entry> {
+    /// Who else holds that cgroup, as the records have it, and what was left behind on it.
+    fn others(&self, standing: &Standing) -> (Vec<Entry>, Vec<Entry>) {
         let Some(ledger) = &self.ledger else {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         };
         let now = boottime_us();
-        let mut others = ledger.on_in(&self.listing.borrow(), &[standing.id]);
-        others.retain(|other| {
-            matches!(
-                other.fate(self.context.host, &self.boot, now),
-                Fate::Stands | Fate::Unguarded
-            )
-        });
-        others
+        let (mut others, mut left) = (Vec::new(), Vec::new());
+        for entry in ledger.on_in(&self.listing.borrow(), &[standing.id]) {
+            match ledger.fate(&entry, self.context.host, &self.boot, now) {
+                Fate::Stands | Fate::Unguarded => others.push(entry),
+                Fate::Over => left.push(entry),
+                Fate::Past => {}
+            }
+        }
+        (others, left)
     }
 
     /// Says what becomes of one that is frozen already.
-    fn note(&self, target: &str, others: &[Entry]) {
+    fn note(&self, target: &str, others: &[Entry], left: &[Entry]) {
         let target = human::escaped(target);
         let lasting = others.iter().find(|other| other.pledge.kind != Kind::Lease);
         let note = match (self.kind, lasting) {
+            (_, None) if let Some(left) = left.first() => {
+                let left = human::escaped(&described(left));
+                format!("{target} was left frozen by {left}, which this takes the place of")
+            }
             (Kind::Freeze, _) => return,
             (_, Some(other)) => format!("{target} is held by {} too", human::escaped(&described(other))),
             (_, None) if others.is_empty() => format!("{target} was frozen before, and stays so"),
@@ -249,22 +273,54 @@ impl<'c> Keeper<'c> {
         self.context.err(format!("iceaxe: note: {note}\n"));
     }
 
+    /// Takes back the freeze of one that nobody was told of; what it asked for before is in `before`.
+    ///
+    /// # Errors
+    ///
+    /// It may be frozen: it stays on record.
+    pub(super) fn take_back(&self, container: &Container, before: &Standing) -> Result<()> {
+        let id = container.freeze_point().id();
+        if !self.kept.borrow().iter().any(|(other, _)| *other == id) {
+            return engine::put_back(self.context.host, before); // it is on no record
+        }
+        self.drop_one(id);
+        match self.kept.borrow().iter().any(|(other, _)| *other == id) {
+            true => Err(Error::Unsupported("it did not stay thawed".to_owned())),
+            false => Ok(()),
+        }
+    }
+
     /// Takes away the record of one that is not frozen.
     pub(super) fn drop(&self, container: &Container) {
         self.drop_one(container.freeze_point().id());
     }
 
+    /// One that asks for a freeze still is left as a holder leaves it: another one may have counted on this one meanwhile,
+    /// and gone.
     fn drop_one(&self, id: CgroupId) {
         let mut all = self.kept.borrow_mut();
-        let at = all.iter().position(|(other, _)| *other == id);
-        let kept = at.map(|at| all.remove(at).1);
-        if let (
-            Some(Kept {
-                entry: Some(entry), ..
-            }),
-            Some(ledger),
-        ) = (kept, &self.ledger)
-            && let Err(error) = ledger.remove(&entry)
+        let Some(at) = all.iter().position(|(other, _)| *other == id) else {
+            return;
+        };
+        let (_, mut kept) = all.remove(at);
+        std::mem::drop(all);
+        let host = self.context.host;
+        if !kept.pledge.standing.requested && engine::still_asks(host, &kept.pledge.standing) {
+            let leaving = [Leaving {
+                pledge: &kept.pledge,
+                container: None,
+                entry: kept.entry.as_ref(),
+            }];
+            let ledger = self.ledger.as_ref();
+            let reports = engine::part(host, ledger, &leaving, Patience::of(PROOF), &mut |_, _, _| {});
+            if reports.iter().any(engine::may_be_frozen) {
+                kept.is_stuck = true;
+                self.kept.borrow_mut().insert(at, (id, kept));
+            }
+            return;
+        }
+        if let (Some(entry), Some(ledger)) = (&kept.entry, &self.ledger)
+            && let Err(error) = ledger.remove(entry)
         {
             self.context
                 .err(format!("iceaxe: note: a record is left over: {error}\n"));
@@ -304,27 +360,48 @@ impl<'c> Keeper<'c> {
         }
     }
 
-    /// Says that all is frozen and told.
+    /// Says that all is frozen and told. What was ended meanwhile is let go, and said.
     ///
     /// # Errors
     ///
     /// The guard is gone.
     pub(super) fn settle(&self) -> Result<()> {
         let mut kept = self.kept.borrow_mut();
-        for (_, kept) in kept.iter_mut().filter(|(_, kept)| !kept.is_stuck) {
-            let Some(ledger) = &self.ledger else { break };
-            if let Some(entry) = &mut kept.entry {
-                // One that is gone was ended by a thaw meanwhile, which the guard sees too.
-                let _ = ledger.settle(entry);
+        let mut ended = Vec::new();
+        for (id, kept) in kept.iter_mut().filter(|(_, kept)| !kept.is_stuck) {
+            let mut is_gone = false;
+            if let (Some(ledger), Some(entry)) = (&self.ledger, &mut kept.entry)
+                && ledger.settle(entry).is_err()
+            {
+                // Where nothing can be renamed it stays as it is, which is as good while this process lives.
+                is_gone = ledger.again(entry).is_ok_and(|now| now.is_none());
             }
-            for lease in &kept.instead_of {
-                let _ = ledger.remove(lease); // its guard, or recover, ends it at its time: it is not the last one
+            // Asked after that: a thaw that comes later takes the record away itself.
+            if is_gone || !engine::still_asks(self.context.host, &kept.pledge.standing) {
+                ended.push((*id, kept.pledge.target.clone()));
+                kept.entry = kept.entry.take().filter(|_| !is_gone);
+                continue;
+            }
+            for other in &kept.instead_of {
+                let ledger = self.ledger.as_ref();
+                // Its guard, or recover, ends it at its time: it is not the last one.
+                ledger.inspect(|ledger| std::mem::drop(ledger.remove(other)));
             }
         }
+        std::mem::drop(kept);
+        for (id, target) in ended {
+            self.drop_one(id);
+            let target = human::escaped(&target);
+            self.context
+                .err(format!("iceaxe: note: {target} was thawed meanwhile\n"));
+        }
+        let kept = self.kept.borrow();
         // Where none is frozen as it was asked for the guard tries at once to thaw what may be.
         if self.kind == Kind::Lease && kept.iter().any(|(_, kept)| !kept.is_stuck) {
             self.context.guard()?.commit()?;
         }
+        std::mem::drop(kept);
+        self.dismiss_if_done();
         if let Some(ledger) = &self.ledger {
             let _ = ledger.prune(self.context.host); // the next one does
         }
@@ -361,14 +438,8 @@ impl<'c> Keeper<'c> {
 }
 
 /// Whether somebody else changes the container.
-fn is_busy(error: &Error) -> bool {
+pub(super) fn is_busy(error: &Error) -> bool {
     matches!(error, Error::Io { cause, .. } if cause.kind() == std::io::ErrorKind::ResourceBusy)
-}
-
-fn unrecorded(context: &Context<'_>, error: &Error) {
-    context.err(format!(
-        "iceaxe: note: no record of it is kept, as iceaxe status and iceaxe recover need it: {error}\n"
-    ));
 }
 
 fn refused(error: &Error) -> Error {
@@ -453,8 +524,23 @@ pub(super) fn is_held_by_others(host: &crate::host::Host, of: Process, standing:
     let (boot, now) = (boot(host), boottime_us());
     entries.iter().any(|entry| {
         !entry.pledge.owners.contains(&of)
-            && matches!(entry.fate(host, &boot, now), Fate::Stands | Fate::Unguarded)
+            && matches!(
+                ledger.fate(entry, host, &boot, now),
+                Fate::Stands | Fate::Unguarded
+            )
     })
+}
+
+/// Whether what a process had on record was ended. What can't be read was not.
+pub(super) fn is_ended(host: &crate::host::Host, of: Process, standing: &Standing) -> bool {
+    let Ok(Some(ledger)) = Ledger::open(host) else {
+        return false;
+    };
+    let Ok(entries) = ledger.on(&[standing.id]) else {
+        return false;
+    };
+    let mut owners = entries.iter().flat_map(|entry| &entry.pledge.owners);
+    !owners.any(|owner| *owner == of) && !engine::is_lost(host, &ledger, standing)
 }
 
 /// What the next iceaxe says of what was left behind.

@@ -7,7 +7,7 @@ use super::args::{List, Sort};
 use super::survey::survey;
 use super::{Context, human, json};
 use crate::engine::report::{Effective, Requested};
-use crate::engine::{self, Filter, Status};
+use crate::engine::{self, Filter, Holders, Status};
 use crate::error::Error;
 use crate::resolver::target::Target;
 use crate::resolver::{Nesting, Resolver};
@@ -113,7 +113,7 @@ impl Listing<'_> {
                 Err(error) => incomplete.push(error.to_string()),
             }
         }
-        let resolver = Resolver::new(host, []);
+        let (resolver, holders) = (Resolver::new(host, []), Holders::read(host));
         let mut all = Vec::new();
         for cgroup in found {
             let target = Target::In(cgroup.hierarchy(), cgroup.path().to_owned());
@@ -125,7 +125,10 @@ impl Listing<'_> {
                         None => Err(Error::Gone(cgroup.dir().to_owned())),
                     });
             match status {
-                Ok((status, _)) => all.push(status),
+                Ok((mut status, _)) => {
+                    holders.add_to(&[cgroup.id()], &mut status);
+                    all.push(status);
+                }
                 Err(Error::Gone(_)) => {}
                 Err(error) => incomplete.push(format!("{}: {error}", cgroup.dir().display())),
             }

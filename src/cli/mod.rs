@@ -163,9 +163,13 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     });
     let code = match ended {
         Ended::Code(code) => code,
-        Ended::Silent(wills) => execute(streams, wills),
-        Ended::Signal(signal, wills) => {
+        Ended::Silent(worker, wills) => {
+            give_up(worker, guard.is_some());
+            execute(streams, wills)
+        }
+        Ended::Signal(signal, worker, wills) => {
             if !wills.is_empty() {
+                give_up(worker, guard.is_some());
                 execute(streams, wills);
             }
             child::die_by(signal)
@@ -184,16 +188,25 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             }
             complain(streams, died, 0);
             let code = execute(streams, wills.into_values().collect());
-            // What was told may not have come to stay: the guard thaws what it was not told of to the end.
-            if guard.is_some() { code.max(1) } else { code }
+            // What was told may not have come to stay: who answers for it was not told of its end.
+            code.max(1)
         }
     };
     let code = if matches!(cli.verb, Verb::Hold(_)) {
-        hold::code(code, errand.code())
+        hold::code(code, errand.code(), cli.dry_run)
     } else {
         code
     };
     streams.verdict(code)
+}
+
+/// Ends a process that does not answer, where a guard thaws what it leaves: that waits for its end. Without one it is the
+/// only one left to undo what it began.
+fn give_up(worker: nix::unistd::Pid, is_guarded: bool) {
+    if is_guarded {
+        // It has just ended, then.
+        let _ = nix::sys::signal::kill(worker, nix::sys::signal::Signal::SIGKILL);
+    }
 }
 
 /// Lets this process open as many files as it may: a container can nest its cgroups as deep as it likes, and each level is
@@ -453,15 +466,25 @@ fn put_back(streams: &mut Streams<'_>, cli: &Cli, undo: &[Vec<u8>]) -> u8 {
         let back = || -> Result<()> {
             let host = Host::enter(&cli.root)?;
             let me = Process::parent(&host);
+            // What a hold has on record no more was ended: who froze it since did so for others.
+            let is_recorded = matches!(&cli.verb, Verb::Hold(hold) if !hold.no_record);
+            let mut failed = Ok(());
             for text in undo {
                 let standing: Standing =
                     serde_json::from_slice(text).map_err(|error| Error::Usage(error.to_string()))?;
-                if !me.is_some_and(|me| keeper::is_held_by_others(&host, me, &standing)) {
-                    engine::put_back(&host, &standing)?;
+                let is_over = |me| {
+                    keeper::is_held_by_others(&host, me, &standing)
+                        || is_recorded && keeper::is_ended(&host, me, &standing)
+                };
+                if !me.is_some_and(is_over)
+                    && let Err(error) = engine::put_back(&host, &standing)
+                {
+                    failed = Err(error);
+                    continue; // it stays on record
                 }
                 me.inspect(|&me| keeper::forget(&host, me, &standing));
             }
-            Ok(())
+            failed
         };
         match back() {
             Ok(()) => 0,

@@ -1,5 +1,6 @@
 //! `recover`: finishes what was left by those who were killed. It may be run at any time, twice at once too.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use super::{Context, human, joined, json};
@@ -47,11 +48,12 @@ fn recover(context: &Context<'_>) -> Result<u8> {
         codes.push(1);
     }
     let (boot, now) = (boot(host), boottime_us());
-    let mut guarded = false;
+    let guarded = Cell::new(false);
     let mut found = false;
     for entry in entries {
-        let fate = entry.fate(host, &boot, now);
-        if fate == Fate::Stands && !entry.is_gone(host) {
+        let fate = ledger.fate(&entry, host, &boot, now);
+        // The hold of a container that is gone goes on, and its file systems with it.
+        if fate == Fate::Stands && (!entry.is_gone(host) || !entry.pledge.filesystems.is_empty()) {
             continue;
         }
         found = true;
@@ -61,9 +63,8 @@ fn recover(context: &Context<'_>) -> Result<u8> {
         }
         context.within(context.timeout(THAW) + GRACE);
         match fate {
-            Fate::Unguarded => match guard_again(context, &ledger, &entry) {
+            Fate::Unguarded => match guard_again(context, &ledger, &entry, &guarded) {
                 Ok(told) => {
-                    guarded = true;
                     context.out(told);
                     codes.push(0);
                 }
@@ -90,11 +91,7 @@ fn recover(context: &Context<'_>) -> Result<u8> {
             }
         }
     }
-    if guarded {
-        context.guard()?.commit()?;
-    } else if let Ok(guard) = context.guard() {
-        guard.dismiss();
-    }
+    let_go(context, guarded.get());
     if !context.cli.dry_run {
         let is_alive = |pid: i32| Process::find(host, &pid.to_string()).is_some();
         ledger.sweep(is_alive)?;
@@ -121,10 +118,15 @@ fn await_killed(context: &Context<'_>, ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
-fn nothing(context: &Context<'_>) -> u8 {
-    if let Ok(guard) = context.guard() {
+/// Lets the guard go that nothing was given to.
+fn let_go(context: &Context<'_>, guarded: bool) {
+    if let (Ok(guard), false) = (context.guard(), guarded) {
         guard.dismiss();
     }
+}
+
+fn nothing(context: &Context<'_>) -> u8 {
+    let_go(context, false);
     if !context.cli.quiet && !context.cli.json {
         context.err("iceaxe: note: nothing was left behind\n");
     }
@@ -180,9 +182,17 @@ fn end(context: &Context<'_>, ledger: &Ledger, entry: &Entry) -> Report {
 }
 
 /// Gives a lease whose guard was killed another one, until the same time.
-fn guard_again(context: &Context<'_>, ledger: &Ledger, entry: &Entry) -> Result<String> {
+fn guard_again(
+    context: &Context<'_>,
+    ledger: &Ledger,
+    entry: &Entry,
+    guarded: &Cell<bool>,
+) -> Result<String> {
     let guard = context.guard()?;
     let answer = guard.hear_once()?;
+    if let (Some(note), false) = (&answer.note, guarded.get()) {
+        context.err(format!("iceaxe: note: {note}\n"));
+    }
     let host = context.host;
     let clock = Patience::of(context.timeout(THAW)).start();
     let Some(_lock) = ledger.lock(entry.pledge.standing.id, &clock)? else {
@@ -194,13 +204,15 @@ fn guard_again(context: &Context<'_>, ledger: &Ledger, entry: &Entry) -> Result<
         return Ok(String::new());
     }
     let mut pledge = entry.pledge.clone();
-    pledge.owners = [Process::find(host, "self"), answer]
+    pledge.owners = [Process::find(host, "self"), answer.process]
         .into_iter()
         .flatten()
         .collect();
     let mut new = ledger.add(&pledge)?;
     guard.keep(&pledge, Some(&new))?;
+    guarded.set(true);
     ledger.settle(&mut new)?;
+    guard.commit()?;
     ledger.remove(entry)?;
     let left = pledge.until_us.unwrap_or(0).saturating_sub(boottime_us());
     if context.cli.json {

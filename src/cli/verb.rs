@@ -120,6 +120,9 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
             for (index, typed, _) in targets.found() {
                 context.end(index, &super::unresolved("freeze", typed, &error));
             }
+            for (index, report) in targets.lost() {
+                context.end(index, report);
+            }
             return joined(targets.lost().map(|(_, report)| report.exit).chain([5]));
         }
     };
@@ -170,7 +173,11 @@ fn frozen(
     };
     let _locks = match keeper.lock(containers, &patience.start()) {
         Ok(locks) => locks,
-        Err(error) => return engine::withhold(containers, &error.to_string()),
+        Err(error) if keeper::is_busy(&error) => return engine::withhold(containers, &error.to_string()),
+        Err(error) => {
+            let refused = |(target, _): &(&str, &Container)| super::unresolved("freeze", target, &error);
+            return containers.iter().map(refused).collect();
+        }
     };
     let before = |nth: usize, standing: &Standing| {
         let (target, container) = containers[nth];
@@ -403,16 +410,16 @@ fn act(
     // Once for all that follows: who gives up, or is killed, from here on is met by the question whether all was printed.
     let is_cancelled = context.is_cancelled();
     let mut unsaid = Vec::new();
-    for ((report, before), (index, _, _)) in reports.iter_mut().zip(standing).zip(&found) {
+    for ((report, before), (index, _, container)) in reports.iter_mut().zip(standing).zip(&found) {
         if report.verb != "freeze" {
             continue; // it is told already
         }
         let froze = report.outcome == Outcome::Confirmed;
         if let Some(before) = before.filter(|_| froze) {
             if is_cancelled {
-                undo(context, report, &before);
+                undo(context, report, keeper, container, &before);
             } else {
-                unsaid.push((report.target.clone(), before));
+                unsaid.push((report.target.clone(), *container, before));
             }
         }
         ends.tell(context, *index, report);
@@ -428,13 +435,11 @@ fn act(
     let is_said =
         is_cancelled || unsaid.is_empty() && keeper.is_none() || context.tie.is_printed(context.say);
     if !is_said {
-        for (target, before) in &unsaid {
+        for (target, container, before) in &unsaid {
             let target = human::escaped(target);
             // Heard only where a signal came at the last moment: else nobody is left to be told.
-            context.err(match engine::put_back(context.host, before) {
-                Ok(()) => {
-                    format!("iceaxe: {target} is frozen no more: broken off by a signal; rolled back\n")
-                }
+            context.err(match take_back(context, keeper, container, before) {
+                Ok(()) => format!("iceaxe: {target}: broken off by a signal; rolled back\n"),
                 Err(error) => format!("iceaxe: {target} may be frozen: {error}\n"),
             });
         }
@@ -496,14 +501,33 @@ fn skip_gone(report: &mut Report) {
 }
 
 /// Puts back what stood before a freeze that nobody is left to be told of.
-fn undo(context: &Context<'_>, report: &mut Report, before: &Standing) {
+fn undo(
+    context: &Context<'_>,
+    report: &mut Report,
+    keeper: Option<&Keeper<'_>>,
+    container: &Container,
+    before: &Standing,
+) {
     report.error = Some("broken off by a signal; rolled back".to_owned());
     (report.outcome, report.exit) = (Outcome::RolledBack, 6);
-    if let Err(error) = engine::put_back(context.host, before) {
+    if let Err(error) = take_back(context, keeper, container, before) {
         report.error = Some(format!(
             "broken off by a signal; and it could not be rolled back: {error}"
         ));
         (report.outcome, report.exit) = (Outcome::Stuck, 7);
+    }
+}
+
+/// Undoes a freeze whose lock is given back: others may have come to count on it.
+fn take_back(
+    context: &Context<'_>,
+    keeper: Option<&Keeper<'_>>,
+    container: &Container,
+    before: &Standing,
+) -> crate::error::Result<()> {
+    match keeper {
+        Some(keeper) => keeper.take_back(container, before),
+        None => engine::put_back(context.host, before),
     }
 }
 

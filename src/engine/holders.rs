@@ -19,17 +19,20 @@ impl Holders {
     /// Reads them. What can't be read is as if there were none: what the kernel says needs no record.
     #[must_use]
     pub fn read(host: &Host) -> Self {
-        let entries = Ledger::open(host)
+        let (boot, now_us) = (boot(host), boottime_us());
+        let fated = |ledger: Ledger| {
+            let entries = ledger.entries().ok()?.0.into_iter();
+            let fated = entries.map(|entry| {
+                let fate = ledger.fate(&entry, host, &boot, now_us);
+                (entry, fate)
+            });
+            Some(fated.filter(|(_, fate)| *fate != Fate::Past).collect())
+        };
+        let mut entries: Vec<_> = Ledger::open(host)
             .ok()
             .flatten()
-            .and_then(|ledger| ledger.entries().ok());
-        let (boot, now_us) = (boot(host), boottime_us());
-        let entries = entries.unwrap_or_default().0.into_iter();
-        let fated = entries.map(|entry| {
-            let fate = entry.fate(host, &boot, now_us);
-            (entry, fate)
-        });
-        let mut entries: Vec<_> = fated.filter(|(_, fate)| *fate != Fate::Past).collect();
+            .and_then(fated)
+            .unwrap_or_default();
         entries.sort_by_key(|(entry, _)| entry.pledge.standing.id);
         Self { entries, now_us }
     }
@@ -52,7 +55,7 @@ impl Holders {
             }
             status.holders.push(Holding {
                 kind: pledge.kind,
-                by: pledge.owners.first().map(|owner| owner.pid),
+                by: pledge.holder(),
                 command: pledge.command.clone(),
                 held_for_us: age,
                 left_us: pledge.until_us.map(|until| until.saturating_sub(self.now_us)),
@@ -68,16 +71,21 @@ impl Holders {
     }
 }
 
-/// The others that hold the same cgroup.
+/// Who holds that cgroup, but for one.
 ///
 /// # Errors
 ///
 /// The records can't be listed.
-pub fn others(host: &Host, ledger: &Ledger, standing: &Standing, but: &Entry) -> Result<Vec<Entry>> {
+pub fn others(host: &Host, ledger: &Ledger, standing: &Standing, but: Option<&Entry>) -> Result<Vec<Entry>> {
     let (boot, now) = (boot(host), boottime_us());
     let mut all = ledger.on(&[standing.id])?;
     all.retain(|other| {
-        !other.is_same(but) && matches!(other.fate(host, &boot, now), Fate::Stands | Fate::Unguarded)
+        let is_it = but.is_some_and(|but| other.is_same(but));
+        !is_it
+            && matches!(
+                ledger.fate(other, host, &boot, now),
+                Fate::Stands | Fate::Unguarded
+            )
     });
     Ok(all)
 }
@@ -85,7 +93,7 @@ pub fn others(host: &Host, ledger: &Ledger, standing: &Standing, but: &Entry) ->
 /// A holder in a few words.
 #[must_use]
 pub fn described(entry: &Entry) -> String {
-    let by = entry.pledge.owners.first().map_or(0, |owner| owner.pid);
+    let by = entry.pledge.holder().unwrap_or(0);
     match (entry.pledge.kind, &entry.pledge.command) {
         (Kind::Freeze, _) => format!("a freeze by process {by}"),
         (Kind::Lease, _) => format!("a lease by process {by}"),

@@ -350,7 +350,7 @@ pub struct Outsider {
 pub struct Holding {
     /// What kind of freeze it is.
     pub kind: Kind,
-    /// The process that asked for it.
+    /// The process that holds it: that which was started, and of a lease its guard.
     pub by: Option<i32>,
     /// The first word of the command that it is held for.
     pub command: Option<String>,

@@ -187,6 +187,19 @@ pub fn put_back(host: &Host, standing: &Standing) -> Result<()> {
     }
 }
 
+/// Whether what was frozen asks for it still. What can't be told does.
+#[must_use]
+pub fn still_asks(host: &Host, standing: &Standing) -> bool {
+    match Cgroup::open(host, standing.hierarchy, &standing.path) {
+        Ok(cgroup) if cgroup.id() != standing.id => false,
+        Ok(cgroup) => match cgroup.requested() {
+            Ok(asks) => asks,
+            Err(error) => !matches!(error, Error::Gone(_)),
+        },
+        Err(error) => !matches!(error, Error::Gone(_)),
+    }
+}
+
 fn count(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::Host;
 use crate::error::{Error, Result};
@@ -56,21 +56,45 @@ impl Host {
     ///
     /// `openat2()` with `RESOLVE_IN_ROOT`, since Linux 5.6.
     pub fn open_dir_inside(&self, path: &Path) -> Result<OwnedFd> {
+        self.open_inside(path, OFlag::O_DIRECTORY)
+    }
+
+    /// The same, or a file, which is opened to be read and is not waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::open_dir_inside`]; it is a pipe, a device or a socket.
+    pub fn open_file_or_dir_inside(&self, path: &Path) -> Result<OwnedFd> {
+        // A look first: to open a device can do something.
+        let stat = fstat(&self.open_inside(path, OFlag::O_PATH)?)
+            .map_err(|errno| Error::io("stat", path, errno.into()))?;
+        match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+            SFlag::S_IFDIR | SFlag::S_IFREG => self.open_inside(path, OFlag::O_NONBLOCK | OFlag::O_NOCTTY),
+            _ => Err(Error::Unsupported(format!(
+                "{} is no file or directory of a file system that could be flushed or frozen",
+                path.display()
+            ))),
+        }
+    }
+
+    fn open_inside(&self, path: &Path, flags: OFlag) -> Result<OwnedFd> {
+        let flags = flags | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let opened = |path: &Path| {
+            open(path, flags, Mode::empty()).map_err(|errno| Error::io("open", path, errno.into()))
+        };
         let Some(root) = &self.root_fd else {
-            return open_dir(path);
+            return opened(path);
         };
         let below = match path.strip_prefix("/") {
             Ok(below) if below.as_os_str().is_empty() => Path::new("."),
             Ok(below) => below,
             Err(_) => path,
         };
-        let how = OpenHow::new()
-            .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
         match openat2(root, below, how) {
             Ok(fd) => Ok(fd),
             // An older kernel, a filter of system calls that does not know it, or a rename on the way.
-            Err(Errno::ENOSYS | Errno::EPERM | Errno::EAGAIN) => open_dir(&self.inside(path)),
+            Err(Errno::ENOSYS | Errno::EPERM | Errno::EAGAIN) => opened(&self.inside(path)),
             Err(errno) => Err(Error::io("open", &self.root.join(below), errno.into())),
         }
     }

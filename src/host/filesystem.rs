@@ -38,7 +38,7 @@ impl Filesystem {
     pub fn open(host: &Host, path: &Path) -> Result<Self> {
         let below = host.try_clone()?;
         let meant = path.to_owned();
-        let open = move || below.open_dir_inside(&meant);
+        let open = move || below.open_file_or_dir_inside(&meant);
         let fd = beside(OPENING, open).unwrap_or_else(|cause| Err(Error::io("open", path, cause)))?;
         let device = device_of(&fd).ok_or_else(|| {
             Error::Unsupported(format!(
@@ -57,6 +57,12 @@ impl Filesystem {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it is the same one, by whatever path.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.device == other.device
     }
 
     /// Whether something else that is open is on it, by whatever mount.
@@ -104,14 +110,25 @@ impl Filesystem {
     ///
     /// What the kernel says; it was not done within `limit`.
     pub fn thaw(&self, limit: Duration) -> Result<()> {
-        self.call("thaw", limit, |fd| {
+        fn thaw(fd: &OwnedFd) -> nix::Result<()> {
             let mut unused = 0;
             // SAFETY: as in `freeze`.
             match unsafe { ioctl::fithaw(fd.as_raw_fd(), &raw mut unused) } {
                 Ok(_) | Err(Errno::EINVAL) => Ok(()),
                 Err(errno) => Err(errno),
             }
-        })
+        }
+        match self.call("thaw", limit, thaw) {
+            // No thread could be made. One that hangs is better than one that stays frozen for certain.
+            Err(Error::Io { act, path, cause }) if cause.kind() == std::io::ErrorKind::WouldBlock => {
+                thaw(&self.fd).map_err(|errno| Error::Io {
+                    act,
+                    path,
+                    cause: errno.into(),
+                })
+            }
+            done => done,
+        }
     }
 
     fn call(

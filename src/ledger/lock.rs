@@ -71,11 +71,13 @@ impl Ledger {
             if clock.is_over() {
                 let mut other = byte(libc::F_WRLCK, at);
                 fcntl(fd, FcntlArg::F_GETLK(&mut other)).map_err(failed)?;
-                let why = format!(
-                    "process {} has it, which changes the same container; still after {} ms",
-                    other.l_pid,
-                    clock.limit().as_millis()
-                );
+                let limit = clock.limit().as_millis();
+                // Given back just now, or another container's of another PID namespace.
+                let who = match other.l_pid {
+                    ..=0 => "another process".to_owned(),
+                    pid => format!("process {pid}"),
+                };
+                let why = format!("{who} has it, which changes the same container; still after {limit} ms");
                 let cause = std::io::Error::new(std::io::ErrorKind::ResourceBusy, why);
                 return Err(Error::io("lock", &path, cause));
             }

@@ -212,6 +212,20 @@ impl Ledger {
         self.entry(&entry.name)
     }
 
+    /// What is to become of one, as of `now_us`. Who settles one and ends after it was read has not left it behind.
+    #[must_use]
+    pub fn fate(&self, entry: &Entry, host: &Host, boot: &str, now_us: u64) -> Fate {
+        let fate = entry.fate(host, boot, now_us);
+        if fate != Fate::Over || !entry.is_pending {
+            return fate;
+        }
+        match self.again(entry) {
+            Ok(Some(now)) if !now.is_pending => now.fate(host, boot, now_us),
+            Ok(None) => Fate::Past,
+            Ok(Some(_)) | Err(_) => fate, // who acts on it looks once more
+        }
+    }
+
     /// Puts one on file, not settled.
     ///
     /// # Errors
@@ -323,7 +337,9 @@ impl Ledger {
     pub fn prune(&self, host: &Host) -> Result<()> {
         let boot = boot(host);
         for entry in self.entries()?.0 {
-            if entry.pledge.boot != boot || entry.is_gone(host) {
+            // One with file systems is the only word of them: recover sees to it.
+            let is_empty = entry.pledge.filesystems.is_empty() && entry.is_gone(host);
+            if entry.pledge.boot != boot || is_empty {
                 // Another one prunes too, or it can't be removed, which who needs room is told.
                 let _ = self.remove(&entry);
             }

@@ -128,6 +128,18 @@ pub enum Fate {
     Past,
 }
 
+impl Pledge {
+    /// The process by which an operator knows it: that which was started, and of a lease the guard, which is what is left.
+    #[must_use]
+    pub fn holder(&self) -> Option<i32> {
+        let owner = match self.kind {
+            Kind::Lease => self.owners.last(),
+            Kind::Freeze | Kind::Hold => self.owners.get(1).or(self.owners.first()),
+        };
+        owner.map(|owner| owner.pid)
+    }
+}
+
 impl Entry {
     /// What is to become of it, as of `now_us`.
     #[must_use]

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::lease::{end, guard_of, is_there, records_of};
+use super::lease::{end, guard_of, is_there, records_of, take_away};
 use crate::kit::{Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, freeze, iceaxe, thaw};
 
 /// `iceaxe hold CGROUP...`, without its command.
@@ -326,6 +327,100 @@ fn recover_does_not_miss_who_was_killed_just_before(hierarchy: Hierarchy) {
     zoo.goes_on(0);
 }
 
+/// One is frozen by another hold already, which ends while this one waits for the other target.
+fn a_hold_that_fails_leaves_nothing_to_one_that_is_gone(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroups = [0, 1].map(|_| scene.cgroup(hierarchy));
+    let zoo = scene.zoo(&[&cgroups[0]], &["doze"]);
+    let _stuck = scene.zoo(&[&cgroups[1]], &["dstate"]);
+    let first = held(&[&cgroups[0]], &[]);
+    let second = hold(&[&cgroups[0], &cgroups[1]]).timeout("2s");
+    let second = second.arg("--").itself().arg("--version").start();
+    eventually("the second one waits", || {
+        cgroups[1].asks() && records_of(&cgroups[0]).len() == 2
+    });
+    let said = ended(first);
+    assert!(said.contains("stays frozen") && cgroups[0].asks(), "{said}");
+    let run = second.end();
+    assert_eq!(run.code, Some(125), "{run:?}");
+    assert!(!cgroups.iter().any(Cgroup::asks), "{run:?}");
+    assert!(cgroups.iter().all(|cgroup| records_of(cgroup).is_empty()));
+    zoo.goes_on(0);
+}
+
+/// Its worker could not say that nothing was thawed.
+fn a_worker_that_is_stopped_is_killed_for_the_guards_sake(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let running = held(&[&cgroup], &[]);
+    kill(Pid::from_raw(running.worker()), Signal::SIGSTOP).unwrap();
+    end(command_of(&running).unwrap());
+    let run = running.end();
+    assert_eq!(run.code, Some(123), "{run:?}");
+    assert!(run.err.contains("the guard thaws it"), "{run:?}");
+    eventually("the guard thaws it", || !cgroup.asks());
+    zoo.goes_on(0);
+    eventually("nothing is left", || records_of(&cgroup).is_empty());
+}
+
+fn a_command_that_does_not_end_at_the_limit_keeps_nothing_frozen(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let command = hold(&[&cgroup]).arg("--max=500ms").arg("--");
+    let deaf = "trap '' TERM; while :; do sleep 0.01; done";
+    let began = Instant::now();
+    let running = command.arg("sh").arg("-c").arg(deaf).start();
+    eventually("it is held", || cgroup.asks());
+    eventually("it is thawed", || !cgroup.asks());
+    assert!(
+        began.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        began.elapsed()
+    );
+    let run = running.end();
+    assert_eq!(run.code, Some(124), "{run:?}");
+    assert!(records_of(&cgroup).is_empty(), "{run:?}");
+}
+
+fn a_record_that_is_taken_away_by_hand_ends_no_hold(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    for whole in [false, true] {
+        let running = held(&[&cgroup], &[]);
+        take_away(&cgroup, whole);
+        eventually("it is put back", || !records_of(&cgroup).is_empty());
+        ended(running);
+        assert!(!cgroup.asks() && records_of(&cgroup).is_empty());
+        zoo.goes_on(0);
+    }
+}
+
+fn where_no_other_process_can_be_made_the_command_is_not_run(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    for most in 4..16 {
+        let script = format!("ulimit -Sn {most}; exec \"$@\"");
+        let command = hold(&[&cgroup]).through(&["sh", "-c", &script, "sh"]);
+        let run = command.arg("--").itself().arg("--version").run();
+        let was_run = run.out.starts_with("iceaxe");
+        assert_eq!(run.code, Some(if was_run { 0 } else { 125 }), "{most}: {run:?}");
+        eventually("it is not frozen", || !cgroup.asks());
+    }
+}
+
+/// A caller may have the ends of its children ignored, and its own children have it from there.
+fn the_commands_end_is_seen_whatever_was_ignored(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let ignoring = ["sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"];
+    let command = hold(&[&cgroup]).through(&ignoring);
+    let run = command.arg("--").arg("sh").arg("-c").arg("exit 7").run();
+    assert_eq!(run.code, Some(7), "{run:?}");
+    assert!(!cgroup.asks(), "{run:?}");
+}
+
 fn an_operators_thaw_ends_every_hold_and_says_so(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
@@ -443,6 +538,12 @@ fn a_stopped_iceaxe_keeps_nothing_frozen_past_the_limit(hierarchy: Hierarchy) {
 }
 
 on_each_hierarchy!(
+    a_hold_that_fails_leaves_nothing_to_one_that_is_gone,
+    a_worker_that_is_stopped_is_killed_for_the_guards_sake,
+    a_command_that_does_not_end_at_the_limit_keeps_nothing_frozen,
+    a_record_that_is_taken_away_by_hand_ends_no_hold,
+    where_no_other_process_can_be_made_the_command_is_not_run,
+    the_commands_end_is_seen_whatever_was_ignored,
     a_hold_below_another_gives_back_what_it_found,
     a_hold_around_another_gives_back_what_it_found,
     what_somebody_else_froze_around_it_meanwhile_is_no_thaw,

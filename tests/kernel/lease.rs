@@ -1,6 +1,7 @@
 //! A freeze for a time: it comes back, whoever is killed.
 
 use std::fs;
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,24 @@ pub(crate) fn is_there(pid: i32) -> bool {
 pub(crate) fn end(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     eventually("it has ended", || !is_there(pid));
+}
+
+/// Takes away the records of a cgroup by hand, or the directory as a whole.
+pub(crate) fn take_away(cgroup: &Cgroup, whole: bool) {
+    if whole {
+        // The guards put back what is theirs at once: in its place nothing can be removed as a whole.
+        let aside = format!("{RECORDS}-aside");
+        fs::rename(RECORDS, &aside).unwrap();
+        return fs::remove_dir_all(aside).unwrap();
+    }
+    for file in fs::read_dir(RECORDS).unwrap().flatten() {
+        let record: Option<Value> = fs::read(file.path())
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok()); // none, or another's that ends
+        if record.is_some_and(|record| record["standing"]["path"] == cgroup.path.to_str().unwrap()) {
+            fs::remove_file(file.path()).unwrap();
+        }
+    }
 }
 
 fn lease(cgroup: &Cgroup, lasting: &str) -> Iceaxe {
@@ -326,6 +345,99 @@ fn two_recover_at_once_end_the_same(hierarchy: Hierarchy) {
     eventually("nothing is left", || records_of(&cgroup).is_empty());
 }
 
+fn a_record_that_is_taken_away_by_hand_ends_no_lease(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    for whole in [false, true] {
+        lease(&cgroup, "1s").ends(0, "confirmed");
+        take_away(&cgroup, whole);
+        eventually("it is put back", || !records_of(&cgroup).is_empty());
+        zoo.stands(0);
+        eventually("it thaws", || !cgroup.asks());
+        zoo.goes_on(0);
+        eventually("nothing is left", || records_of(&cgroup).is_empty());
+    }
+}
+
+/// A lease whose guard was killed, and that is over.
+#[track_caller]
+fn left_behind(cgroup: &Cgroup) {
+    lease(cgroup, "200ms").ends(0, "confirmed");
+    end(guard_of(cgroup));
+    eventually("nobody answers for it", || {
+        let holder = &status(cgroup)["holders"][0];
+        holder["answered_for"] == false && holder["left_us"] == 0
+    });
+    assert!(cgroup.asks());
+}
+
+fn what_was_left_behind_is_taken_over_by_a_lease(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    left_behind(&cgroup);
+    let run = lease(&cgroup, "500ms").run();
+    run.is(0, "unchanged");
+    assert!(run.err.contains("was left frozen by a lease"), "{run:?}");
+    eventually("it thaws", || !cgroup.asks());
+    zoo.goes_on(0);
+    eventually("nothing is left", || records_of(&cgroup).is_empty());
+}
+
+fn what_was_left_behind_stays_where_an_operator_freezes_it(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    left_behind(&cgroup);
+    freeze(&cgroup).ends(0, "unchanged");
+    let run = iceaxe("recover").run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    zoo.stands(0);
+    assert_eq!(records_of(&cgroup)[0]["kind"], "freeze");
+    thaw(&cgroup).ends(0, "confirmed");
+    assert!(records_of(&cgroup).is_empty());
+}
+
+fn a_record_of_another_schema_is_left_alone_and_said(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    freeze(&cgroup).ends(0, "confirmed");
+    let files = fs::read_dir(RECORDS).unwrap().flatten().map(|file| file.path());
+    let own = |path: &PathBuf| {
+        fs::read_to_string(path).is_ok_and(|text| text.contains(cgroup.path.to_str().unwrap()))
+    };
+    let file = files.into_iter().find(own).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    let other = text.replace("\"schema\":1", "\"schema\":2");
+    fs::write(&file, other.replace("\"kind\":\"freeze\"", "\"kind\":\"lease\"")).unwrap();
+    let run = iceaxe("recover").run();
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.err.contains("has the schema 2") && cgroup.asks(), "{run:?}");
+    fs::write(&file, text).unwrap();
+    thaw(&cgroup).ends(0, "confirmed");
+}
+
+fn a_list_shows_who_holds_what_and_for_how_long(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    lease(&cgroup, "60s").ends(0, "confirmed");
+    let guard = guard_of(&cgroup);
+    let list = iceaxe("list")
+        .arg("--all-cgroups")
+        .arg("--format={dir} {held-by}")
+        .run();
+    let line = list
+        .out
+        .lines()
+        .find_map(|line| line.strip_prefix(cgroup.dir.to_str().unwrap()));
+    let line = line.unwrap_or_else(|| panic!("{list:?}")).trim_start_matches('/');
+    let left = line.strip_prefix(&format!(" lease:{guard}:"));
+    assert!(left.is_some_and(|left| left.ends_with('s')), "{list:?}");
+    assert_eq!(status(&cgroup)["holders"][0]["by"], guard);
+    thaw(&cgroup).ends(0, "confirmed");
+}
+
 /// Who prints is killed at each point of its way.
 fn a_lease_of_many_comes_back_whenever_iceaxe_is_killed(hierarchy: Hierarchy) {
     const ROUNDS: u32 = 120;
@@ -354,6 +466,11 @@ fn a_lease_of_many_comes_back_whenever_iceaxe_is_killed(hierarchy: Hierarchy) {
 }
 
 on_each_hierarchy!(
+    a_record_that_is_taken_away_by_hand_ends_no_lease,
+    what_was_left_behind_is_taken_over_by_a_lease,
+    what_was_left_behind_stays_where_an_operator_freezes_it,
+    a_record_of_another_schema_is_left_alone_and_said,
+    a_list_shows_who_holds_what_and_for_how_long,
     a_lease_of_many_comes_back_whenever_iceaxe_is_killed,
     a_full_disk_refuses_a_lease_and_not_a_freeze,
     a_lease_ends_at_its_time_and_leaves_nothing,

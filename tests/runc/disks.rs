@@ -272,6 +272,113 @@ fn what_iceaxe_cannot_do_without_is_not_frozen() {
     disk.is_thawed();
 }
 
+/// Without the limit of a hold, it is the one who asked it to end that waits.
+#[test]
+fn it_is_thawed_where_a_command_that_waits_for_it_is_asked_to_end() {
+    let (_turn, scene, disk) = (turn(), Scene::new(), Disk::new());
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let file = disk.dir().join("by the command");
+    let command = hold(&cgroup, &disk).arg("--").arg("dd").arg("if=/dev/zero");
+    let running = command
+        .arg("count=1")
+        .arg(format!("of={}", file.display()))
+        .start();
+    eventually("the command waits", || {
+        let children = running.children();
+        children.into_iter().any(|pid| {
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            comm.trim() == "dd" && stat.contains(") D ")
+        })
+    });
+    running.signal(Signal::SIGTERM);
+    let run = running.end();
+    assert_eq!(run.code, Some(143), "{run:?}");
+    disk.is_thawed();
+    assert!(!cgroup.asks(), "{run:?}");
+}
+
+/// The guard has another working directory.
+#[test]
+fn a_path_means_what_it_means_to_who_typed_it() {
+    let (_turn, scene, disk) = (turn(), Scene::new(), Disk::new());
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let script = format!("cd '{}' && exec \"$@\"", disk.dir().display());
+    let command = iceaxe("hold")
+        .arg(cgroup.target())
+        .through(&["sh", "-c", &script, "sh"]);
+    let command = command.arg("--fsfreeze=.").arg("--").itself();
+    let running = command.arg("demo-task").arg("sleeper").input("go").start();
+    let mut found = None;
+    eventually("it is frozen", || {
+        let children = running.children();
+        found = children.into_iter().find(|pid| {
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            comm.trim() == "sleeper"
+        });
+        found.is_some()
+    });
+    let pids = [running.worker(), running.pid()];
+    let writer = disk.is_frozen();
+    all_killed(&pids);
+    running.end();
+    eventually("the guard thaws it", || writer.load(Ordering::SeqCst));
+    eventually("the guard goes", || !cgroup.asks());
+}
+
+#[test]
+fn one_that_is_named_twice_is_frozen_once_and_a_file_is_as_good() {
+    let (_turn, scene, disk) = (turn(), Scene::new(), Disk::new());
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let file = disk.dir().join("file");
+    fs::write(&file, "").unwrap();
+    let command = hold(&cgroup, &disk)
+        .arg("--fsfreeze")
+        .arg(disk.dir())
+        .arg("--sync")
+        .arg(&file);
+    let run = command.arg("--").itself().arg("--version").run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    disk.is_thawed();
+    for odd in ["/dev/null", "/nonexistent"] {
+        let command = iceaxe("hold").arg(cgroup.target()).arg("--sync").arg(odd);
+        let run = command.arg("--").itself().arg("--version").run();
+        assert_eq!((run.code, run.out.as_str()), (Some(125), ""), "{run:?}");
+    }
+}
+
+#[test]
+fn a_dry_run_refuses_what_the_real_one_does() {
+    let (_turn, scene, disk) = (turn(), Scene::new(), Disk::new());
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let planned = |path: &str| {
+        let command = iceaxe("hold").arg("--dry-run").arg(cgroup.target());
+        let command = command.arg("--fsfreeze").arg(path).arg("--");
+        command.itself().arg("--version").run()
+    };
+    let run = planned("/");
+    assert_eq!(run.code, Some(125), "{run:?}");
+    let run = planned(disk.dir().to_str().unwrap());
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(run.err.contains("would freeze the file system of"), "{run:?}");
+    disk.is_thawed();
+}
+
+/// A thaw ends the hold, and its record with it; the file systems are the command's still.
+#[test]
+fn the_guard_thaws_it_where_the_containers_were_thawed_before() {
+    let (_turn, scene, disk) = (turn(), Scene::new(), Disk::new());
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let (running, _) = held(&cgroup, &disk);
+    let thawed = iceaxe("thaw").arg(cgroup.target()).run();
+    assert_eq!(thawed.code, Some(0), "{thawed:?}");
+    let writer = disk.is_frozen();
+    all_killed(&[running.worker(), running.pid()]);
+    running.end();
+    eventually("who waited has written", || writer.load(Ordering::SeqCst));
+    disk.is_thawed();
+}
+
 #[test]
 fn what_somebody_else_froze_stays_frozen() {
     let (_turn, scene) = (turn(), Scene::new());

@@ -153,7 +153,7 @@ pub(crate) fn unseen_outside(target: &str, error: &Error) -> String {
 }
 
 /// The columns of `list`.
-pub(crate) const COLUMNS: [&str; 10] = [
+pub(crate) const COLUMNS: [&str; 11] = [
     "NAME",
     "ID",
     "RUNTIME",
@@ -162,6 +162,7 @@ pub(crate) const COLUMNS: [&str; 10] = [
     "BELIEVED",
     "TASKS",
     "FROZEN-FOR",
+    "HELD-BY",
     "MEMORY",
     "POD",
 ];
@@ -217,12 +218,33 @@ fn field(name: &str, status: &Status) -> String {
         "agree" => status.agree.map(|agree| agree.to_string()),
         "tasks" => status.tasks.map(|tasks| tasks.total.to_string()),
         "frozen-for" => status.frozen_for_us.map(duration),
+        "held-by" => (!status.holders.is_empty()).then(|| {
+            let all: Vec<String> = status.holders.iter().map(held_by).collect();
+            all.join(",")
+        }),
         "memory" => bytes(status.memory.and_then(|memory| memory.current)),
         "limit" => bytes(status.memory.and_then(|memory| memory.limit)),
         "dir" => status.cgroups.first().map(|cgroup| path(&cgroup.dir)),
         other => Some(format!("{{{}}}", escaped(other))),
     };
     value.unwrap_or_else(none)
+}
+
+/// `lease:812:4m12s`: the process that answers for it, and how long it lasts. A mark says that none does.
+fn held_by(holder: &Holding) -> String {
+    let kind = match holder.kind {
+        Kind::Freeze => "freeze",
+        Kind::Lease => "lease",
+        Kind::Hold => "hold",
+    };
+    let mut text = format!("{kind}:{}", holder.by.unwrap_or(0));
+    if let Some(left) = holder.left_us {
+        text += &format!(":{}", duration(left));
+    }
+    if !holder.answered_for {
+        text.push('!');
+    }
+    text
 }
 
 /// `1.2MiB/64.0MiB`.
