@@ -344,12 +344,12 @@ pub(crate) struct Kill {
     pub(crate) steps: Steps,
 }
 
-/// Reads `TERM`, `SIGTERM`, `term` or `15`.
 /// A path that means the same to a process with another working directory.
 fn absolute() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(std::path::absolute)
 }
 
+/// Reads `TERM`, `SIGTERM`, `term` or `15`.
 fn signal(text: &str) -> Result<i32, String> {
     let number = text
         .parse()

@@ -419,7 +419,10 @@ impl Parent<'_, '_> {
         // Until it says otherwise: it only has to start.
         let mut deadline = Some(Instant::now() + Duration::from_secs(10));
         loop {
-            let until = self.errand.next().map_or(deadline, Some);
+            let until = match self.errand.is_running() {
+                true => self.errand.next(), // the child has all its time
+                false => deadline,
+            };
             let next = until.into_iter().chain(self.progress.due()).min();
             let left = next.map(|next| next.saturating_duration_since(Instant::now()));
             // Rounded up, so that a wait of a part of a millisecond does not spin.
@@ -584,7 +587,8 @@ impl Parent<'_, '_> {
             Some(Change::Ended) if !self.is_alone => {
                 self.answer(HAS_ENDED);
                 self.progress = Progress::new(Instant::now());
-                *deadline = Some(Instant::now() + AFTER_END);
+                // It may have said already that it needs longer.
+                *deadline = (*deadline).max(Some(Instant::now() + AFTER_END));
             }
             Some(Change::Ended) | None => {}
         }

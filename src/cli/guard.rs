@@ -34,6 +34,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 const PROOF: Duration = Duration::from_secs(5);
 /// How soon it tries again where it could not thaw.
 const AGAIN_US: u64 = 1_000_000;
+/// The same of a file system.
+const DISKS_AGAIN_US: u64 = 60_000_000;
 /// The cgroup of the guards, at the top.
 const LEAF: &str = "iceaxe";
 
@@ -450,33 +452,10 @@ impl Guard {
         self.watch(kept);
         match ledger.again(&entry) {
             Ok(Some(now)) => kept.entry = Some(now),
-            // Where it was taken away by no thaw, what is known here is done at its end.
-            Ok(None) if engine::is_lost(&self.host, ledger, &kept.pledge.standing) => {
-                self.record_again(kept, &entry)
-            }
             Ok(None) => return false,
             Err(_) => {} // it is looked at again when it is over
         }
         true
-    }
-
-    /// Puts back on file what was taken away by no thaw. Where that can't be, what is known here is done at its end.
-    fn record_again(&mut self, kept: &mut Kept, lost: &Entry) {
-        let again = || -> Result<(Ledger, Entry)> {
-            let ledger = Ledger::make(&self.host)?; // it may be gone as a whole
-            let mut entry = ledger.add(&kept.pledge)?;
-            if !lost.is_pending {
-                ledger.settle(&mut entry)?;
-            }
-            Ok((ledger, entry))
-        };
-        kept.is_watched = false;
-        kept.entry = None;
-        if let Ok((ledger, entry)) = again() {
-            kept.entry = Some(entry);
-            self.ledger = Some(ledger);
-            self.watch(kept);
-        }
     }
 
     /// Sets the timer to the next end.
@@ -495,18 +474,20 @@ impl Guard {
         };
     }
 
-    /// Thaws the file systems. One that does not answer is tried again.
+    /// Thaws the file systems. One that does not answer is tried again, but not soon: each try leaves a thread behind.
     fn thaw_filesystems(&mut self) {
         self.filesystems
             .retain(|filesystem| filesystem.thaw(PROOF).is_err());
-        self.disks_due_us = (!self.filesystems.is_empty()).then(|| boottime_us() + AGAIN_US);
+        self.disks_due_us = (!self.filesystems.is_empty()).then(|| boottime_us() + DISKS_AGAIN_US);
     }
 
     /// Thaws those. What can't be thawed is tried again, as long as it is there.
     fn release(&mut self, is_over: &dyn Fn(&Kept) -> bool) {
         if self.kept.iter().any(is_over) {
             // Before anything else: who waits for one of them can't be thawed for good.
-            self.thaw_filesystems();
+            if self.disks_due_us.is_none() {
+                self.thaw_filesystems();
+            }
         }
         self.open_ledger(self.kept.iter().any(|kept| kept.entry.is_some()));
         let (over, rest): (Vec<Kept>, Vec<Kept>) = self.kept.drain(..).partition(is_over);

@@ -19,7 +19,7 @@ use crate::engine::report::{Outcome, Report};
 use crate::engine::{self, FreezeOptions, Leaving, Step, Together};
 use crate::error::{Error, Result};
 use crate::host::{Filesystem, Host};
-use crate::ledger::{Entry, Kind, Ledger, Pledge, boottime_us};
+use crate::ledger::{Entry, Kind, Pledge, boottime_us};
 use crate::patience::Patience;
 use crate::resolver::Container;
 
@@ -91,9 +91,15 @@ pub(super) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]) -> u8 
         context.err("iceaxe: cannot hold: --max was over before COMMAND could be run\n");
         on_disk = 1;
     }
+    let is_said = Cell::new(false);
     if on_disk == 0 {
         context.tie.run(context.say, most, &mut || {
-            // It is thawed once more when the command has ended, and told then.
+            if disks.frozen.get() > 0 && !is_said.replace(true) {
+                context.err(
+                    "iceaxe: note: file systems are thawed before COMMAND has ended: it may wait for one\n",
+                );
+            }
+            // They are thawed once more when it has ended, and what failed is told then.
             disks.thaw(context);
         });
     }
@@ -332,11 +338,9 @@ fn thaw(
     let limit = context.timeout(THAW);
     context.within(limit + GRACE);
     // No signal breaks it off, nor the end of who supervises.
-    // Opened anew: it may have been taken away as a whole, and made again.
-    let ledger = Ledger::open(context.host).ok().flatten();
     let reports = engine::part(
         context.host,
-        ledger.as_ref().or(keeper.ledger()),
+        keeper.ledger(),
         &leaving,
         Patience::of(limit),
         &mut |nth, report, step| {
@@ -362,10 +366,7 @@ fn thaw(
         (context.say)(&Message::End(*index, context.told(report)));
         code = code.max(report.exit);
     }
-    // What is not thawed is left to the guard, which knows who else holds it, and tries until it can.
-    let asks =
-        |pledge: &Pledge| !pledge.standing.requested && engine::still_asks(context.host, &pledge.standing);
-    let is_left = reports.iter().any(engine::may_be_frozen) || held.iter().any(|(_, pledge, _)| asks(pledge));
-    keeper.dismiss_unless(on_disk == STUCK || is_left);
+    // What could not be thawed is left to the guard, which tries until it can.
+    keeper.dismiss_unless(on_disk == STUCK || reports.iter().any(engine::may_be_frozen));
     code
 }

@@ -211,7 +211,12 @@ impl<'c> Keeper<'c> {
         let kept = Kept {
             pledge,
             entry,
-            instead_of: others.into_iter().filter(is_lease).chain(left).collect(),
+            // One with file systems is the only word of them: recover sees to it.
+            instead_of: others
+                .into_iter()
+                .filter(is_lease)
+                .chain(left.into_iter().filter(|left| left.pledge.filesystems.is_empty()))
+                .collect(),
             is_stuck: false,
         };
         self.kept.borrow_mut().push((container.freeze_point().id(), kept));
@@ -540,7 +545,7 @@ pub(super) fn is_ended(host: &crate::host::Host, of: Process, standing: &Standin
         return false;
     };
     let mut owners = entries.iter().flat_map(|entry| &entry.pledge.owners);
-    !owners.any(|owner| *owner == of) && !engine::is_lost(host, &ledger, standing)
+    !owners.any(|owner| *owner == of)
 }
 
 /// What the next iceaxe says of what was left behind.

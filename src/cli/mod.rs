@@ -164,12 +164,12 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     let code = match ended {
         Ended::Code(code) => code,
         Ended::Silent(worker, wills) => {
-            give_up(worker, guard.is_some());
+            give_up(worker, matches!(guard, Some(Ok(_))));
             execute(streams, wills)
         }
         Ended::Signal(signal, worker, wills) => {
             if !wills.is_empty() {
-                give_up(worker, guard.is_some());
+                give_up(worker, matches!(guard, Some(Ok(_))));
                 execute(streams, wills);
             }
             child::die_by(signal)

@@ -120,8 +120,11 @@ fn await_killed(context: &Context<'_>, ledger: &Ledger) -> Result<()> {
 
 /// Lets the guard go that nothing was given to.
 fn let_go(context: &Context<'_>, guarded: bool) {
-    if let (Ok(guard), false) = (context.guard(), guarded) {
-        guard.dismiss();
+    match context.guard() {
+        // What one of them has come to, the others stand: where it is gone, recover finds it.
+        Ok(guard) if guarded => drop(guard.commit()),
+        Ok(guard) => guard.dismiss(),
+        Err(_) => {}
     }
 }
 

@@ -49,7 +49,7 @@ pub use kill::{KillOptions, kill};
 pub(crate) use ladder::quoted;
 pub use ladder::{Advice, Rung};
 pub use pace::{Ceiling, Pace, Turn};
-pub use parting::{Leaving, is_lost, may_be_frozen, part};
+pub use parting::{Leaving, may_be_frozen, part};
 pub use report::{Outcome, Report, Status};
 pub use rescue::{Rescue, RescueOptions, out_and_back, rescue};
 pub use resync::{Plan, Resync, ResyncLimits, Resynced};

@@ -43,14 +43,6 @@ pub fn part(
         let mut report = blank(one.pledge);
         // Where the records can't be read, what is known here is done.
         match rest_of(host, ledger, one).unwrap_or(Rest::Thaw) {
-            Rest::Lost => {
-                report.end(Outcome::Unchanged, 0);
-                report.hints.push(
-                    "its record is gone and it is frozen: somebody ended it before, it was thawed meanwhile and \
-                     frozen anew, or else its guard thaws it"
-                        .to_owned(),
-                );
-            }
             Rest::Thaw => match one.container {
                 Some(_) => found.push((reports.len(), None)),
                 None => match find(host, &one.pledge.standing) {
@@ -112,8 +104,6 @@ const LOCK: std::time::Duration = std::time::Duration::from_millis(500);
 enum Rest {
     Thaw,
     Leave(String),
-    /// Its record is gone, and by no thaw that could be seen from here.
-    Lost,
 }
 
 fn rest_of(host: &Host, ledger: Option<&Ledger>, one: &Leaving<'_>) -> Result<Rest> {
@@ -124,26 +114,15 @@ fn rest_of(host: &Host, ledger: Option<&Ledger>, one: &Leaving<'_>) -> Result<Re
     if let Some(entry) = one.entry
         && ledger.again(entry)?.is_none()
     {
-        return Ok(match is_lost(host, ledger, standing) {
-            true => Rest::Lost,
-            false => Rest::Leave("somebody ended it before: it was thawed meanwhile".to_owned()),
-        });
+        return Ok(Rest::Leave(
+            "somebody ended it before: it was thawed meanwhile".to_owned(),
+        ));
     }
     let others = others(host, ledger, standing, one.entry)?;
     Ok(match others.first() {
         None => Rest::Thaw,
         Some(other) => Rest::Leave(format!("it stays frozen: {} holds it too", described(other))),
     })
-}
-
-/// Whether a cgroup whose record is just gone was not thawed: a thaw clears the request first. That of another freeze of
-/// iceaxe's has a record of its own.
-#[must_use]
-pub fn is_lost(host: &Host, ledger: &Ledger, standing: &Standing) -> bool {
-    // What can't be listed can't be told from what is gone.
-    !standing.requested
-        && super::still_asks(host, standing)
-        && others(host, ledger, standing, None).is_ok_and(|all| all.is_empty())
 }
 
 fn blank(pledge: &Pledge) -> Report {

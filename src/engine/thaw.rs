@@ -504,7 +504,7 @@ impl<'c> Thawing<'c> {
             let mut proofs = self.proofs.iter();
             proofs.all(|(tid, proof)| proof.is_settled() || self.held.contains(tid))
         };
-        are_old && (scope.is_held_from_outside() || are_held())
+        are_old && (scope.is_held_from_outside() || self.blind.is_none() && are_held())
     }
 
     /// Its cgroup was removed after the write, which takes that it was empty: its tasks ended, or were moved.

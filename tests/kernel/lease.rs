@@ -45,24 +45,6 @@ pub(crate) fn end(pid: i32) {
     eventually("it has ended", || !is_there(pid));
 }
 
-/// Takes away the records of a cgroup by hand, or the directory as a whole.
-pub(crate) fn take_away(cgroup: &Cgroup, whole: bool) {
-    if whole {
-        // The guards put back what is theirs at once: in its place nothing can be removed as a whole.
-        let aside = format!("{RECORDS}-aside");
-        fs::rename(RECORDS, &aside).unwrap();
-        return fs::remove_dir_all(aside).unwrap();
-    }
-    for file in fs::read_dir(RECORDS).unwrap().flatten() {
-        let record: Option<Value> = fs::read(file.path())
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok()); // none, or another's that ends
-        if record.is_some_and(|record| record["standing"]["path"] == cgroup.path.to_str().unwrap()) {
-            fs::remove_file(file.path()).unwrap();
-        }
-    }
-}
-
 fn lease(cgroup: &Cgroup, lasting: &str) -> Iceaxe {
     freeze(cgroup).arg("--for").arg(lasting)
 }
@@ -273,6 +255,26 @@ fn where_no_record_can_be_made_a_lease_is_refused(hierarchy: Hierarchy) {
     assert!(run.err.contains("no record"), "{run:?}");
 }
 
+fn where_records_could_be_made_before_it_is_the_same(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroups = [0, 1, 2].map(|_| scene.cgroup(hierarchy));
+    let elsewhere = crate::kit::with_room("64k");
+    fs::create_dir(elsewhere.records()).unwrap();
+    elsewhere.set_read_only();
+    let run = lease(&cgroups[0], "1s").arg("--root").arg(elsewhere.root()).run();
+    let report = run.is(5, "denied");
+    assert!(report["error"].to_string().contains("--no-record"), "{report}");
+    assert!(!cgroups[0].asks());
+    let command = iceaxe("freeze").arg("--root").arg(elsewhere.root());
+    let run = cgroups
+        .iter()
+        .fold(command, |command, cgroup| command.arg(cgroup.target()))
+        .run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(run.err.matches("no record").count(), 1, "{run:?}");
+    assert!(cgroups.iter().all(Cgroup::asks));
+}
+
 fn a_full_disk_refuses_a_lease_and_not_a_freeze(hierarchy: Hierarchy) {
     use std::io::Write;
     let scene = Scene::new();
@@ -343,21 +345,6 @@ fn two_recover_at_once_end_the_same(hierarchy: Hierarchy) {
     eventually("it thaws", || !cgroup.asks());
     zoo.goes_on(0);
     eventually("nothing is left", || records_of(&cgroup).is_empty());
-}
-
-fn a_record_that_is_taken_away_by_hand_ends_no_lease(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
-    for whole in [false, true] {
-        lease(&cgroup, "1s").ends(0, "confirmed");
-        take_away(&cgroup, whole);
-        eventually("it is put back", || !records_of(&cgroup).is_empty());
-        zoo.stands(0);
-        eventually("it thaws", || !cgroup.asks());
-        zoo.goes_on(0);
-        eventually("nothing is left", || records_of(&cgroup).is_empty());
-    }
 }
 
 /// A lease whose guard was killed, and that is over.
@@ -466,7 +453,7 @@ fn a_lease_of_many_comes_back_whenever_iceaxe_is_killed(hierarchy: Hierarchy) {
 }
 
 on_each_hierarchy!(
-    a_record_that_is_taken_away_by_hand_ends_no_lease,
+    where_records_could_be_made_before_it_is_the_same,
     what_was_left_behind_is_taken_over_by_a_lease,
     what_was_left_behind_stays_where_an_operator_freezes_it,
     a_record_of_another_schema_is_left_alone_and_said,

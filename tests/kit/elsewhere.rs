@@ -39,6 +39,14 @@ impl Elsewhere {
         elsewhere
     }
 
+    /// From now on nothing can be written there.
+    #[track_caller]
+    pub(crate) fn set_read_only(&self) {
+        let none = None::<&str>;
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, &self.root().join("run"), none, flags, none).unwrap();
+    }
+
     /// Where that host's root is.
     pub(crate) fn root(&self) -> &Path {
         self.dir.path()

@@ -110,23 +110,30 @@ fn hold(cgroup: &Cgroup, disk: &Disk) -> Iceaxe {
     command.arg("--fsfreeze").arg(disk.dir())
 }
 
-/// Held for something that goes on until it is ended; the command's process.
+/// The command's process, once it is called what it does: from then on it ends with its parent.
 #[track_caller]
-fn held(cgroup: &Cgroup, disk: &Disk) -> (Running, i32) {
-    let command = hold(cgroup, disk).arg("--sync").arg(disk.dir());
-    let command = command.arg("--").itself().arg("demo-task").arg("sleeper");
-    let running = command.input("go").start();
+fn command_of(running: &Running) -> i32 {
     let is_it = |pid: &i32| {
-        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        words.split(|&byte| byte == 0).nth(1) == Some(b"demo-task")
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default(); // it has just ended, then
+        comm.trim() == "sleeper"
     };
     let mut command = None;
     eventually("the command runs", || {
         command = running.children().into_iter().find(is_it);
         command.is_some()
     });
+    command.unwrap()
+}
+
+/// Held for something that goes on until it is ended; the command's process.
+#[track_caller]
+fn held(cgroup: &Cgroup, disk: &Disk) -> (Running, i32) {
+    let command = hold(cgroup, disk).arg("--sync").arg(disk.dir());
+    let command = command.arg("--").itself().arg("demo-task").arg("sleeper");
+    let running = command.input("go").start();
+    let command = command_of(&running);
     assert!(cgroup.asks());
-    (running, command.unwrap())
+    (running, command)
 }
 
 /// The guard, as the record of a cgroup names it.
@@ -294,6 +301,7 @@ fn it_is_thawed_where_a_command_that_waits_for_it_is_asked_to_end() {
     running.signal(Signal::SIGTERM);
     let run = running.end();
     assert_eq!(run.code, Some(143), "{run:?}");
+    assert!(run.err.contains("thawed before COMMAND has ended"), "{run:?}");
     disk.is_thawed();
     assert!(!cgroup.asks(), "{run:?}");
 }
@@ -309,15 +317,7 @@ fn a_path_means_what_it_means_to_who_typed_it() {
         .through(&["sh", "-c", &script, "sh"]);
     let command = command.arg("--fsfreeze=.").arg("--").itself();
     let running = command.arg("demo-task").arg("sleeper").input("go").start();
-    let mut found = None;
-    eventually("it is frozen", || {
-        let children = running.children();
-        found = children.into_iter().find(|pid| {
-            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            comm.trim() == "sleeper"
-        });
-        found.is_some()
-    });
+    command_of(&running);
     let pids = [running.worker(), running.pid()];
     let writer = disk.is_frozen();
     all_killed(&pids);

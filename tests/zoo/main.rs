@@ -9,7 +9,8 @@
 //!
 //! `zoo --in CGROUP-DIR exec PROGRAM ARG...` enters and becomes PROGRAM; `parent` instead of `exec` enters, and starts
 //! PROGRAM as a child in the cgroup that it came from. `zoo --in CGROUP-DIR visit` stays outside and sends visitors until
-//! the end of its input. `brief` and `reexec` are programs that other tasks become.
+//! the end of its input. `brief` and `reexec` are programs that other tasks become, and `deaf` one that SIGTERM does not
+//! end. With `--descriptors N` or `--ignore-children` what is executed has so few of them, or has their ends ignored.
 
 mod kind;
 mod mayfly;
@@ -33,6 +34,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -90,6 +92,12 @@ impl Plan {
                     plan.pid = Some(pid.map_err(io::Error::other)?);
                 }
                 Some("--pidns") => plan.new_pid_namespace = true,
+                Some("--descriptors") => {
+                    let most = value()?.to_string_lossy().parse().map_err(io::Error::other)?;
+                    let (_, highest) = getrlimit(Resource::RLIMIT_NOFILE)?;
+                    setrlimit(Resource::RLIMIT_NOFILE, most, highest)?;
+                }
+                Some("--ignore-children") => sys::ignore(Signal::SIGCHLD)?,
                 _ => {
                     plan.words.push(arg);
                     plan.words.extend(args);
@@ -110,6 +118,12 @@ impl Plan {
             Some("brief") => {
                 mayfly::live();
                 Ok(ExitCode::SUCCESS)
+            }
+            Some("deaf") => {
+                sys::ignore(Signal::SIGTERM)?;
+                loop {
+                    nix::unistd::pause();
+                }
             }
             Some("reexec") => match mayfly::reexec(self.pulses.as_deref())? {},
             Some("visit") => {

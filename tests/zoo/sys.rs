@@ -246,6 +246,13 @@ fn ptrace(request: libc::c_uint, pid: i32, data: usize) -> io::Result<()> {
     }
 }
 
+/// Has a signal ignored, also by what the caller becomes.
+pub(crate) fn ignore(which: Signal) -> io::Result<()> {
+    // SAFETY: to ignore is no handler of ours.
+    unsafe { signal(which, SigHandler::SigIgn) }?;
+    Ok(())
+}
+
 static CAUGHT: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn count(_: i32) {
