@@ -481,9 +481,11 @@ impl Worker {
         if round.victims == Victims::Worker {
             victims.remove(0);
         }
-        if point != Point::Ended || round.victims == Victims::All {
-            self.sender.send("KILL", &victims)?;
+        if point == Point::Ended {
+            victims.retain(|victim| *victim != started); // its number may be another's by now
         }
+        // Who was stopped on its last way out too: it would stay so.
+        self.sender.send("KILL", &victims)?;
         if round.victims == Victims::Worker {
             self.sender.send("CONT", &[started])?;
         }
