@@ -227,7 +227,7 @@ pub(crate) fn supervise(
     // Words of a hundred targets fit into it, so that their requests need not wait until this process gets a CPU. Where the
     // system grants less, it is full sooner.
     let _ = fcntl(&to, FcntlArg::F_SETPIPE_SZ(ROOM));
-    // A caller may have had it ignored, and the ends of children are never told then.
+    // A caller may have had it ignored, and the ends of children are never told then. A signal that exists can be reset.
     // SAFETY: the default action is no handler of ours.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
     // SAFETY: no thread has been started in this process, so that no lock can be held by one that the child lacks.

@@ -434,22 +434,18 @@ impl Guard {
         self.kept = kept;
     }
 
-    /// Watches its record: the file, whatever it is called, and for as long as it is there.
-    fn watch(&self, kept: &mut Kept) {
-        if let (Some(ledger), Some(entry), false) = (&self.ledger, &kept.entry, kept.is_watched) {
-            let flags = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
-            let add = |notices: &Inotify| notices.add_watch(&ledger.file(entry), flags).is_ok();
-            kept.is_watched = self.notices.as_ref().is_some_and(add);
-        }
-    }
-
     /// Whether nobody has ended that one. Its record is watched from then on.
-    fn stands(&mut self, kept: &mut Kept) -> bool {
+    fn stands(&self, kept: &mut Kept) -> bool {
         let (Some(ledger), Some(entry)) = (&self.ledger, kept.entry.clone()) else {
             return true;
         };
-        // It is watched first and looked at then, so that nothing happens between the two.
-        self.watch(kept);
+        if !kept.is_watched {
+            // It is watched first and looked at then, so that nothing happens between the two. The watch is on the file,
+            // whatever it is called, and goes with it.
+            let flags = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
+            let add = |notices: &Inotify| notices.add_watch(&ledger.file(&entry), flags).is_ok();
+            kept.is_watched = self.notices.as_ref().is_some_and(add);
+        }
         match ledger.again(&entry) {
             Ok(Some(now)) => kept.entry = Some(now),
             Ok(None) => return false,

@@ -121,10 +121,10 @@ fn await_killed(context: &Context<'_>, ledger: &Ledger) -> Result<()> {
 /// Lets the guard go that nothing was given to.
 fn let_go(context: &Context<'_>, guarded: bool) {
     match context.guard() {
-        // What one of them has come to, the others stand: where it is gone, recover finds it.
+        // One lease that could not be given to it ends none of the others. Where the guard is gone, recover finds them.
         Ok(guard) if guarded => drop(guard.commit()),
         Ok(guard) => guard.dismiss(),
-        Err(_) => {}
+        Err(_) => {} // nothing was given to one that could not be made
     }
 }
 

@@ -72,7 +72,7 @@ impl Ledger {
                 let mut other = byte(libc::F_WRLCK, at);
                 fcntl(fd, FcntlArg::F_GETLK(&mut other)).map_err(failed)?;
                 let limit = clock.limit().as_millis();
-                // Given back just now, or another container's of another PID namespace.
+                // It was given back just now, or who has it is in another PID namespace.
                 let who = match other.l_pid {
                     ..=0 => "another process".to_owned(),
                     pid => format!("process {pid}"),
