@@ -7,7 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::kit::{
-    Cgroup, Hierarchy, Running, Scene, Zoo, eventually, freeze, letter, mount_of, tasks_add_up, thaw,
+    Cgroup, Hierarchy, Running, Scene, Zoo, eventually, freeze, mount_of, stop_in_its_pause, tasks_add_up,
+    thaw,
 };
 
 fn send(pid: i32, signal: Signal) {
@@ -18,8 +19,7 @@ fn send(pid: i32, signal: Signal) {
 /// to let go on.
 fn end_meanwhile(running: &Running, cgroup: &Cgroup, zoo: &Zoo) -> i32 {
     let worker = running.worker();
-    send(worker, Signal::SIGSTOP);
-    eventually("it is stopped", || letter(worker) == Some('T'));
+    stop_in_its_pause(worker);
     let pid = zoo.tid(0);
     // What v1 holds can't die.
     fs::write(mount_of(cgroup.hierarchy).join("cgroup.procs"), pid.to_string()).unwrap();

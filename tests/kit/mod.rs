@@ -26,7 +26,9 @@ pub(crate) use cgroup::{Cgroup, Hierarchy, mount_of, mount_of_controller};
 pub(crate) use command::{Heard, Iceaxe, Running, freeze, iceaxe, status, thaw};
 pub(crate) use elsewhere::{with_room, without_records};
 pub(crate) use report::{counted, has_keys, tasks_add_up};
-pub(crate) use task::{find_kernel_thread, is_gone, letter, parent_of, pending_signals, timeslices, wchan};
+pub(crate) use task::{
+    find_kernel_thread, is_gone, letter, parent_of, pending_signals, stop_in_its_pause, timeslices, wchan,
+};
 pub(crate) use zoo::{Zoo, zoo_program};
 
 /// How long anything may take that is bound to come; an emulated machine is ten times slower than a real one.

@@ -2,6 +2,11 @@
 
 use std::fs;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::eventually;
+
 fn fields(pid: i32) -> Option<Vec<String>> {
     let text = fs::read(format!("/proc/{pid}/task/{pid}/stat")).ok()?;
     let text = String::from_utf8_lossy(&text);
@@ -26,6 +31,23 @@ pub(crate) fn wchan(tid: i32) -> String {
 
 pub(crate) fn parent_of(pid: i32) -> Option<i32> {
     fields(pid)?.get(1)?.parse().ok()
+}
+
+/// Stops a process while it pauses in a `ppoll`. Anywhere else it could be half-way through a look at the tasks, with a
+/// file open of one that ends meanwhile.
+#[track_caller]
+pub(crate) fn stop_in_its_pause(pid: i32) {
+    let send = |signal| kill(Pid::from_raw(pid), signal).unwrap();
+    eventually("it is stopped while it pauses", || {
+        send(Signal::SIGSTOP);
+        eventually("it is stopped", || letter(pid) == Some('T'));
+        let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap();
+        let pauses = call.split(' ').next() == Some(libc::SYS_ppoll.to_string().as_str());
+        if !pauses {
+            send(Signal::SIGCONT);
+        }
+        pauses
+    });
 }
 
 /// How often it was put on a CPU.
