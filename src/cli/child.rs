@@ -7,7 +7,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
@@ -24,6 +23,7 @@ use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, p
 use super::errand::{Change, Errand};
 use super::message::{Message, Will, receive, send};
 use super::streams::{Progress, Streams};
+use super::tie::{AT_LIMIT, Answer, HAS_ENDED, IS_ASKED, Say, Tie};
 
 /// How long after a signal the child has to undo what it began.
 const UNDO: Duration = Duration::from_secs(3);
@@ -35,6 +35,9 @@ const MANY: usize = 64;
 const NAP_MS: u16 = 1;
 /// How much the worker can say before it is heard, in bytes; a target's words are some 6 KB.
 const ROOM: libc::c_int = 1 << 20;
+/// How long after a command's end the child may take to say how long it needs.
+const AFTER_END: Duration = Duration::from_secs(5);
+
 /// How a supervised piece of work ended.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -48,151 +51,9 @@ pub(crate) enum Ended {
     Signal(Signal, Pid, Vec<Will>),
 }
 
-/// Says one message, wherever it goes.
-pub(crate) type Say<'s> = &'s dyn Fn(&Message);
-
-/// What ties a piece of work to the process that supervises it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Tie<'t> {
-    /// Becomes readable, or is hung up, when the work is to undo what it began.
-    pub(crate) cancel: Option<BorrowedFd<'t>>,
-    /// Whether the work is in a child of that process.
-    is_child: bool,
-}
-
-impl Tie<'_> {
-    /// Whether the work is in a child of the process that was started.
-    pub(crate) fn is_child(self) -> bool {
-        self.is_child
-    }
-
-    /// Waits until all that was said is printed; false where the process that prints it is gone before.
-    pub(crate) fn is_printed(self, say: Say<'_>) -> bool {
-        let (Some(line), true) = (self.cancel, self.is_child) else {
-            return true;
-        };
-        say(&Message::Printed);
-        answer(line).is_some() // not told is not printed
-    }
-
-    /// Asks who typed the command, and waits for as long as that takes. Where this is no child of a process that could
-    /// be asked, nobody is there.
-    pub(crate) fn ask(self, say: Say<'_>, question: &str) -> Answer {
-        let (Some(line), true) = (self.cancel, self.is_child) else {
-            return Answer::NoTerminal;
-        };
-        say(&Message::Ask(question.into()));
-        let answer = answer(line);
-        let mut all = Answer::ALL.into_iter();
-        // One that is gone without an answer did not say yes.
-        all.find(|(_, byte)| Some(*byte) == answer)
-            .map_or(Answer::No, |(answer, _)| answer)
-    }
-}
-
-/// The byte that the process at the other end answers with; `None` where it is gone.
-fn answer(line: BorrowedFd<'_>) -> Option<u8> {
-    let mut answer = [0];
-    loop {
-        match nix::unistd::read(line, &mut answer) {
-            Ok(count) => return (count == 1).then_some(answer[0]),
-            Err(Errno::EINTR) => {}
-            Err(_) => return None,
-        }
-    }
-}
-
-/// What came of a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Yes,
-    No,
-    /// Nobody is there to be asked.
-    NoTerminal,
-}
-
-impl Answer {
-    const ALL: [(Self, u8); 3] = [(Self::Yes, b'y'), (Self::No, b'n'), (Self::NoTerminal, b't')];
-
-    /// Asks at this process's standard input, if that is a terminal. Nothing but yes is yes.
-    fn to(question: &[u8], streams: &mut Streams<'_>) -> Self {
-        let stdin = io::stdin();
-        if !stdin.is_terminal() {
-            return Self::NoTerminal;
-        }
-        streams.err(question);
-        let mut line = String::new();
-        match stdin.read_line(&mut line) {
-            Ok(_) if matches!(line.trim(), "y" | "Y" | "yes" | "Yes") => Self::Yes,
-            _ => Self::No,
-        }
-    }
-}
-
-/// How it came that a command runs no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ran {
-    /// It ended, or could not be run.
-    Ended,
-    /// The process that ran it is gone, or does not keep the limit.
-    Lost,
-}
-
-impl Tie<'_> {
-    /// Has the command run by the process that supervises, and waits for its end. `at_limit` is called when the limit is
-    /// reached, before the command is ended.
-    pub(crate) fn run(self, say: Say<'_>, most: Option<Duration>, at_limit: &mut dyn FnMut()) -> Ran {
-        let (Some(line), true) = (self.cancel, self.is_child) else {
-            return Ran::Lost;
-        };
-        say(&Message::Run(most.map_or(0, |most| {
-            u64::try_from(most.as_millis()).unwrap_or(u64::MAX).max(1)
-        })));
-        // Who supervises may be stopped, and what is held is thawed nevertheless.
-        let mut until = most.map(|most| Instant::now() + most + LATE);
-        loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let timeout = left.map_or(PollTimeout::NONE, |left| {
-                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
-            });
-            let mut fds = [PollFd::new(line, PollFlags::POLLIN)];
-            match poll(&mut fds, timeout) {
-                Ok(0) if left.is_some_and(|left| left.is_zero()) => {
-                    at_limit();
-                    return Ran::Lost;
-                }
-                Ok(0) | Err(_) => continue, // a signal, or no memory just now: it is asked again
-                Ok(_) => {}
-            }
-            let mut word = [0];
-            match nix::unistd::read(line, &mut word) {
-                Ok(1) if word == *IS_ASKED => at_limit(),
-                Ok(1) if word == *AT_LIMIT => {
-                    at_limit();
-                    say(&Message::Clear);
-                    until = Some(Instant::now() + OVERDUE);
-                }
-                Ok(1) => return Ran::Ended,
-                Err(Errno::EINTR) => {}
-                Ok(_) | Err(_) => return Ran::Lost, // a line that can't be read is as good as hung up
-            }
-        }
-    }
-}
-
-/// The words on the lifeline while a command runs: its limit is reached; it was asked to end, and does not; it has ended.
-const AT_LIMIT: &[u8; 1] = b"m";
-const IS_ASKED: &[u8; 1] = b"a";
-const HAS_ENDED: &[u8; 1] = b"e";
-/// How long after the limit who supervises may take to say so.
-const LATE: Duration = Duration::from_millis(500);
-/// How long after that a command may take to end: then what is held is thawed while it does, within a second of the limit.
-const OVERDUE: Duration = Duration::from_millis(700);
-/// How long after a command's end the child may take to say how long it needs.
-const AFTER_END: Duration = Duration::from_secs(5);
-
-/// Runs `work` in a child, with these wills until it says others, relays what it says, and keeps its deadlines. The work gets a descriptor that becomes
-/// readable, or is hung up, when it is to undo what it began: a signal came, or this process is gone.
+/// Runs `work` in a child, with these wills until it says others, relays what it says, and keeps its deadlines. The work
+/// gets a descriptor that becomes readable, or is hung up, when it is to undo what it began: a signal came, or this
+/// process is gone.
 ///
 /// No other thread may run in this process: the child has only this one.
 pub(crate) fn supervise(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use super::act::Way;
 use super::args::Hold;
 use super::child;
 use super::keeper::{Asked, Keeper};
@@ -270,7 +271,7 @@ fn freeze(context: &Context<'_>, args: &Hold, targets: &Targets, keeper: Option<
         together,
         ..FreezeOptions::default()
     };
-    let way = verb::Way::at_once(context.timeout(FREEZE));
+    let way = Way::at_once(context.timeout(FREEZE));
     verb::freeze_all(context, targets, None, &way, keeper, &options)
 }
 

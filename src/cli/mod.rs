@@ -1,5 +1,6 @@
 //! The command line: a thin layer over the library. One file per verb; every sentence is in `human`.
 
+mod act;
 mod args;
 mod child;
 mod demo;
@@ -19,6 +20,7 @@ mod status;
 mod streams;
 mod survey;
 mod targets;
+mod tie;
 mod tree;
 mod turns;
 mod verb;
@@ -40,9 +42,10 @@ use crate::host::Host;
 use crate::ledger::Process;
 use crate::patience::Patience;
 use args::{Cli, Color, Freeze, Verb};
-use child::{Ended, Say, Tie};
+use child::Ended;
 use errand::Errand;
 use message::{Message, Will};
+use tie::{Say, Tie};
 
 pub use streams::Streams;
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::args::Resync as Args;
-use super::child::Answer;
 use super::keeper::{Asked, Keeper};
 use super::message::Message;
 use super::select::{All, select};
+use super::tie::Answer;
 use super::{Context, human, joined, number, unresolved};
 use crate::engine::report::{Outcome, Report};
 use crate::engine::{Before, Resync, ResyncLimits, Step};

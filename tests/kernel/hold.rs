@@ -369,9 +369,9 @@ fn a_command_that_does_not_end_at_the_limit_keeps_nothing_frozen(hierarchy: Hier
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
     let command = hold(&[&cgroup]).arg("--max=500ms").arg("--");
-    let began = Instant::now();
     let running = command.arg(zoo_program()).arg("deaf").start();
     eventually("it is held", || cgroup.asks());
+    let began = Instant::now();
     eventually("it is thawed", || !cgroup.asks());
     assert!(
         began.elapsed() < Duration::from_millis(1500),

@@ -1,35 +1,28 @@
-//! The guard: a small process that is there before the first write, outlives everybody else, and thaws what they leave.
-//! It is told what is about to be frozen, answers that it knows, and then only waits: for the end of a lease, for the end
-//! of those who talk to it, for a record to be taken away, for a signal.
+//! The guard itself: what it answers for, what wakes it, and how it thaws.
 
-use std::cell::OnceCell;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use nix::unistd::pipe2;
-use serde::{Deserialize, Serialize};
 
-use super::child;
+use super::{Answer, Word, gone};
 use crate::cgroup::Cgroup;
+use crate::cli::{MOST_URGENT, raise_limit};
 use crate::engine::{self, Leaving};
 use crate::error::{Error, Result};
 use crate::host::{Filesystem, Hierarchy, Host};
 use crate::ledger::{Entry, Kind, Ledger, Pledge, Process, boottime_us};
 use crate::patience::Patience;
 
-/// How long the guard may take to answer, on a host that is busy with other things.
-const ANSWER: Duration = Duration::from_secs(5);
 /// How long the guard's thaw waits for the proof.
 const PROOF: Duration = Duration::from_secs(5);
 /// How soon it tries again where it could not thaw.
@@ -38,170 +31,6 @@ const AGAIN_US: u64 = 1_000_000;
 const DISKS_AGAIN_US: u64 = 60_000_000;
 /// The cgroup of the guards, at the top.
 const LEAF: &str = "iceaxe";
-
-/// What the guard is told.
-#[derive(Debug, Serialize, Deserialize)]
-enum Word {
-    /// This is about to be frozen.
-    Keep(Box<(Pledge, Option<Entry>)>),
-    /// The file system of this path is about to be frozen.
-    Filesystem(PathBuf),
-    /// Only so many of them are frozen, the first ones.
-    Filesystems(usize),
-    /// All is frozen and told: it is to stay so.
-    Commit,
-    /// Nothing is left to be guarded.
-    Dismiss,
-}
-
-/// What it answers.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Answer {
-    /// The guard.
-    pub(super) process: Option<Process>,
-    /// What is not as it should be.
-    pub(super) note: Option<String>,
-}
-
-/// The other end of the guard's lines.
-#[derive(Debug)]
-pub(super) struct Line {
-    to: File,
-    from: File,
-    /// What it said when it was there.
-    first: OnceCell<Answer>,
-}
-
-/// Makes a guard.
-///
-/// # Errors
-///
-/// The process table is full; no descriptor is free.
-pub(super) fn post(root: &Path) -> io::Result<Line> {
-    let (inbox, to) = pipe2(OFlag::O_CLOEXEC)?;
-    let (from, outbox) = pipe2(OFlag::O_CLOEXEC)?;
-    let mut line = Some(Line {
-        to: to.into(),
-        from: from.into(),
-        first: OnceCell::new(),
-    });
-    let keep = [inbox.as_raw_fd(), outbox.as_raw_fd()];
-    let mut ends = Some((inbox, File::from(outbox)));
-    child::apart(&keep, || {
-        // The others' ends are closed in it: it would never see them go.
-        std::mem::forget(line.take());
-        let Some((inbox, outbox)) = ends.take() else {
-            return 1;
-        };
-        match serve(root, inbox, outbox) {
-            Ok(()) => 0,
-            Err(_) => 1, // it has no stream to say it on: who waits for its answer sees that there is none
-        }
-    })?;
-    line.ok_or_else(|| io::ErrorKind::NotFound.into()) // it was taken in the guard's own memory alone
-}
-
-impl Line {
-    fn say(&self, word: &Word) -> Result<()> {
-        let text = serde_json::to_string(word).map_err(|error| gone(&error.into()))? + "\n";
-        (&self.to)
-            .write_all(text.as_bytes())
-            .map_err(|error| gone(&error))
-    }
-
-    /// Waits for an answer.
-    ///
-    /// # Errors
-    ///
-    /// The guard is gone, or does not answer.
-    pub(super) fn hear(&self) -> Result<Answer> {
-        let clock = Patience::of(ANSWER).start();
-        let mut text = Vec::new();
-        loop {
-            let left = ANSWER.saturating_sub(clock.elapsed());
-            let mut fds = [PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
-                Ok(0) if clock.is_over() => return Err(gone(&io::ErrorKind::TimedOut.into())),
-                Ok(0) | Err(Errno::EINTR) => continue,
-                Ok(_) => {}
-                Err(errno) => return Err(gone(&errno.into())),
-            }
-            let mut byte = [0];
-            match (&self.from).read(&mut byte) {
-                Ok(0) => return Err(gone(&io::ErrorKind::UnexpectedEof.into())),
-                Ok(_) if byte == *b"\n" => {
-                    return serde_json::from_slice(&text).map_err(|error| gone(&error.into()));
-                }
-                Ok(_) => text.push(byte[0]),
-                Err(error) => return Err(gone(&error)),
-            }
-        }
-    }
-
-    /// Waits until it is there; what it said then.
-    ///
-    /// # Errors
-    ///
-    /// As [`Line::hear`].
-    pub(super) fn hear_once(&self) -> Result<&Answer> {
-        if let Some(answer) = self.first.get() {
-            return Ok(answer);
-        }
-        let answer = self.hear()?;
-        Ok(self.first.get_or_init(|| answer))
-    }
-
-    /// Tells it what is about to be frozen, and waits until it knows.
-    ///
-    /// # Errors
-    ///
-    /// As [`Line::hear`].
-    pub(super) fn keep(&self, pledge: &Pledge, entry: Option<&Entry>) -> Result<()> {
-        self.say(&Word::Keep(Box::new((pledge.clone(), entry.cloned()))))?;
-        self.hear().map(drop)
-    }
-
-    /// Tells it that all is frozen and told.
-    ///
-    /// # Errors
-    ///
-    /// As [`Line::hear`].
-    pub(super) fn commit(&self) -> Result<()> {
-        self.say(&Word::Commit)?;
-        self.hear().map(drop)
-    }
-
-    /// Tells it which file system is about to be frozen, and waits until it can thaw it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Line::hear`]; it can't be opened by the guard.
-    pub(super) fn keep_filesystem(&self, path: &Path) -> Result<()> {
-        self.say(&Word::Filesystem(path.to_owned()))?;
-        match self.hear()?.note {
-            None => Ok(()),
-            Some(why) => Err(Error::Unsupported(format!("the guard can't open it: {why}"))),
-        }
-    }
-
-    /// Tells it that only so many file systems are frozen, the first ones.
-    pub(super) fn keep_filesystems(&self, count: usize) {
-        // One that is gone needs not be told.
-        let _ = self.say(&Word::Filesystems(count));
-    }
-
-    /// Lets it go.
-    pub(super) fn dismiss(&self) {
-        // One that is gone has gone.
-        let _ = self.say(&Word::Dismiss);
-    }
-}
-
-fn gone(cause: &io::Error) -> Error {
-    Error::Unsupported(format!(
-        "the guard, which would thaw it whatever happens, is not there: {cause}"
-    ))
-}
 
 /// One that it answers for.
 struct Kept {
@@ -234,8 +63,8 @@ struct Guard {
 }
 
 /// Is the guard until nothing is left to be guarded.
-fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()> {
-    super::raise_limit(); // what was frozen with many files open is thawed with as many
+pub(super) fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()> {
+    raise_limit(); // what was frozen with many files open is thawed with as many
     let mut set = SigSet::empty();
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]
         .into_iter()
@@ -521,7 +350,7 @@ fn settle_down(host: &Host) -> Option<String> {
     let _ = nix::unistd::chdir("/"); // else it only keeps a mount busy
     // Without the right to it, it is killed and scheduled as others are.
     let _ = std::fs::write(host.proc_dir().join("self/oom_score_adj"), "-1000");
-    let _ = rustix::process::setpriority_process(None, super::MOST_URGENT);
+    let _ = rustix::process::setpriority_process(None, MOST_URGENT);
     let mut notes = Vec::new();
     if host.mount(Hierarchy::V1).is_some()
         && let Err(error) = join(host, Hierarchy::V1, None)
