@@ -18,6 +18,7 @@ mod docker;
 mod lxc;
 mod nspawn;
 mod podman;
+mod recover;
 mod story;
 mod together;
 
