@@ -28,10 +28,8 @@ impl Freezing<'_> {
         let witness = Witness::new(host);
         // The evidence first: the rollback changes it. Tasks that can't be listed are gone, and hold nothing up.
         self.last = look(host, container).unwrap_or_default().seen;
-        let (held, mut holdouts): (Vec<&Sighting>, Vec<&Sighting>) = self
-            .last
-            .values()
-            .partition(|task| self.is_held(witness.place(task), task));
+        let (held, mut holdouts): (Vec<&Sighting>, Vec<&Sighting>) =
+            self.last.values().partition(|task| self.is_held(witness, task));
         let before = &self.run.before;
         let is_new =
             |task: &&Sighting| !before.seen.contains_key(&task.tid) && !before.unseen.contains(&task.tid);
@@ -93,13 +91,15 @@ impl Freezing<'_> {
         self.undo(host, cause, (Outcome::RolledBack, 6));
     }
 
-    fn is_held(&self, place: Place, task: &Sighting) -> bool {
-        match (self.by.hierarchy(), place) {
+    fn is_held(&self, witness: Witness<'_>, task: &Sighting) -> bool {
+        match (self.by.hierarchy(), witness.place(task)) {
             (Hierarchy::V2, Place::Trap | Place::Stopped | Place::Traced | Place::Vfork) => true,
             (Hierarchy::V1, Place::Trap) => task.letter == 'D',
             (Hierarchy::V1, Place::Refrigerator | Place::InPlace | Place::FreezableSleep | Place::Vfork) => {
                 true
             }
+            // As `judge_freeze` has it.
+            (Hierarchy::V1, Place::Stopped | Place::Traced) => witness.kernel().has_frozen_flag(),
             (_, place) => place == Place::Dead,
         }
     }

@@ -69,7 +69,7 @@ fn told(
         return Err(Error::Gone(container.own[container.freeze_at].dir().to_owned()));
     }
     let States { requested, effective } = scope.states(container, &tasks, host);
-    let (mut observed, holdouts) = observe(host, &tasks, effective);
+    let (mut observed, holdouts) = observe(host, &tasks, effective, scope.asked(container));
     let hidden = u32::try_from(unseen.len()).unwrap_or(u32::MAX);
     observed.total = observed.total.saturating_add(hidden);
     observed.unknown = observed.unknown.saturating_add(hidden);
@@ -168,6 +168,7 @@ fn observe(
     host: &Host,
     tasks: &BTreeMap<i32, Sighting>,
     effective: Option<Effective>,
+    by: Option<Hierarchy>,
 ) -> (Observed, Vec<Holdout>) {
     let witness = Witness::new(host);
     let mut counts = Observed::default();
@@ -186,6 +187,8 @@ fn observe(
                 counts.frozen += 1;
                 continue;
             }
+            // v2 knows no such thing: whoever it asks is woken, and a kernel thread sleeps on.
+            Place::FreezableSleep if asked && by == Some(Hierarchy::V2) => true,
             Place::Stopped | Place::Traced | Place::Vfork | Place::FreezableSleep | Place::Dead => {
                 counts.unprovable += 1;
                 continue;

@@ -179,14 +179,14 @@ fn judge<'r>(
         let (_, count) = throttling(&quota.dir)?;
         (count > quota.nr_throttled || (stood_still && quota.always)).then_some((&quota.dir, count))
     });
-    if !stood_still && watch == Watch::Closely {
-        witness.look_from_its_cpu(holdout);
-    }
     // Whether all the CPU time that it had since was the kernel's.
-    let in_the_kernel = || {
+    let in_the_kernel = LazyCell::new(|| {
         let (then, now) = (suspect.ticks?, witness.ticks(tid)?);
         Some(now.user == then.user && now.system > then.system)
-    };
+    });
+    if !stood_still && watch == Watch::Closely && *in_the_kernel != Some(false) {
+        witness.look_from_its_cpu(holdout);
+    }
     if holdout.class() == Class::Userfault {
         // Seen at the last look.
     } else if let Some((dir, count)) = spent {
@@ -197,9 +197,9 @@ fn judge<'r>(
         holdout.reclass(Class::Starved, by.filter(|rival| rival.pid != tid).cloned());
     } else if suspect.came {
         holdout.reclass(Class::Arriving, None);
-    } else if in_the_kernel() == Some(true) && suspect.faulted {
+    } else if *in_the_kernel == Some(true) && suspect.faulted {
         holdout.reclass(Class::Userfault, None);
-    } else if in_the_kernel() == Some(true) {
+    } else if *in_the_kernel == Some(true) {
         holdout.reclass(Class::Spinning, None);
     }
 }

@@ -15,8 +15,8 @@ use super::task::Witness;
 const BEFORE_OTHERS: [u32; 3] = [1, 2, 6];
 
 /// How often a stack is looked at from the CPU that its task is on, and how long is waited in between: the task must
-/// get its turns too.
-const LOOKS: u32 = 10;
+/// get its turns too. Most looks meet it where its stack tells enough; the others only cost a millisecond.
+const LOOKS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// The time that a task had on a CPU, in clock ticks.
@@ -43,23 +43,14 @@ impl Witness<'_> {
     /// place, and what it left is to be seen. This thread goes back where it was.
     pub(crate) fn look_from_its_cpu(self, holdout: &mut Holdout) {
         let this = Pid::from_raw(0);
-        let cpu = self
-            .stat(&holdout.tid.to_string())
-            .and_then(|stat| stat.processor);
-        let Some(cpu) = cpu.and_then(|cpu| usize::try_from(cpu).ok()) else {
-            return; // it is gone
-        };
-        let (Ok(before), mut there) = (sched_getaffinity(this), CpuSet::new()) else {
+        let Ok(before) = sched_getaffinity(this) else {
             return; // what it waits for stays unseen
         };
-        if there
-            .set(cpu)
-            .and_then(|()| sched_setaffinity(this, &there))
-            .is_err()
-        {
-            return; // a CPU that this program may not use
-        }
         for _ in 0..LOOKS {
+            // It may have been moved to another since.
+            if !self.go_where(holdout.tid) {
+                break;
+            }
             self.look_for_userfault(holdout);
             if holdout.class() == Class::Userfault {
                 break;
@@ -68,6 +59,17 @@ impl Witness<'_> {
         }
         // It was allowed there before; where it stays it only looks on, and ends soon.
         let _ = sched_setaffinity(this, &before);
+    }
+
+    /// Has this thread run on the CPU that a task is on; false where it can't be, or the task is gone.
+    fn go_where(self, tid: i32) -> bool {
+        let mut there = CpuSet::new();
+        let cpu = self.cpu_of(tid).and_then(|cpu| usize::try_from(cpu).ok());
+        cpu.is_some_and(|cpu| {
+            let set = there.set(cpu);
+            set.and_then(|()| sched_setaffinity(Pid::from_raw(0), &there))
+                .is_ok()
+        })
     }
 
     /// The CPU that a task is on or waits for; `None` if it is gone or may not be seen.
