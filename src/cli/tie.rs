@@ -1,5 +1,5 @@
-//! The work's end of the line to the process that supervises it: whether to go on, what was answered, and how a command
-//! that runs over there is doing.
+//! The line between the work and the process that supervises it, as the work uses it: whether to go on, what was
+//! answered, and how a command that runs over there is doing. The words and answers are for both ends.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::BorrowedFd;

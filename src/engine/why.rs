@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scope::Scope;
 use crate::host::{Hierarchy, Host};
-use crate::patience::Patience;
+use crate::patience::{Clock, Patience};
 use crate::resolver::task_lines;
 use crate::verifier::{Class, Holdout, Party, Sighting, Ticks, Witness};
 
@@ -21,6 +21,8 @@ const WINDOW: Duration = Duration::from_millis(200);
 const MOST_SUSPECTS: usize = 32;
 /// Between two looks at a stack.
 const SAMPLE: Duration = Duration::from_millis(5);
+/// How long they are looked at from their own CPUs, all together.
+const CLOSE: Duration = Duration::from_millis(500);
 /// How long the host's tasks may be looked through for those that keep a CPU to themselves, once for all suspects.
 const SCAN: Duration = Duration::from_millis(150);
 /// The same where nobody waits for a container.
@@ -145,10 +147,12 @@ pub(super) fn second_look<'h>(
         };
         witness.real_time_tasks(&cpus, limit)
     });
+    let clock = Patience::of(CLOSE).start();
+    let closely = (watch == Watch::Closely).then_some(&clock);
     for (all, suspects) in &mut sets {
         for suspect in suspects.iter() {
             if may_run(&all[suspect.at]) {
-                judge(witness, watch, suspect, &|| &*rivals, &mut all[suspect.at]);
+                judge(witness, closely, suspect, &|| &*rivals, &mut all[suspect.at]);
             }
         }
     }
@@ -157,7 +161,7 @@ pub(super) fn second_look<'h>(
 /// Says of one that could run what the time since the first look showed.
 fn judge<'r>(
     witness: Witness<'_>,
-    watch: Watch,
+    closely: Option<&Clock<'_>>,
     suspect: &Suspect,
     rivals: &dyn Fn() -> &'r BTreeMap<i32, Party>,
     holdout: &mut Holdout,
@@ -179,13 +183,13 @@ fn judge<'r>(
         let (_, count) = throttling(&quota.dir)?;
         (count > quota.nr_throttled || (stood_still && quota.always)).then_some((&quota.dir, count))
     });
+    let ticks = LazyCell::new(|| suspect.ticks.zip(witness.ticks(tid)));
+    // A tick more or less is the rounding of the two, which the kernel makes to fit their sum.
+    let runs_its_own_code = || ticks.is_some_and(|(then, now)| now.user > then.user + 1);
     // Whether all the CPU time that it had since was the kernel's.
-    let in_the_kernel = LazyCell::new(|| {
-        let (then, now) = (suspect.ticks?, witness.ticks(tid)?);
-        Some(now.user == then.user && now.system > then.system)
-    });
-    if !stood_still && watch == Watch::Closely && *in_the_kernel != Some(false) {
-        witness.look_from_its_cpu(holdout);
+    let in_the_kernel = || ticks.is_some_and(|(then, now)| now.user == then.user && now.system > then.system);
+    if let Some(clock) = closely.filter(|_| !stood_still && !runs_its_own_code()) {
+        witness.look_from_its_cpu(holdout, clock);
     }
     if holdout.class() == Class::Userfault {
         // Seen at the last look.
@@ -197,9 +201,9 @@ fn judge<'r>(
         holdout.reclass(Class::Starved, by.filter(|rival| rival.pid != tid).cloned());
     } else if suspect.came {
         holdout.reclass(Class::Arriving, None);
-    } else if *in_the_kernel == Some(true) && suspect.faulted {
+    } else if in_the_kernel() && suspect.faulted {
         holdout.reclass(Class::Userfault, None);
-    } else if *in_the_kernel == Some(true) {
+    } else if in_the_kernel() {
         holdout.reclass(Class::Spinning, None);
     }
 }

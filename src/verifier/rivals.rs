@@ -9,13 +9,14 @@ use nix::unistd::Pid;
 use super::holdout::{Class, Holdout, Party};
 use super::stat::parse_stat;
 use super::task::Witness;
+use crate::patience::Clock;
 
 /// `SCHED_FIFO`, `SCHED_RR` and `SCHED_DEADLINE` of include/uapi/linux/sched.h: whoever is of these classes goes before
 /// all ordinary tasks, for as long as it likes (but for what `sched_rt_runtime_us` keeps free).
 const BEFORE_OTHERS: [u32; 3] = [1, 2, 6];
 
 /// How often a stack is looked at from the CPU that its task is on, and how long is waited in between: the task must
-/// get its turns too. Most looks meet it where its stack tells enough; the others only cost a millisecond.
+/// get its turns too. Some looks meet it where its stack tells nothing, or find that it was moved just then.
 const LOOKS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -39,37 +40,28 @@ impl Witness<'_> {
         })
     }
 
-    /// Looks for the stack of a task that is always on a CPU from that CPU: who reads it there has taken the task's
-    /// place, and what it left is to be seen. This thread goes back where it was.
-    pub(crate) fn look_from_its_cpu(self, holdout: &mut Holdout) {
+    /// Looks for the stack of a task that is always on a CPU from that CPU, until `clock` is over: who reads it there has
+    /// taken the task's place, and what it left is to be seen. This thread goes back where it was.
+    pub(crate) fn look_from_its_cpu(self, holdout: &mut Holdout, clock: &Clock<'_>) {
         let this = Pid::from_raw(0);
         let Ok(before) = sched_getaffinity(this) else {
             return; // what it waits for stays unseen
         };
         for _ in 0..LOOKS {
-            // It may have been moved to another since.
-            if !self.go_where(holdout.tid) {
+            // It may have been moved since; what may not be followed to one CPU may come back from there.
+            let Some(cpu) = self.cpu_of(holdout.tid) else {
                 break;
+            };
+            if go_to(cpu) {
+                self.look_for_userfault(holdout);
             }
-            self.look_for_userfault(holdout);
-            if holdout.class() == Class::Userfault {
+            if holdout.class() == Class::Userfault || clock.is_over() {
                 break;
             }
             std::thread::sleep(PAUSE);
         }
         // It was allowed there before; where it stays it only looks on, and ends soon.
         let _ = sched_setaffinity(this, &before);
-    }
-
-    /// Has this thread run on the CPU that a task is on; false where it can't be, or the task is gone.
-    fn go_where(self, tid: i32) -> bool {
-        let mut there = CpuSet::new();
-        let cpu = self.cpu_of(tid).and_then(|cpu| usize::try_from(cpu).ok());
-        cpu.is_some_and(|cpu| {
-            let set = there.set(cpu);
-            set.and_then(|()| sched_setaffinity(Pid::from_raw(0), &there))
-                .is_ok()
-        })
     }
 
     /// The CPU that a task is on or waits for; `None` if it is gone or may not be seen.
@@ -110,4 +102,11 @@ impl Witness<'_> {
         }
         all
     }
+}
+
+/// Has this thread run on one CPU; false where it may not.
+fn go_to(cpu: i32) -> bool {
+    let mut there = CpuSet::new();
+    let set = usize::try_from(cpu).is_ok_and(|cpu| there.set(cpu).is_ok());
+    set && sched_setaffinity(Pid::from_raw(0), &there).is_ok()
 }

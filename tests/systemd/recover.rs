@@ -11,7 +11,8 @@ in_each_layout! {
 }
 
 const HOLDS: &str = include_str!("../../docs/holds.md");
-const UNIT: &str = "iceaxe-recover.service";
+const SERVICE: &str = "iceaxe-recover.service";
+const TIMER: &str = "iceaxe-recover.timer";
 
 /// Of two that are for `/etc/systemd/system`, the one of that name.
 #[track_caller]
@@ -26,28 +27,36 @@ fn the_unit_that_finishes_what_was_left_leaves_the_guard_alone(layout: Layout) {
     let boot = Boot::start(layout);
     docker::start(&boot);
     let web = docker::containers(&boot, &["web"]).remove(0);
-    let path = format!("/run/systemd/system/{UNIT}");
-    fs::write(boot.file(&path), documented(UNIT)).unwrap();
+    for unit in [SERVICE, TIMER] {
+        let path = format!("/run/systemd/system/{unit}");
+        let text = documented(unit).replace("OnBootSec=1min", "OnBootSec=1s"); // a minute is long
+        fs::write(boot.file(&path), text).unwrap();
+    }
     boot.run(["systemctl", "daemon-reload"]);
 
-    boot.iceaxe(&["freeze", "--for=6s", &web.name, "--json"])
+    boot.iceaxe(&["freeze", "--for=10m", &web.name, "--json"])
         .is(0, "confirmed");
-    let guard = |answers: bool| {
-        let holder = boot.status(&web.name)["holders"][0].clone();
-        assert_eq!(holder["answered_for"], answers, "{holder}");
+    let holder = || boot.status(&web.name)["holders"][0].clone();
+    let guard = || {
+        let holder = holder();
+        assert_eq!(holder["answered_for"], true, "{holder}");
         i32::try_from(holder["by"].as_i64().unwrap()).unwrap()
     };
-    let first = guard(true);
+    let first = guard();
     boot.end(first);
-    // By its timer it comes again and again.
-    for _ in 0..2 {
-        boot.run(["systemctl", "start", UNIT]);
-        assert_ne!(guard(true), first);
-        assert_eq!(boot.asking().len(), 1);
-    }
+    boot.run(["systemctl", "start", TIMER]);
+    eventually("it has a guard again", || holder()["answered_for"] == true);
+    let second = guard();
+    assert_ne!(second, first);
+    // By the timer it comes again and again. That it has ended is waited for here.
+    boot.run(["systemctl", "start", SERVICE]);
+    assert_eq!(guard(), second);
+    assert_eq!(boot.asking().len(), 1);
     web.stands();
-    eventually("the lease is over", || boot.asking().is_empty());
+    // It is well: told to end it thaws first.
+    boot.run(["busybox", "kill", "-TERM", &second.to_string()]);
+    eventually("it is thawed", || boot.asking().is_empty());
     web.goes_on();
-    assert_eq!(boot.status(&web.name)["holders"].as_array().unwrap().len(), 0);
-    boot.run(["systemctl", "start", UNIT]);
+    eventually("nothing is left", || holder().is_null());
+    boot.run(["systemctl", "start", SERVICE]);
 }

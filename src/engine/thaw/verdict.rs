@@ -61,6 +61,7 @@ impl Thawing<'_> {
     fn tell_states(&mut self, host: &Host, scope: &Scope, tasks: &BTreeMap<i32, Sighting>) {
         let container = self.run.container;
         let report = &mut self.run.report;
+        report.after = scope.states(container, tasks, host);
         let statuses = scope.statuses(container, tasks, host);
         for (change, status) in report.cgroups.iter_mut().zip(statuses) {
             change.after = States {
@@ -69,7 +70,6 @@ impl Thawing<'_> {
             };
             change.frozen_by = status.frozen_by;
         }
-        report.after = scope.states(container, tasks, host);
     }
 
     /// What is proven of how many tasks.
