@@ -22,7 +22,7 @@ const MOST_SUSPECTS: usize = 32;
 /// Between two looks at a stack.
 const SAMPLE: Duration = Duration::from_millis(5);
 /// How long they are looked at from their own CPUs, all together.
-const CLOSE: Duration = Duration::from_millis(500);
+const CLOSE: Duration = Duration::from_secs(1);
 /// How long the host's tasks may be looked through for those that keep a CPU to themselves, once for all suspects.
 const SCAN: Duration = Duration::from_millis(150);
 /// The same where nobody waits for a container.
