@@ -109,7 +109,7 @@ fn answer(line: BorrowedFd<'_>) -> Option<u8> {
         match nix::unistd::read(line, &mut answer) {
             Ok(count) => return (count == 1).then_some(answer[0]),
             Err(Errno::EINTR) => {}
-            Err(_) => return None,
+            Err(_) => return None, // as good as gone
         }
     }
 }

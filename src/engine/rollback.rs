@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::freeze::{BROKEN_OFF, Freezing};
 use super::report::{Counts, FrozenCounts, Outcome, Proofs};
-use super::scope::Scope;
+use super::scope::{Scope, counts_as_held_by_v1};
 use super::why::{self, Known};
 use super::{ladder, look};
 use crate::cgroup::Cgroup;
@@ -93,14 +93,13 @@ impl Freezing<'_> {
 
     fn is_held(&self, witness: Witness<'_>, task: &Sighting) -> bool {
         match (self.by.hierarchy(), witness.place(task)) {
-            (Hierarchy::V2, Place::Trap | Place::Stopped | Place::Traced | Place::Vfork) => true,
-            (Hierarchy::V1, Place::Trap) => task.letter == 'D',
-            (Hierarchy::V1, Place::Refrigerator | Place::InPlace | Place::FreezableSleep | Place::Vfork) => {
+            (Hierarchy::V2, Place::Trap | Place::Stopped | Place::Traced | Place::Vfork | Place::Dead) => {
                 true
             }
-            // As `judge_freeze` has it.
-            (Hierarchy::V1, Place::Stopped | Place::Traced) => witness.kernel().has_frozen_flag(),
-            (_, place) => place == Place::Dead,
+            (Hierarchy::V2, _) => false,
+            // Whatever it is in, it is named.
+            (Hierarchy::V1, Place::Uninterruptible) => false,
+            (Hierarchy::V1, place) => counts_as_held_by_v1(place, task, witness.kernel()),
         }
     }
 

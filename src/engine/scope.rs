@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::report::{CgroupChange, CgroupStatus, Effective, Requested, States};
 use crate::cgroup::{Cgroup, Descent};
 use crate::error::{Error, Result};
-use crate::host::{Hierarchy, Host};
+use crate::host::{Hierarchy, Host, Kernel};
 use crate::resolver::Container;
 use crate::verifier::{Place, Sighting, place};
 
@@ -354,7 +354,7 @@ fn effective(
         Hierarchy::V2 => cgroup.event("frozen").ok()?, // gone or unreadable: can't be told
         Hierarchy::V1 => tasks
             .values()
-            .all(|task| counts_as_held_by_v1(place(task, host.kernel()), task, host)),
+            .all(|task| counts_as_held_by_v1(place(task, host.kernel()), task, host.kernel())),
     };
     Some(if met {
         Effective::Frozen
@@ -365,13 +365,13 @@ fn effective(
 
 /// Whether a task under a standing v1 request looks held. An uninterruptible sleep that is not known to be freezable
 /// is taken for its own.
-fn counts_as_held_by_v1(place: Place, task: &Sighting, host: &Host) -> bool {
+pub(crate) fn counts_as_held_by_v1(place: Place, task: &Sighting, kernel: Kernel) -> bool {
     match place {
         Place::Refrigerator | Place::InPlace | Place::FreezableSleep | Place::Vfork | Place::Dead => true,
         // Frozen by v2 first: v1 shows by the letter that it has it too.
         Place::Trap => task.letter == 'D',
         // Up to 6.0 stopped tasks count as frozen as they are.
-        Place::Stopped | Place::Traced => host.kernel().has_frozen_flag(),
+        Place::Stopped | Place::Traced => kernel.has_frozen_flag(),
         Place::Uninterruptible => task.site.is_none(),
         Place::Running | Place::Asleep | Place::Unseen => false,
     }

@@ -1,4 +1,4 @@
-//! The units that docs/holds.md gives for `iceaxe recover`, as they stand there.
+//! The units that docs/holds.md gives for `iceaxe recover`, as they stand there but for the first minute.
 
 use std::fs;
 

@@ -17,8 +17,8 @@ use crate::verdict::{Pulse, Verdict};
 use crate::{Result, artifacts, dist, holds, packages};
 
 const ROUNDS: u32 = 2000;
-/// A thirtieth, which every run of the tests does.
-const FEW_ROUNDS: u32 = ROUNDS / 30;
+/// A twentieth, which every run of the tests does.
+const FEW_ROUNDS: u32 = ROUNDS / 20;
 const KINDS: [&str; 19] = [
     "busy",
     "doze",
