@@ -276,6 +276,9 @@ pub(crate) struct Freeze {
     pub(crate) parallel: Parallel,
     #[command(flatten)]
     pub(crate) lift: Lift,
+    /// Where --all or --filter means no container, that is a success
+    #[arg(long)]
+    pub(crate) allow_none: bool,
     /// Never thaw for a moment and ask again, which some kernels before 6.16 need
     #[arg(long)]
     pub(crate) no_pulse: bool,
@@ -340,6 +343,9 @@ pub(crate) struct Kill {
     pub(crate) every_process: bool,
     #[command(flatten)]
     pub(crate) lift: Lift,
+    /// Where --all or --filter means no container, that is a success
+    #[arg(long)]
+    pub(crate) allow_none: bool,
     #[command(flatten)]
     pub(crate) steps: Steps,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::args::{List, Sort};
+use super::select::{self, All};
 use super::survey::survey;
 use super::{Context, human, json};
 use crate::engine::report::{Effective, Requested};
@@ -149,6 +150,11 @@ impl Listing<'_> {
             let lines = kept.iter().filter_map(|status| self.line(status));
             self.context.out(lines.collect::<String>());
         } else {
+            // A check that cron runs is silent while all is well.
+            if kept.is_empty() && !self.args.filter.is_empty() && !self.args.check {
+                let none = select::none(&self.args.filter, All::Every);
+                self.context.err(format!("iceaxe: note: {none}\n"));
+            }
             let rows: Vec<_> = kept.iter().map(human::row).collect();
             self.context.out(human::table(human::COLUMNS, &rows));
         }

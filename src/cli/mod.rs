@@ -147,6 +147,9 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             say,
             tie,
         };
+        if let Err(code) = can_look(&context, &typed) {
+            return code;
+        }
         match &cli.verb {
             Verb::Thaw(thaw) => verb::thaw(&context, thaw, &typed),
             Verb::Freeze(freeze) => verb::freeze(&context, freeze, &typed),
@@ -201,6 +204,35 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
         code
     };
     streams.verdict(code)
+}
+
+/// Refuses the verb on a host where no freezer is mounted, whichever it is: what could not be looked at is not "nothing
+/// there". Says where one may have been overlooked. The error is the exit code.
+fn can_look(context: &Context<'_>, typed: &[OsString]) -> std::result::Result<(), u8> {
+    if let Some(why) = context.host.unlooked() {
+        context.err(format!(
+            "iceaxe: note: a cgroup hierarchy may be mounted elsewhere: {why}\n"
+        ));
+    }
+    // What was left behind has file systems too, which are thawed without any cgroup.
+    if matches!(context.cli.verb, Verb::Recover) {
+        return Ok(());
+    }
+    let Err(error) = context.host.check_freezer() else {
+        return Ok(());
+    };
+    let verb = context.cli.verb.name();
+    if typed.is_empty() {
+        let report = unresolved(verb, "", &error);
+        context.err(human::trouble(&report));
+        return Err(report.exit);
+    }
+    let each = typed.iter().enumerate().map(|(index, word)| {
+        let report = unresolved(verb, &word.to_string_lossy(), &error);
+        context.end(index, &report);
+        report.exit
+    });
+    Err(joined(each))
 }
 
 /// Ends a process that does not answer, where a guard thaws what it leaves: that waits for its end. Without one it is the

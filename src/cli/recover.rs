@@ -130,6 +130,11 @@ fn let_go(context: &Context<'_>, guarded: bool) {
 
 fn nothing(context: &Context<'_>) -> u8 {
     let_go(context, false);
+    // No record is no proof where the host itself can't be looked at: --root may say the wrong directory.
+    if let Err(error) = context.host.check_freezer() {
+        context.err(format!("iceaxe: cannot recover: {error}\n"));
+        return engine::untouched_end(&error).1;
+    }
     if !context.cli.quiet && !context.cli.json {
         context.err("iceaxe: note: nothing was left behind\n");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::args::Resync as Args;
 use super::keeper::{Asked, Keeper};
 use super::message::Message;
-use super::select::{All, select};
+use super::select::{All, Nothing, select};
 use super::tie::Answer;
 use super::{Context, human, joined, number, unresolved};
 use crate::engine::report::{Outcome, Report};
@@ -30,7 +30,7 @@ pub(super) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]) -> u8 
     // What it runs are an engine's programs, and no rescue. Going back to what one was started with is always allowed.
     let _ = rustix::process::setpriority_process(None, context.priority);
     let is_selected = args.select.all || !args.select.filter.is_empty();
-    let selection = select(context, &args.select, typed, All::Disagreeing);
+    let selection = select(context, &args.select, typed, All::Disagreeing, Nothing::IsFine);
     let mut codes: Vec<u8> = selection.code.into_iter().collect();
     let targets = selection.resolve(context, "resync", args.nested);
     for (index, report) in targets.lost() {

@@ -6,9 +6,10 @@ use std::ffi::OsString;
 use super::args::{Nested, Select};
 use super::survey::choose;
 use super::targets::{self, Held, Targets};
-use super::{Context, human};
+use super::{Context, human, unresolved};
 use crate::engine::report::Requested;
 use crate::engine::{Filter, Status};
+use crate::error::Error;
 
 /// What a verb is to act on.
 pub(super) struct Selection {
@@ -31,8 +32,30 @@ pub(super) enum All {
     Disagreeing,
 }
 
+/// What it means to a verb that nothing is selected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nothing {
+    /// All that is meant is as it is wanted.
+    IsFine,
+    /// What was to be frozen or ended is not there.
+    IsMissing,
+}
+
+impl Nothing {
+    /// What it means to a verb that `--allow-none` was or was not given to.
+    pub(super) fn allowed(is_allowed: bool) -> Self {
+        if is_allowed { Self::IsFine } else { Self::IsMissing }
+    }
+}
+
 /// The containers that are selected, where nothing was typed.
-pub(super) fn select(context: &Context<'_>, args: &Select, typed: &[OsString], all: All) -> Selection {
+pub(super) fn select(
+    context: &Context<'_>,
+    args: &Select,
+    typed: &[OsString],
+    all: All,
+    nothing: Nothing,
+) -> Selection {
     if !args.all && args.filter.is_empty() {
         return Selection {
             words: typed.to_vec(),
@@ -70,12 +93,19 @@ pub(super) fn select(context: &Context<'_>, args: &Select, typed: &[OsString], a
             human::escaped(source)
         ));
     }
+    let mut code = (!incomplete.is_empty()).then_some(1);
     if held.is_empty() {
-        context.err(match all {
-            All::Every => "iceaxe: note: no container is meant\n",
-            All::Asking => "iceaxe: note: no container that is meant is frozen by its own request\n",
-            All::Disagreeing => "iceaxe: note: no container that is meant is out of step with its engine\n",
-        });
+        let none = none(&args.filter, all);
+        match (nothing, code) {
+            (Nothing::IsMissing, None) => {
+                let mut report = unresolved(context.cli.verb.name(), "", &Error::NotFound(none.clone()));
+                report.error = Some(none);
+                report.hints.push("--allow-none makes that a success".to_owned());
+                context.err(human::trouble(&report));
+                code = Some(report.exit);
+            }
+            _ => context.err(format!("iceaxe: note: {none}\n")),
+        }
     }
     // Which of several with one ID is meant, or that none is, is decided where it is for what is typed.
     let (held, doubtful): (Vec<_>, Vec<_>) = held
@@ -83,10 +113,23 @@ pub(super) fn select(context: &Context<'_>, args: &Select, typed: &[OsString], a
         .partition(|(word, _)| bearers.get(word).is_none_or(|&count| count == 1));
     let mut words: Vec<OsString> = doubtful.into_iter().map(|(word, _)| word.into()).collect();
     words.dedup();
-    Selection {
-        words,
-        held,
-        code: (!incomplete.is_empty()).then_some(1),
+    Selection { words, held, code }
+}
+
+/// That nothing is meant, in words.
+pub(super) fn none(filters: &[Filter], all: All) -> String {
+    let met: Vec<String> = filters
+        .iter()
+        .map(|filter| human::escaped(&filter.to_string()))
+        .collect();
+    let met = met.join(", ");
+    match (all, met.is_empty()) {
+        (All::Every, true) => "no container runs".to_owned(),
+        (All::Every, false) => format!("no container meets {met}"),
+        (All::Asking, true) => "no container is frozen by its own request".to_owned(),
+        (All::Asking, false) => format!("no container that meets {met} is frozen by its own request"),
+        (All::Disagreeing, true) => "no container is out of step with its engine".to_owned(),
+        (All::Disagreeing, false) => format!("no container that meets {met} is out of step with its engine"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::args::Status;
-use super::select::{All, select};
+use super::select::{All, Nothing, select};
 use super::{Context, human, joined, json, keeper, unresolved};
 use crate::cgroup::Cgroup;
 use crate::engine::{self, Holders};
@@ -50,7 +50,7 @@ pub(super) fn answer(
     typed: &[OsString],
     say: Say<'_>,
 ) -> u8 {
-    let selection = select(context, &args.select, typed, All::Every);
+    let selection = select(context, &args.select, typed, All::Every, Nothing::IsFine);
     let mut codes: Vec<u8> = selection.code.into_iter().collect();
     let targets = selection.resolve(context, verb, args.nested);
     for (index, report) in targets.lost() {

@@ -59,7 +59,9 @@ fn look_at_all(
     let next = AtomicUsize::new(0);
     let holders = Holders::read(context.host);
     keeper::left_behind(context, &holders);
-    let mut order = Order::new(everything.incomplete());
+    let unlooked = context.host.unlooked().map(str::to_owned);
+    let incomplete: Vec<String> = everything.incomplete().iter().cloned().chain(unlooked).collect();
+    let mut order = Order::new(incomplete);
     let host = context.host;
     let work = |to: Sender<(usize, Part)>| look(host, &everything, &holders, is_meant, &chunks, &next, &to);
     thread::scope(|scope| {
@@ -229,13 +231,13 @@ struct Order {
 }
 
 impl Order {
-    fn new(incomplete: &[String]) -> Self {
+    fn new(incomplete: Vec<String>) -> Self {
         Self {
             early: BTreeMap::new(),
             wanted: 0,
             seen: BTreeSet::new(),
             late: 0,
-            incomplete: incomplete.to_vec(),
+            incomplete,
         }
     }
 

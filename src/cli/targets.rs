@@ -162,7 +162,15 @@ pub(super) fn typed(verb: &Verb) -> Result<Vec<OsString>> {
             if text.len() as u64 > MOST_INPUT {
                 return Err(failed("it is larger than 16 MiB".to_owned()));
             }
+            let before = targets.len();
             targets.extend(lines(&text));
+            // Whoever was to write them may have failed: that is not all being well.
+            if targets.len() == before {
+                return Err(Error::Usage(format!(
+                    "cannot {} -: standard input has no target on it",
+                    human::act(verb.name())
+                )));
+            }
         } else {
             targets.push(word.clone());
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::act::{Way, act};
 use super::args::{Freeze, Kill, Rule, Thaw};
 use super::keeper::{self, Asked, Keeper};
-use super::select::{All, select};
+use super::select::{All, Nothing, select};
 use super::targets::Targets;
 use super::turns::{self, Plan};
 use super::{Context, joined};
@@ -28,7 +28,7 @@ const KILL: Duration = Duration::from_secs(10);
 
 /// Runs `thaw`.
 pub(super) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8 {
-    let selection = select(context, &args.select, typed, All::Asking);
+    let selection = select(context, &args.select, typed, All::Asking, Nothing::IsFine);
     let code = selection.code;
     let mut targets = selection.resolve(context, "thaw", args.nested);
     turns::sort(context, &mut targets, args.stagger.order);
@@ -74,7 +74,8 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
             .err("iceaxe: --parallel needs --best-effort: those that freeze as one are all asked at once\n");
         return 2;
     }
-    let selection = select(context, &args.select, typed, All::Every);
+    let nothing = Nothing::allowed(args.allow_none);
+    let selection = select(context, &args.select, typed, All::Every, nothing);
     let code = selection.code;
     let targets = selection.resolve(context, "freeze", args.nested);
     let options = FreezeOptions {
@@ -181,7 +182,8 @@ pub(super) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8
     if args.select.all && args.lift.force.is_empty() {
         return refuse_all(context, "kill");
     }
-    let selection = select(context, &args.select, typed, All::Every);
+    let nothing = Nothing::allowed(args.allow_none);
+    let selection = select(context, &args.select, typed, All::Every, nothing);
     let code = selection.code;
     let targets = selection.resolve(context, "kill", args.nested);
     let mode = mode(context.cli.dry_run);

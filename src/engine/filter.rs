@@ -1,6 +1,7 @@
 //! Which of many containers are meant. The same key given twice means either, different keys mean both, and so do two
 //! bounds of a size; what is negated must not be so, however often. Pure: a status in, yes or no out.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use crate::error::Error;
 /// One condition on a container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter {
+    /// As it was written.
+    text: String,
     negated: bool,
     test: Test,
 }
@@ -130,9 +133,16 @@ impl FromStr for Filter {
             }
         };
         Ok(Self {
+            text: text.to_owned(),
             negated: sign == "!=",
             test,
         })
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

@@ -101,6 +101,8 @@ pub struct Host {
     proc_dir: PathBuf,
     proc_fd: OwnedFd,
     mounts: Vec<Mount>,
+    /// Why it is not known whether there are more.
+    unlooked: Option<String>,
     kernel: Kernel,
     genuine: bool,
     /// Looked up once, for [`Host::sees_every_task`].
@@ -142,7 +144,7 @@ impl Host {
     pub fn enter(root: &Path) -> Result<Self> {
         let mut host = Self::without_mounts(root, true)?;
         host.enter_cgroup_namespace()?;
-        host.mounts = host.find_mounts();
+        host.find_mounts();
         host.check_mounts()?;
         Ok(host)
     }
@@ -160,7 +162,7 @@ impl Host {
 
     fn open(root: &Path, genuine: bool) -> Result<Self> {
         let mut host = Self::without_mounts(root, genuine)?;
-        host.mounts = host.find_mounts();
+        host.find_mounts();
         Ok(host)
     }
 
@@ -177,6 +179,7 @@ impl Host {
             proc_dir,
             proc_fd,
             mounts: Vec::new(),
+            unlooked: None,
             kernel: Kernel::parse(&release),
             genuine,
             every_task: OnceLock::new(),
@@ -271,6 +274,7 @@ impl Host {
             proc_dir: self.proc_dir.clone(),
             proc_fd: self.proc_fd.try_clone().map_err(failed)?,
             mounts: mounts.collect::<Result<_>>()?,
+            unlooked: self.unlooked.clone(),
             kernel: self.kernel,
             genuine: self.genuine,
             every_task: self.every_task.clone(),

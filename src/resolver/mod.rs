@@ -207,6 +207,7 @@ impl<'h> Resolver<'h> {
     /// [`Error::Unsupported`] where the hierarchy is missing or the caller may not look.
     pub fn resolve(&self, target: &Target, nesting: Nesting) -> Result<Vec<Found>> {
         let host = self.host;
+        host.check_freezer()?;
         // Names are looked for all at once, and this one was not among them.
         if target.name().is_some_and(|name| !self.wanted.contains(&name)) {
             return Resolver::new(host, [target]).resolve(target, nesting);
@@ -220,7 +221,7 @@ impl<'h> Resolver<'h> {
             Target::In(hierarchy, path) => {
                 paths::by_cgroup(host, *hierarchy, target::trimmed(path)).map(found)
             }
-            Target::Cgroup(path) => paths::by_path_in_either(host, target::trimmed(path)).map(found),
+            Target::Cgroup(path) => paths::by_path_or_directory(self, target::trimmed(path)).map(found),
             Target::Path(path) => paths::by_directory(self, target::trimmed(path)),
         }?;
         if !matches!(target, Target::In(..) | Target::Cgroup(_) | Target::Path(_)) {

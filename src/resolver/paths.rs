@@ -1,10 +1,12 @@
 //! Cgroups by their own paths.
 
+use std::io;
 use std::path::Path;
 
+use super::beside::{BUDGET, beside};
 use super::place::{self, Point, WriteAt};
 use super::{Container, Found, Identity, Located, Resolver, census, found, naming, words};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host};
 
@@ -84,15 +86,36 @@ pub(super) fn by_path_in_either(host: &Host, path: &Path) -> Result<Container> {
                 candidates: vec![each(1), each(2)],
             })
         }
-        _ if host.mounts().is_empty() => Err(Error::Unsupported(
-            "no cgroup freezer is mounted on this host".to_owned(),
-        )),
         _ => Err(Error::NotFound(format!("no cgroup {}", path.display()))),
+    }
+}
+
+/// A cgroup by its path in either hierarchy, or the directory that is one: `cgroup:` before either is understood. What is
+/// written like a path of a hierarchy is one where that exists.
+pub(super) fn by_path_or_directory(resolver: &Resolver<'_>, path: &Path) -> Result<Container> {
+    let by_path = by_path_in_either(resolver.host, path);
+    match by_path {
+        Err(Error::NotFound(_)) => by_mounted_directory(resolver, path)?.map_or(by_path, Ok),
+        other => other,
     }
 }
 
 /// A directory below a cgroup mount, or docker's way to write a name.
 pub(super) fn by_directory(resolver: &Resolver<'_>, path: &Path) -> Result<Found> {
+    if let Some(container) = by_mounted_directory(resolver, path)? {
+        return Ok(found(container));
+    }
+    match (path.file_name().and_then(|name| name.to_str()), path.parent()) {
+        (Some(name), Some(parent)) if parent.parent().is_none() => words::by_name(resolver, name),
+        _ => Err(Error::Usage(format!(
+            "{} is not below a mounted cgroup freezer",
+            path.display()
+        ))),
+    }
+}
+
+/// The cgroup that a directory below any mount of a hierarchy is; `None` where it is below none.
+fn by_mounted_directory(resolver: &Resolver<'_>, path: &Path) -> Result<Option<Container>> {
     let host = resolver.host;
     // A v1 freezer can be mounted below a v2 mount's directory: the longest fits best.
     let mount = host
@@ -102,13 +125,36 @@ pub(super) fn by_directory(resolver: &Resolver<'_>, path: &Path) -> Result<Found
         .max_by_key(|mount| mount.dir.components().count());
     if let Some(mount) = mount {
         let below = path.strip_prefix(&mount.dir).unwrap_or(path); // it does start so
-        return by_cgroup(host, mount.hierarchy, &Path::new("/").join(below)).map(found);
+        return by_cgroup(host, mount.hierarchy, &Path::new("/").join(below)).map(Some);
     }
-    match (path.file_name().and_then(|name| name.to_str()), path.parent()) {
-        (Some(name), Some(parent)) if parent.parent().is_none() => words::by_name(resolver, name),
-        _ => Err(Error::Usage(format!(
-            "{} is not below a mounted cgroup freezer",
-            path.display()
-        ))),
+    if !host.is_genuine() {
+        return Ok(None); // plain files have no mounts
     }
+    // A second mount, or one of a part. Any directory can be on a disk that hangs.
+    let (wanted, is_name) = (path.to_owned(), path.components().count() == 2);
+    let found = match beside(host, move |host| host.cgroup_of_directory(&wanted)).wait() {
+        Some(found) => found?,
+        None if is_name => None, // what hangs is no cgroup, and the name of its mount can be a container's
+        None => {
+            let cause = format!("no answer within {} s", BUDGET.as_secs());
+            return Err(Error::io(
+                "open",
+                path,
+                io::Error::new(io::ErrorKind::TimedOut, cause),
+            ));
+        }
+    };
+    let Some(at) = found else {
+        return Ok(None);
+    };
+    let (device, inode) = at.identity;
+    let cgroup = Cgroup::open(host, at.hierarchy, &at.path).map_err(absent)?;
+    if cgroup.id() != (CgroupId { device, inode }) {
+        return Err(Error::NotFound(format!(
+            "{} was moved or removed meanwhile: {} is another cgroup",
+            path.display(),
+            cgroup.dir().display()
+        )));
+    }
+    by_cgroup(host, at.hierarchy, &at.path).map(Some)
 }

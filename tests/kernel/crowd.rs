@@ -252,6 +252,32 @@ fn ends_that_differ_are_counted_for_people(hierarchy: Hierarchy) {
     assert_eq!((run.code, run.err.as_str()), (Some(0), ""), "{run:?}");
 }
 
+fn a_filter_that_selects_nothing_is_named_and_freezes_nothing(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let three = Three::in_scene(&scene, hierarchy);
+    for (verb, code) in [
+        ("thaw", 0),
+        ("status", 0),
+        ("explain", 0),
+        ("resync", 0),
+        ("list", 0),
+        ("freeze", 3),
+        ("kill", 3),
+    ] {
+        let run = three.meant(verb, &["name=iceaxe-test-nobody"]).run();
+        assert_eq!((run.code, run.out.as_str()), (Some(code), ""), "{verb}: {run:?}");
+        let is_named = run.err.contains("name=iceaxe-test-nobody");
+        assert_eq!(is_named, verb != "list", "{verb}: {run:?}"); // its JSON is for programs
+    }
+    let run = three.listed().run();
+    assert!(run.code == Some(0) && run.err.contains(&three.prefix), "{run:?}");
+    for verb in ["freeze", "kill"] {
+        let run = three.meant(verb, &[]).arg("--allow-none").run();
+        assert_eq!((run.code, run.out.as_str()), (Some(0), ""), "{verb}: {run:?}");
+        assert!(run.err.contains(&three.prefix), "{verb}: {run:?}");
+    }
+}
+
 fn a_filter_that_means_nothing_is_an_error_of_usage(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let three = Three::in_scene(&scene, hierarchy);
@@ -269,5 +295,6 @@ on_each_hierarchy! {
     a_tree_tells_what_is_frozen_by_itself_and_by_an_ancestor,
     an_id_that_two_containers_have_means_neither_and_keeps_no_other,
     ends_that_differ_are_counted_for_people,
+    a_filter_that_selects_nothing_is_named_and_freezes_nothing,
     a_filter_that_means_nothing_is_an_error_of_usage,
 }

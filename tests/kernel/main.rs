@@ -52,6 +52,7 @@ mod kill;
 mod lease;
 mod library;
 mod migration;
+mod mounts;
 mod notice;
 mod obstinate;
 mod output;

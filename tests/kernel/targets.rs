@@ -3,13 +3,11 @@
 mod any {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
-    use std::thread;
 
     use nix::mount::{MsFlags, mount};
-    use nix::sched::{CloneFlags, unshare};
     use serial_test::serial;
 
-    use crate::kit::{Hierarchy, Scene, freeze, iceaxe, thaw};
+    use crate::kit::{Hierarchy, Scene, freeze, iceaxe, thaw, with_own_mounts};
 
     #[test]
     #[serial]
@@ -72,16 +70,11 @@ mod any {
         let top = scene.cgroup(Hierarchy::available());
         let own = top.child("own");
         let dir = &own.dir;
-        // In a thread with mounts of its own, which what it starts has too.
         let path = |kind: &str, flags: MsFlags| {
-            let alone = || {
-                unshare(CloneFlags::CLONE_NEWNS).unwrap();
-                let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-                mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+            with_own_mounts(|| {
                 mount(Some(dir), dir, Some(kind), flags, None::<&str>).unwrap();
                 iceaxe("path").arg(own.target()).run()
-            };
-            thread::scope(|scope| scope.spawn(alone).join().unwrap())
+            })
         };
         let refused = path("tmpfs", MsFlags::empty());
         assert_eq!(refused.code, Some(5), "{refused:?}");
@@ -194,6 +187,31 @@ mod any {
             assert!(cgroups.iter().all(|cgroup| cgroup.asks() == asks));
         }
         zoo.iter().for_each(|zoo| zoo.goes_on(0));
+    }
+
+    /// Whoever was to print the targets may have failed: `docker ps -q | iceaxe thaw -`.
+    #[test]
+    #[serial]
+    fn standard_input_without_a_target_is_no_success() {
+        let scene = Scene::new();
+        let cgroup = scene.cgroup(Hierarchy::available());
+        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        let verbs = [
+            "thaw", "freeze", "kill", "status", "explain", "resync", "path", "watch",
+        ];
+        for (verb, input) in verbs.iter().flat_map(|verb| [(verb, ""), (verb, "\n # none\n")]) {
+            let run = iceaxe(verb).arg("-").input(input).run();
+            assert_eq!((run.code, run.out.as_str()), (Some(2), ""), "{verb}: {run:?}");
+            assert!(
+                run.err.contains("standard input has no target"),
+                "{verb}: {run:?}"
+            );
+        }
+        // What is named beside it is not touched either.
+        let run = iceaxe("freeze").arg(cgroup.target()).arg("-").run();
+        assert_eq!(run.code, Some(2), "{run:?}");
+        assert!(!cgroup.asks());
+        zoo.goes_on(0);
     }
 
     #[test]

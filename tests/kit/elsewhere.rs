@@ -1,8 +1,12 @@
-//! The host once more below another directory, with a /run of its own: read-only, or of a certain size.
+//! The host as others see it: below another directory with a /run of its own, read-only or of a certain size, or with
+//! other cgroup mounts.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
 /// The host's file system below a directory, until it is dropped.
@@ -62,5 +66,41 @@ impl Drop for Elsewhere {
     fn drop(&mut self) {
         // The directory's own removal tells if it is still mounted.
         let _ = umount2(self.root(), MntFlags::MNT_DETACH);
+    }
+}
+
+/// Runs `work` in a thread with mounts of its own, which what it starts has too.
+pub(crate) fn with_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let alone = || {
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        work()
+    };
+    thread::scope(|scope| scope.spawn(alone).join().unwrap())
+}
+
+/// Shows what is at `from` at `to` too.
+#[track_caller]
+pub(crate) fn bind(from: &Path, to: &Path) {
+    mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+}
+
+/// Takes away every mount of a cgroup hierarchy in this thread's own mounts, but those at or below `kept`.
+#[track_caller]
+pub(crate) fn unmount_cgroups(kept: &[&Path]) {
+    let text = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    let mut places: Vec<String> = text
+        .lines()
+        .filter(|line| {
+            line.split_once(" - ")
+                .is_some_and(|(_, kind)| kind.starts_with("cgroup"))
+        })
+        .map(|line| line.split(' ').nth(4).unwrap().replace("\\040", " "))
+        .filter(|place| !kept.iter().any(|kept| Path::new(place).starts_with(kept)))
+        .collect();
+    places.reverse(); // what is mounted below another goes first
+    for place in places {
+        umount2(place.as_str(), MntFlags::MNT_DETACH).unwrap_or_else(|error| panic!("{place}: {error}"));
     }
 }

@@ -23,8 +23,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) use cgroup::{Cgroup, Hierarchy, mount_of, mount_of_controller};
-pub(crate) use command::{Heard, Iceaxe, Running, freeze, iceaxe, status, thaw};
-pub(crate) use elsewhere::{with_room, without_records};
+pub(crate) use command::{Heard, Iceaxe, Run, Running, freeze, iceaxe, status, thaw};
+pub(crate) use elsewhere::{bind, unmount_cgroups, with_own_mounts, with_room, without_records};
 pub(crate) use report::{counted, has_keys, tasks_add_up};
 pub(crate) use task::{
     find_kernel_thread, is_gone, letter, parent_of, pending_signals, stop_in_its_pause, timeslices, wchan,

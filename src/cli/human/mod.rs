@@ -313,11 +313,12 @@ pub(crate) fn trouble(report: &Report) -> String {
             ("resync", _) => "bring back in step",
             (verb, _) => act(verb),
         };
-        text += &format!(
-            "iceaxe: cannot {act} {}: {}\n",
-            escaped(&report.target),
-            escaped(error)
-        );
+        // What is done to no target in particular has none.
+        let what = match report.target.as_str() {
+            "" => act.trim_end_matches(" of").to_owned(),
+            target => format!("{act} {}", escaped(target)),
+        };
+        text += &format!("iceaxe: cannot {what}: {}\n", escaped(error));
     }
     if report.exit != 0 {
         report
@@ -345,7 +346,7 @@ fn rescued(rescue: &Rescue) -> String {
 }
 
 /// What could not be done, in words.
-fn act(verb: &str) -> &str {
+pub(crate) fn act(verb: &str) -> &str {
     match verb {
         "status" => "tell the status of",
         "explain" => "explain",
