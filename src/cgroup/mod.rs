@@ -81,7 +81,10 @@ impl Cgroup {
             )));
         }
         let below = path.strip_prefix("/").unwrap_or(path);
-        let dir = mount.dir.join(below);
+        let dir = match below.as_os_str().is_empty() {
+            true => mount.dir.clone(), // joined to nothing it would end in a slash
+            false => mount.dir.join(below),
+        };
         // What is on the mount is on its file system. Only what is mounted below it must be asked for its own.
         let fd = match open_on_mount(mount.fd(), below, AS_DIRECTORY) {
             Err(Errno::EXDEV | Errno::ENOSYS | Errno::EPERM) => {

@@ -63,8 +63,8 @@ impl Listing<'_> {
         let mut text = String::new();
         for status in all {
             if self.args.all_cgroups {
-                let own = status.cgroups.iter().map(|cgroup| cgroup.dir.clone());
-                self.cgroups.extend(own);
+                let own = status.cgroups.iter().filter(|cgroup| !cgroup.shared);
+                self.cgroups.extend(own.map(|cgroup| cgroup.dir.clone()));
             }
             if !self.is_meant(&status) {
                 continue;
@@ -130,7 +130,8 @@ impl Listing<'_> {
                     holders.add_to(&[cgroup.id()], &mut status);
                     all.push(status);
                 }
-                Err(Error::Gone(_)) => {}
+                // It was removed since it was seen: what is gone asks for nothing.
+                Err(Error::Gone(_) | Error::NotFound(_)) => {}
                 Err(error) => incomplete.push(format!("{}: {error}", cgroup.dir().display())),
             }
         }

@@ -61,8 +61,8 @@ pub(super) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]) -> u8 
                 "the engines' own commands are the host's, and can't be run from beside it: run iceaxe there";
             unresolved("resync", typed, &Error::Unsupported(why.to_owned()))
         };
-        // Who could not be told apart without asking and is well was not meant.
-        if is_selected && report.outcome == Outcome::Unchanged {
+        // Who could not be told apart without asking and is well was not meant, and nor is who has ended since.
+        if is_selected && matches!(report.outcome, Outcome::Unchanged | Outcome::Gone) {
             continue;
         }
         context.end(index, &report);

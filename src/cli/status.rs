@@ -8,7 +8,7 @@ use super::select::{All, Nothing, select};
 use super::{Context, human, joined, json, keeper, unresolved};
 use crate::cgroup::Cgroup;
 use crate::engine::{self, Holders};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::resolver::{Container, Details};
 
 /// How long the answers wait for the engines' records, all together, beyond the kernel's own files.
@@ -29,6 +29,7 @@ pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u
         holders.add_to(&ids, &mut status);
         match engine::outside(context.host, container) {
             Ok(outside) => status.outside = outside,
+            Err(Error::Gone(_)) => {} // nobody is outside of it any more
             Err(error) => context.err(human::unseen_outside(target, &error)),
         }
         Ok(if context.cli.json {
@@ -64,6 +65,8 @@ pub(super) fn answer(
         match say(typed, container, details.as_ref()) {
             Ok(_) if context.cli.quiet && !context.cli.json => context.out(format!("{typed}\n")),
             Ok(text) => context.out(text),
+            // What ended after it was selected is nothing that was meant any more.
+            Err(Error::Gone(_)) if targets.is_selected(index) => continue,
             Err(error) => {
                 let report = unresolved(verb, typed, &error);
                 context.end(index, &report);

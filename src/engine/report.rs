@@ -70,6 +70,8 @@ pub struct CgroupChange {
     /// Its directory.
     #[serde(serialize_with = "shown")]
     pub dir: PathBuf,
+    /// Whether others live in it too: it is the root, or was never the container's. It is read and not written.
+    pub shared: bool,
     /// As found.
     pub before: States,
     /// As left.
@@ -323,6 +325,8 @@ pub struct CgroupStatus {
     /// Its directory.
     #[serde(serialize_with = "shown")]
     pub dir: PathBuf,
+    /// Whether others live in it too: it is the root, or was never the container's. It is read and not written.
+    pub shared: bool,
     /// What it asks for itself.
     pub requested: Option<Requested>,
     /// What is in force in it.

@@ -210,6 +210,7 @@ impl Scope {
                 version: status.version,
                 path: status.path,
                 dir: status.dir,
+                shared: status.shared,
                 before: States {
                     requested: status.requested,
                     effective: status.effective,
@@ -227,10 +228,12 @@ impl Scope {
         host: &Host,
     ) -> Vec<CgroupStatus> {
         self.each(container)
-            .map(|(cgroup, around)| CgroupStatus {
+            .enumerate()
+            .map(|(at, (cgroup, around))| CgroupStatus {
                 version: cgroup.hierarchy().version(),
                 path: cgroup.path().to_owned(),
                 dir: cgroup.dir().to_owned(),
+                shared: at >= container.own.len(),
                 requested: around.map(|around| Requested::of(around.requested)),
                 effective: around.and_then(|around| effective(cgroup, around, tasks, host)),
                 frozen_by: around.map(Around::others).unwrap_or_default(),

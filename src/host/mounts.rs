@@ -161,12 +161,12 @@ impl Host {
         let text = self.read_proc("self/mountinfo").unwrap_or_default();
         // It is this process's own, and has places as they are reached from here.
         let root = self.root.canonicalize().unwrap_or_else(|_| self.root.clone()); // it is open: it is there
-        let mut lines: Vec<MountLine> = mount_lines(&text)
+        let lines: Vec<MountLine> = mount_lines(&text)
             .filter(|line| line.root == Path::new("/")) // a part of a hierarchy is not the hierarchy
             .collect();
-        lines.sort_by_key(|line| !line.is_writable()); // what is as good keeps its order
+        let (writable, others): (Vec<_>, Vec<_>) = lines.into_iter().partition(MountLine::is_writable);
         let mut found: Vec<Mount> = Vec::new();
-        for line in lines {
+        for line in writable.into_iter().chain(others) {
             let hierarchy = line.hierarchy().filter(|hierarchy| wanted.contains(hierarchy));
             let (Some(hierarchy), Ok(below)) = (hierarchy, line.dir.strip_prefix(&root)) else {
                 continue; // another file system, or not the host's

@@ -355,8 +355,8 @@ impl Everything<'_> {
                 .into_iter()
                 .collect();
         }
-        let complete = |located| place::glimpse(self.host, located, WriteAt::Runtime).map_err(unknown);
-        traces.live.into_iter().map(complete).collect()
+        let each = each_once(self.host, traces.live).into_iter();
+        each.map(|one| one.map_err(unknown)).collect()
     }
 
     /// The sources that could not be read.
@@ -401,6 +401,27 @@ fn no_such(word: &str) -> Error {
     Error::NotFound(format!("\"{}\"", word.escape_debug()))
 }
 
+/// The containers that were found under one ID or name, each once: whoever was found by a cgroup of each hierarchy is one,
+/// v1's, also where a process of it strayed in one of them, so that the other's cgroup is not its alone.
+fn each_once(host: &Host, live: Vec<Located>) -> Vec<Result<Glimpse>> {
+    let (v1, v2): (Vec<_>, Vec<_>) = live
+        .into_iter()
+        .partition(|located| located.first.hierarchy() == Hierarchy::V1);
+    let mut known: Vec<CgroupId> = Vec::new();
+    let mut all = Vec::new();
+    for located in v1.into_iter().chain(v2) {
+        if known.contains(&located.first.id()) {
+            continue;
+        }
+        let glimpse = place::glimpse(host, located, WriteAt::Runtime);
+        if let Ok(Glimpse { container, .. }) = &glimpse {
+            known.extend(container.own.iter().chain(&container.shared).map(Cgroup::id));
+        }
+        all.push(glimpse);
+    }
+    all
+}
+
 /// One container out of what was found: a cgroup found twice, also once in each hierarchy, is one.
 fn only(resolver: &Resolver<'_>, word: &str, mut live: Vec<Located>) -> Result<Found> {
     // A user can call anything so; root's container is not to be hidden by that.
@@ -418,21 +439,10 @@ fn only(resolver: &Resolver<'_>, word: &str, mut live: Vec<Located>) -> Result<F
         (true, _) => users,
         _ => roots,
     };
-    let (v1, v2): (Vec<_>, Vec<_>) = live
-        .into_iter()
-        .partition(|located| located.first.hierarchy() == Hierarchy::V1);
-    let mut containers: Vec<Container> = Vec::new();
-    for located in v1.into_iter().chain(v2) {
-        // Its cgroup in the other hierarchy is not its alone where one of its processes was moved in this one.
-        let known: Vec<CgroupId> = containers
-            .iter()
-            .flat_map(|one| one.own.iter().chain(&one.shared))
-            .map(Cgroup::id)
-            .collect();
-        if !known.contains(&located.first.id()) {
-            containers.push(completed(resolver.host, located)?);
-        }
-    }
+    let each = each_once(resolver.host, live).into_iter();
+    let mut containers = each
+        .map(|one| one.map(|glimpse| glimpse.container))
+        .collect::<Result<Vec<Container>>>()?;
     match (containers.pop(), containers.is_empty()) {
         (Some(container), true) => Ok(Found { container, notes }),
         (Some(last), false) => {

@@ -177,8 +177,12 @@ fn other_side(
             Ok(cgroup) => {
                 // The root's tasks are everybody's: they need not be listed to know that.
                 let members = match cgroup.is_root() {
-                    true => BTreeSet::new(),
-                    false => cgroup.tids_below()?,
+                    true => Ok(BTreeSet::new()),
+                    false => cgroup.tids_below(),
+                };
+                let members = match members {
+                    Err(Error::Gone(_)) => continue, // its last task left meanwhile
+                    members => members?,
                 };
                 left.retain(|tid| !members.contains(tid));
                 if found.iter().all(|(known, _)| known.id() != cgroup.id()) {
@@ -202,7 +206,12 @@ fn other_side(
     for (cgroup, members) in found {
         if !cgroup.is_root() && is_exclusive(host, &members, first, &tasks)? {
             side.listed.push((cgroup.id(), members));
-            side.own.push(cgroup);
+            // What strayed comes after the one that bears the container's name.
+            let named = naming::last(cgroup.path()).map(|named| named.id);
+            match named.is_some() && named == identity.id {
+                true => side.own.insert(0, cgroup),
+                false => side.own.push(cgroup),
+            }
         } else {
             side.shared.push(cgroup);
         }

@@ -1,9 +1,13 @@
 //! Many containers at once: which are meant, and what becomes of the others. Every test means only its own, by their
 //! IDs: a machine has others.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::kit::{Cgroup, Hierarchy, Iceaxe, Scene, freeze, has_keys, iceaxe};
+use crate::kit::{Cgroup, Hierarchy, Iceaxe, Scene, freeze, has_keys, iceaxe, removed};
 
 /// Three containers with tasks of their own, by names that runtimes give, and a prefix that all their IDs have.
 struct Three {
@@ -166,6 +170,70 @@ fn what_is_frozen_and_no_container_is_listed_too(hierarchy: Hierarchy) {
     );
 }
 
+/// Runs a command again and again while `change` does.
+#[track_caller]
+fn is_complete_during(change: impl Fn() + Sync, commands: &[&[&str]]) {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                change();
+            }
+        });
+        let mut bad = None;
+        for words in (0..15).flat_map(|_| commands) {
+            let run = words[1..]
+                .iter()
+                .fold(iceaxe(words[0]), |command, word| command.arg(word))
+                .run();
+            let said = run
+                .err
+                .lines()
+                .find(|line| !line.starts_with("iceaxe: note: no container"));
+            if run.code != Some(0) || said.is_some() {
+                bad = Some((words, run));
+                break;
+            }
+        }
+        is_over.store(true, Ordering::Relaxed); // the other one ends first where this fails
+        assert!(bad.is_none(), "{bad:?}");
+    });
+}
+
+fn cgroups_that_come_and_go_make_no_list_incomplete(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let parent = scene.cgroup(hierarchy);
+    let change = || {
+        let some: Vec<_> = (0..8).map(|number| parent.child(format!("{number}"))).collect();
+        some.iter().for_each(Cgroup::ask);
+        some.iter().for_each(Cgroup::remove);
+    };
+    is_complete_during(
+        change,
+        &[&["list", "--all-cgroups", "--json"], &["tree", "--json"]],
+    );
+}
+
+fn containers_that_come_and_go_make_no_answer_about_all_fail(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let parent = scene.cgroup(hierarchy);
+    let change = || {
+        let cgroup = parent.child(format!("docker-{:064x}.scope", std::process::id()));
+        let lives = iceaxe("demo-task").arg("sleeper").input("go").start();
+        cgroup.admit(lives.pid());
+        thread::sleep(Duration::from_millis(20)); // as long as it lives
+        drop(lives);
+        assert!(removed(&cgroup.dir));
+    };
+    let all: [&[&str]; 4] = [
+        &["list", "--json"],
+        &["status", "--all", "--json"],
+        &["explain", "--all", "--json"],
+        &["thaw", "--all", "--json"],
+    ];
+    is_complete_during(change, &all);
+}
+
 fn a_tree_tells_what_is_frozen_by_itself_and_by_an_ancestor(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let top = scene.cgroup(hierarchy);
@@ -292,6 +360,8 @@ on_each_hierarchy! {
     all_are_frozen_and_killed_only_by_force,
     a_list_is_ordered_written_and_checked_as_it_is_told,
     what_is_frozen_and_no_container_is_listed_too,
+    cgroups_that_come_and_go_make_no_list_incomplete,
+    containers_that_come_and_go_make_no_answer_about_all_fail,
     a_tree_tells_what_is_frozen_by_itself_and_by_an_ancestor,
     an_id_that_two_containers_have_means_neither_and_keeps_no_other,
     ends_that_differ_are_counted_for_people,

@@ -294,9 +294,10 @@ pub(crate) fn details(report: &Report) -> String {
     }
     for cgroup in &report.cgroups {
         text += &format!(
-            "  v{} {}: {} -> {}\n",
+            "  v{} {}: {}{} -> {}\n",
             cgroup.version,
             path(&cgroup.path),
+            state::shared(cgroup.shared),
             effective(cgroup.before.effective),
             effective(cgroup.after.effective)
         );

@@ -105,9 +105,10 @@ fn states(status: &Status) -> String {
     );
     for cgroup in &status.cgroups {
         text += &format!(
-            "  v{}  {}: requested {}, effective {}",
+            "  v{}  {}: {}requested {}, effective {}",
             cgroup.version,
             path(&cgroup.dir),
+            shared(cgroup.shared),
             requested(cgroup.requested),
             effective(cgroup.effective)
         );
@@ -118,6 +119,11 @@ fn states(status: &Status) -> String {
         text.push('\n');
     }
     text
+}
+
+/// What is said of a cgroup that is not the container's own.
+pub(super) fn shared(is_shared: bool) -> &'static str {
+    if is_shared { "shared with others, " } else { "" }
 }
 
 /// `2 processes of its PID namespace are outside of its cgroup, and are not frozen with it: 41 sh (v1:/), 42 sleep
