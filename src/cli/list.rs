@@ -96,8 +96,7 @@ impl Listing<'_> {
         } else if self.context.cli.json {
             Some(json(status))
         } else if self.context.cli.quiet {
-            let id = status.id.as_ref().or(status.name.as_ref());
-            Some(id.map(|id| id.clone() + "\n").unwrap_or_default())
+            Some(status.written().map(|word| word + "\n").unwrap_or_default())
         } else {
             None
         }

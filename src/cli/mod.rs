@@ -333,7 +333,20 @@ impl Context<'_> {
 
     /// What is printed of one target.
     fn told(&self, report: &Report) -> Will {
+        if self.cli.quiet && self.is_terminal {
+            let mut shown = report.clone();
+            shown.target = human::escaped(&report.target);
+            return told(self.cli, self.colour, &shown);
+        }
         told(self.cli, self.colour, report)
+    }
+
+    /// What is printed of a target in a line of its own: as it was typed, but on a terminal, which it could do something to.
+    fn line(&self, typed: &str) -> String {
+        match self.is_terminal {
+            true => human::escaped(typed) + "\n",
+            false => format!("{typed}\n"),
+        }
     }
 
     /// Prints a target's end and takes back what was kept for the case that nothing is heard.

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::Path;
 use serde::Serialize;
 
-use super::{Context, json, targets, unresolved};
+use super::{Context, human, json, targets, unresolved};
 use crate::engine::report::SCHEMA;
 use crate::error::Error;
 use crate::resolver::{Container, Details};
@@ -52,7 +52,11 @@ pub(super) fn run(context: &Context<'_>, args: &Path, typed: &[OsString]) -> u8 
         }
         Ok(paths) => {
             for path in paths {
-                let mut line = path.as_os_str().as_bytes().to_vec();
+                // For a program each byte counts.
+                let mut line = match context.is_terminal {
+                    true => human::path(&path).into_bytes(),
+                    false => path.into_os_string().into_vec(),
+                };
                 line.push(b'\n');
                 context.out(line);
             }

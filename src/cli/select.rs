@@ -81,7 +81,7 @@ pub(super) fn select(
         is_wanted && Filter::all_meet(&args.filter, status)
     };
     let incomplete = choose(context, &is_meant, &mut |status, found| {
-        let Some(word) = written(status) else {
+        let Some(word) = status.written_outright() else {
             return;
         };
         *bearers.entry(word.clone()).or_default() += 1;
@@ -141,10 +141,4 @@ impl Selection {
         targets.add(context, verb, self.held);
         targets
     }
-}
-
-/// A container by its ID, or by its name where it has none. Every one of a survey has either.
-fn written(status: &Status) -> Option<String> {
-    let id = status.id.as_ref().map(|id| format!("id:{id}"));
-    id.or_else(|| status.name.as_ref().map(|name| format!("name:{name}")))
 }

@@ -63,7 +63,7 @@ pub(super) fn answer(
         context.within(context.timeout(ANSWER) + RECORD);
         let details = records.next(if targets.late { Duration::ZERO } else { RECORD });
         match say(typed, container, details.as_ref()) {
-            Ok(_) if context.cli.quiet && !context.cli.json => context.out(format!("{typed}\n")),
+            Ok(_) if context.cli.quiet && !context.cli.json => context.out(context.line(typed)),
             Ok(text) => context.out(text),
             // What ended after it was selected is nothing that was meant any more.
             Err(Error::Gone(_)) if targets.is_selected(index) => continue,

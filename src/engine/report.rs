@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -12,7 +12,9 @@ use super::resync::Resynced;
 use super::signal::Sent;
 use super::why::Dying;
 use crate::freezer::{Write, shown};
+use crate::host::Hierarchy;
 use crate::ledger::Kind;
+use crate::resolver::target;
 use crate::verifier::{Holdout, Proof};
 
 fn all_shown<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
@@ -420,7 +422,37 @@ pub struct Status {
     pub outside: Option<Vec<Outsider>>,
 }
 
+impl CgroupStatus {
+    /// The hierarchy that it is in, and its path there.
+    #[must_use]
+    pub fn place(&self) -> (Hierarchy, &Path) {
+        let hierarchy = if self.version == 1 {
+            Hierarchy::V1
+        } else {
+            Hierarchy::V2
+        };
+        (hierarchy, &self.path)
+    }
+}
+
 impl Status {
+    /// How it is written as a target, in the shortest form that is harmless wherever the line is put; `None` where nothing
+    /// is known of it.
+    #[must_use]
+    pub fn written(&self) -> Option<String> {
+        target::spelled(self.id.as_deref(), self.name.as_deref(), self.place())
+    }
+
+    /// How it is written as a target of which no other reading is tried.
+    #[must_use]
+    pub fn written_outright(&self) -> Option<String> {
+        target::outright(self.id.as_deref(), self.name.as_deref(), self.place())
+    }
+
+    fn place(&self) -> Option<(Hierarchy, &Path)> {
+        self.cgroups.first().map(CgroupStatus::place)
+    }
+
     /// The status of a target of which nothing can be told.
     #[must_use]
     pub fn unknown() -> Self {

@@ -8,7 +8,7 @@ use super::report::{CgroupChange, CgroupStatus, Effective, Requested, States};
 use crate::cgroup::{Cgroup, Descent};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host, Kernel};
-use crate::resolver::Container;
+use crate::resolver::{Container, target};
 use crate::verifier::{Place, Sighting, place};
 
 /// One own (or shared) cgroup with what asks for a freeze around it.
@@ -275,7 +275,7 @@ pub fn asking(host: &Host) -> Vec<Result<Cgroup>> {
 
 /// A cgroup as a target is written.
 pub(crate) fn written(cgroup: &Cgroup) -> String {
-    format!("v{}:{}", cgroup.hierarchy().version(), cgroup.path().display())
+    target::cgroup(cgroup.hierarchy(), cgroup.path())
 }
 
 /// Whether the requests below a cgroup matter.

@@ -9,7 +9,7 @@ use super::report::{Effective, Memory, Observed, Outsider, SCHEMA, States, Statu
 use super::scope::{Scope, Unasked};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host, read_number};
-use crate::resolver::{Believed, Container, Details, Glimpse, Lines, cgroup_lines, naming};
+use crate::resolver::{Believed, Container, Details, Glimpse, Lines, cgroup_lines, naming, target};
 use crate::verifier::{Holdout, Place, Sighting, Sightings, Stray, Witness};
 
 /// How long all processes of the host may take to be looked through; one takes 5.5 µs (of 5,000, on Linux 6.18).
@@ -142,7 +142,7 @@ pub fn outside(host: &Host, container: &Container) -> Result<Option<Vec<Outsider
             pid: stray.pid,
             tid: stray.tid,
             comm: stray.comm,
-            cgroup: format!("v{}:{}", at.hierarchy().version(), path.display()),
+            cgroup: target::cgroup(at.hierarchy(), path),
         })
     };
     Ok(strays.map(|strays| strays.into_iter().filter_map(outsider).collect()))

@@ -468,7 +468,7 @@ fn only(resolver: &Resolver<'_>, word: &str, mut live: Vec<Located>) -> Result<F
 
 fn described(container: &Container, id_is_enough: bool) -> (Identity, Candidate) {
     let at = container.freeze_point();
-    let path = format!("v{}:{}", at.hierarchy().version(), at.path().display());
+    let path = target::cgroup(at.hierarchy(), at.path());
     let id = container.identity.id.clone();
     let candidate = Candidate {
         runtime: runtime_of(&container.identity),

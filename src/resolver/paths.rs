@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::beside::{BUDGET, beside};
 use super::place::{self, Point, WriteAt};
-use super::{Container, Found, Identity, Located, Resolver, census, found, naming, words};
+use super::{Container, Found, Identity, Located, Resolver, census, found, naming, target, words};
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host};
@@ -75,15 +75,15 @@ pub(super) fn by_path_in_either(host: &Host, path: &Path) -> Result<Container> {
             if same()? || same()? {
                 return place::both(container, v2);
             }
-            let each = |version: u8| Candidate {
+            let each = |hierarchy: Hierarchy| Candidate {
                 runtime: "cgroup".to_owned(),
                 name: None,
                 id: path.display().to_string(),
-                unambiguous: format!("v{version}:{}", path.display()),
+                unambiguous: target::cgroup(hierarchy, path),
             };
             Err(Error::Ambiguous {
                 why: format!("{} is in both hierarchies, with different tasks", path.display()),
-                candidates: vec![each(1), each(2)],
+                candidates: vec![each(Hierarchy::V1), each(Hierarchy::V2)],
             })
         }
         _ => Err(Error::NotFound(format!("no cgroup {}", path.display()))),

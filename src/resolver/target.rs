@@ -1,8 +1,9 @@
 //! What an operator types, read without any I/O: which readings it has, and whether it is written in a form that
-//! means anything.
+//! means anything. And the way back: how something is written so that it means itself again.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -32,7 +33,7 @@ pub enum Target {
     Pid(i32),
     /// `cgroup:/path`, in whichever hierarchy has it.
     Cgroup(PathBuf),
-    /// `v1:/path` or `v2:/path`.
+    /// `v1:/path` or `v2:/path`; `v1:%/path` with each `%` and two hex digits for a byte.
     In(Hierarchy, PathBuf),
     /// An absolute path: a directory below a cgroup mount, or a name as docker prints it, with a slash in front.
     Path(PathBuf),
@@ -68,7 +69,8 @@ impl Target {
         if bytes.is_empty() {
             return usage("an empty target");
         }
-        if bytes.len() > LONGEST {
+        let most = if is_encoded(bytes) { LONGEST * 3 } else { LONGEST };
+        if bytes.len() > most {
             return Err(Error::Usage(format!(
                 "a target of {} bytes; {LONGEST} is the most",
                 bytes.len()
@@ -111,11 +113,18 @@ impl Target {
                 _ => usage("not a process number"),
             },
             b"cgroup" | b"v1" | b"v2" => {
-                let path = PathBuf::from(OsStr::from_bytes(rest));
-                if !path.is_absolute() {
+                let path = match rest.strip_prefix(b"%") {
+                    Some(encoded) => match decoded(encoded) {
+                        Some(path) if path.len() <= LONGEST => path,
+                        _ => return usage("not a percent-encoded path"),
+                    },
+                    None => rest.to_vec(),
+                };
+                if path.first() != Some(&b'/') {
                     return usage("a cgroup's path begins with a slash");
                 }
-                check_components(&rest[1..], typed)?;
+                check_components(&path[1..], typed)?;
+                let path = PathBuf::from(OsString::from_vec(path));
                 Ok(match word {
                     b"v1" => Self::In(Hierarchy::V1, path),
                     b"v2" => Self::In(Hierarchy::V2, path),
@@ -137,6 +146,97 @@ impl Target {
             }
         }
     }
+}
+
+/// How a container is written so that it means itself again: by its ID or its name where that reads as nothing else, else
+/// as [`outright`]. It is harmless as a line of a file, as a word of a shell and on a screen.
+#[must_use]
+pub fn spelled(id: Option<&str>, name: Option<&str>, at: Option<(Hierarchy, &Path)>) -> Option<String> {
+    let reads_as_itself = |word: &&str| match Target::parse(OsStr::new(word)) {
+        Ok(Target::Bare(read) | Target::Id(read)) => read == *word && is_harmless(word),
+        _ => false,
+    };
+    let word = id.or(name).filter(reads_as_itself);
+    word.map(str::to_owned).or_else(|| outright(id, name, at))
+}
+
+/// How a container is written so that no other reading of it is tried: `id:`, `name:`, or the path of its cgroup where its ID
+/// or name would not come through.
+#[must_use]
+pub fn outright(id: Option<&str>, name: Option<&str>, at: Option<(Hierarchy, &Path)>) -> Option<String> {
+    if let Some(id) = id.filter(|id| is_id(id.as_bytes())) {
+        return Some(format!("id:{id}"));
+    }
+    if let Some(name) = name.filter(|name| is_harmless(&format!("name:{name}"))) {
+        return Some(format!("name:{name}"));
+    }
+    at.map(|(hierarchy, path)| cgroup(hierarchy, path))
+}
+
+/// How a cgroup is written: `v1:/path`, or `v1:%/path` with all that could do something encoded.
+#[must_use]
+pub fn cgroup(hierarchy: Hierarchy, path: &Path) -> String {
+    let version = hierarchy.version();
+    let plain = path.to_str().map(|path| format!("v{version}:{path}"));
+    if let Some(plain) = plain.filter(|plain| is_harmless(plain)) {
+        return plain;
+    }
+    let mut text = format!("v{version}:%");
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match is_harmless_within(c) && c != '%' {
+                true => text.push(c),
+                false => encode(c.encode_utf8(&mut [0; 4]).as_bytes(), &mut text),
+            }
+        }
+        encode(chunk.invalid(), &mut text);
+    }
+    text
+}
+
+fn encode(bytes: &[u8], text: &mut String) {
+    for byte in bytes {
+        let _ = write!(text, "%{byte:02X}"); // writing to a String can't fail
+    }
+}
+
+/// Undoes that; `None` for what is not encoded so.
+fn decoded(mut text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    while let Some((&byte, rest)) = text.split_first() {
+        text = rest;
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = text
+            .get(..2)
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+        let byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?; // they are digits
+        if matches!(byte, 0 | b'\n') {
+            return None; // no path that is shown has them
+        }
+        bytes.push(byte);
+        text = &text[2..];
+    }
+    Some(bytes)
+}
+
+/// Whether it is a cgroup's path with bytes encoded.
+fn is_encoded(bytes: &[u8]) -> bool {
+    [&b"v1:%"[..], b"v2:%", b"cgroup:%"]
+        .iter()
+        .any(|begin| bytes.starts_with(begin))
+}
+
+/// Whether a word is taken for nothing but itself: by a shell and xargs, as an option, as a comment among targets, and by a
+/// terminal.
+fn is_harmless(word: &str) -> bool {
+    !word.starts_with(['-', '#', '=', '%']) && word.chars().all(is_harmless_within)
+}
+
+fn is_harmless_within(c: char) -> bool {
+    c.is_alphanumeric() || "/_.:+-@,=%".contains(c)
 }
 
 /// Whether it is 64 hex digits, as the engines write them: lower case.
@@ -286,7 +386,70 @@ mod tests {
         ));
     }
 
+    #[test]
+    fn what_is_written_means_itself_and_does_nothing() {
+        let full = "8d9621220cb4d6f5d5706cf3bd23e19c4612719c2b2ca9c2beb608738789e11a";
+        let path = Path::new("/lxc.payload.x y");
+        for (id, name, written) in [
+            (Some(full), Some("web"), full),
+            (Some("web"), None, "web"),
+            (None, Some("web"), "web"),
+            (Some("naïve-木"), Some("naïve-木"), "naïve-木"),
+            (Some("--all"), None, "id:--all"),
+            (Some("--rescue=kill"), Some("--rescue=kill"), "name:--rescue=kill"),
+            (Some("#web"), Some("#web"), "v1:%/lxc.payload.x%20y"),
+            (Some("pid:1"), Some("pid:1"), "name:pid:1"),
+            (Some("v1:x"), Some("v1:x"), "name:v1:x"),
+            (Some(" web"), Some(" web"), "v1:%/lxc.payload.x%20y"),
+            (Some("we\u{202e}b"), Some("we\u{202e}b"), "v1:%/lxc.payload.x%20y"),
+            (Some("$(reboot)"), Some("$(reboot)"), "v1:%/lxc.payload.x%20y"),
+            (None, None, "v1:%/lxc.payload.x%20y"),
+        ] {
+            let found = spelled(id, name, Some((Hierarchy::V1, path)));
+            assert_eq!(found.as_deref(), Some(written), "{id:?} {name:?}");
+            Target::parse(OsStr::new(written)).unwrap();
+        }
+        assert_eq!(outright(Some(full), None, None), Some(format!("id:{full}")));
+        assert_eq!(spelled(None, None, None), None);
+        for typed in [
+            "v1:%",
+            "v1:%x",
+            "v1:%/%",
+            "v1:%/%2",
+            "v1:%/%zz",
+            "v1:%/%0A",
+            "v1:%/%00",
+            "v2:%/a/%2E%2E",
+        ] {
+            usage(typed.as_bytes());
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            id in proptest::option::of("\\PC{1,12}|[-#a-z=:. ]{1,8}"),
+            name in proptest::option::of("\\PC{1,12}|[-#a-z=:. ]{1,8}"),
+            path in proptest::collection::vec(proptest::collection::vec(1_u8.., 1..20), 0..4),
+        ) {
+            let part = |part: &Vec<u8>| !part.iter().any(|byte| b"/\n".contains(byte)) && part != b"." && part != b"..";
+            let path: Vec<_> = path.iter().filter(|bytes| part(bytes)).map(|part| part.as_slice()).collect();
+            let path = PathBuf::from(OsString::from_vec([&b"/"[..], &path.join(&b'/')].concat()));
+            let text = |text: &Option<String>| text.clone().filter(|text| !text.contains('/') && text != "." && text != "..");
+            let (id, name) = (text(&id), text(&name));
+            let written = spelled(id.as_deref(), name.as_deref(), Some((Hierarchy::V2, &path))).unwrap();
+            prop_assert!(is_harmless(&written), "{written:?}");
+            let read = Target::parse(OsStr::new(&written)).unwrap();
+            let means = match &read {
+                Target::Bare(word) => id.as_ref().or(name.as_ref()) == Some(word),
+                Target::Id(word) => id.as_ref() == Some(word),
+                Target::Name(word) => name.as_ref() == Some(word),
+                Target::In(Hierarchy::V2, read) => *read == path,
+                _ => false,
+            };
+            prop_assert!(means, "{written:?}: {read:?}");
+        }
+
         #[test]
         fn no_target_panics_or_climbs(typed in proptest::collection::vec(any::<u8>(), 0..60)) {
             if let Ok(Target::In(_, path) | Target::Cgroup(path) | Target::Path(path)) = Target::parse(OsStr::from_bytes(&typed)) {

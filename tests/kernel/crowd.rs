@@ -1,10 +1,12 @@
 //! Many containers at once: which are meant, and what becomes of the others. Every test means only its own, by their
 //! IDs: a machine has others.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use prom_text_format_parser::Scrape;
 use serde_json::{Value, json};
 
 use crate::kit::{Cgroup, Hierarchy, Iceaxe, Scene, freeze, has_keys, iceaxe, removed};
@@ -140,10 +142,45 @@ fn a_list_is_ordered_written_and_checked_as_it_is_told(hierarchy: Hierarchy) {
     assert_eq!(run.code, Some(8), "{run:?}");
     let run = three.listed().arg("--prometheus").run();
     let frozen = format!(
-        "iceaxe_container_frozen{{id=\"{}\",name=\"\",runtime=\"docker\",pod=\"\"}} 1\n",
-        three.id(2)
+        "iceaxe_container_frozen{{id=\"{}\",runtime=\"docker\",hierarchy=\"{}\",path=\"{}\"}} 1\n",
+        three.id(2),
+        hierarchy.word(),
+        three.all[2].path.display()
     );
     assert!(run.out.contains(&frozen), "{run:?}");
+}
+
+/// Two of one name, and a cgroup that is no container's with a name that the format would have to quote.
+fn each_measurement_is_a_series_of_its_own(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let three = Three::in_scene(&scene, hierarchy);
+    let namesake = scene
+        .cgroup(hierarchy)
+        .child(three.all[1].path.file_name().unwrap());
+    let odd = scene.cgroup(hierarchy).child("a \"b\" \\ {c}\u{202e}");
+    let all = [&three.all[0], &three.all[1], &namesake, &odd];
+    let _zoos = all.map(|cgroup| scene.zoo(&[cgroup], &["doze"]));
+    odd.freeze();
+    let run = iceaxe("list").arg("--prometheus").arg("--all-cgroups").run();
+    let parsed = Scrape::parse(&run.out).unwrap_or_else(|error| panic!("{error:?}: {run:?}"));
+    let tasks = parsed
+        .metrics
+        .iter()
+        .find(|metric| metric.name == "iceaxe_container_tasks");
+    let tasks = tasks.unwrap();
+    let series: BTreeSet<_> = tasks
+        .samples
+        .iter()
+        .map(|sample| format!("{:?}", sample.labels))
+        .collect();
+    assert_eq!(series.len(), tasks.samples.len(), "{run:?}");
+    let ours = |text: &str| series.iter().filter(|labels| labels.contains(text)).count();
+    assert_eq!(ours(&three.id(1)), 2, "{run:?}");
+    assert_eq!(ours("u{202e}"), 1, "{run:?}");
+    assert!(
+        !run.out.contains("=\"\"") && !run.out.contains('\u{202e}'),
+        "{run:?}"
+    );
 }
 
 fn what_is_frozen_and_no_container_is_listed_too(hierarchy: Hierarchy) {
@@ -359,6 +396,7 @@ on_each_hierarchy! {
     only_what_is_frozen_and_meant_is_thawed,
     all_are_frozen_and_killed_only_by_force,
     a_list_is_ordered_written_and_checked_as_it_is_told,
+    each_measurement_is_a_series_of_its_own,
     what_is_frozen_and_no_container_is_listed_too,
     cgroups_that_come_and_go_make_no_list_incomplete,
     containers_that_come_and_go_make_no_answer_about_all_fail,

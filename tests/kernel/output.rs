@@ -1,10 +1,12 @@
 //! What is printed, for people and for programs.
 
 mod any {
+    use std::path::PathBuf;
+
     use serde_json::Value;
     use serial_test::serial;
 
-    use crate::kit::{Hierarchy, Scene, freeze, has_keys, iceaxe, status, thaw};
+    use crate::kit::{Cgroup, Hierarchy, Scene, freeze, has_keys, iceaxe, status, thaw};
 
     const STATES: [&str; 2] = ["requested", "effective"];
 
@@ -113,6 +115,70 @@ mod any {
                 .ends(11, "refused"),
         ] {
             has_all_fields(&report);
+        }
+    }
+
+    /// LXC takes any name, and its cgroups are called by them.
+    #[test]
+    #[serial]
+    fn each_line_of_a_quiet_list_means_the_container_again_and_does_nothing_else() {
+        let scene = Scene::new();
+        let hierarchy = Hierarchy::available();
+        let own = |name: &str| format!("iceaxe-test-{}{name}", std::process::id());
+        let names = [
+            own(""),
+            format!("--rescue={}", own("")),
+            format!("--{}", own("")),
+            format!("-{}", own("")),
+            format!("#{}", own("")),
+            format!(" {} ", own("")),
+            format!("pid:{}", own("")),
+            own("\u{202e}gnp."),
+            own("$(a) 'b\" \\c"),
+        ];
+        let cgroups = names.map(|name| {
+            let path = PathBuf::from(format!("/lxc.payload.{name}"));
+            let namesake = Cgroup {
+                hierarchy,
+                dir: path.clone(),
+                path,
+            };
+            scene.cgroup_called(hierarchy, &namesake)
+        });
+        let _zoos = cgroups.each_ref().map(|cgroup| scene.zoo(&[cgroup], &["doze"]));
+        let asking = scene.cgroup(hierarchy).child(" x\ty\u{1b}[2J ");
+        asking.ask();
+        let run = iceaxe("list").arg("-q").arg("--all-cgroups").run();
+        assert_eq!(run.code, Some(0), "{run:?}");
+        let is_ours = |line: &&str| line.contains(&own(""));
+        let lines: Vec<&str> = run.out.lines().filter(is_ours).collect();
+        assert_eq!(lines.len(), cgroups.len() + 1, "{run:?}");
+        for line in &lines {
+            assert!(!line.starts_with(['-', '#']), "{line:?}");
+            let harmless = |c: char| c.is_ascii_alphanumeric() || "/_.:+-@,=%".contains(c);
+            assert!(line.chars().all(harmless), "{line:?}");
+        }
+        let mut paths: Vec<&str> = cgroups
+            .iter()
+            .chain([&asking])
+            .map(|cgroup| cgroup.path.to_str().unwrap())
+            .collect();
+        paths.sort_unstable();
+        // As words of a command line, and as lines of standard input.
+        let words = lines
+            .iter()
+            .fold(iceaxe("status").arg("--json"), |command, line| command.arg(line));
+        let input = iceaxe("status").arg("--json").arg("-").input(lines.join("\n"));
+        for command in [words, input] {
+            let run = command.run();
+            assert_eq!(run.code, Some(0), "{run:?}");
+            let found = run.json();
+            let mut found: Vec<_> = found
+                .iter()
+                .map(|one| one["cgroups"][0]["path"].as_str().unwrap())
+                .collect();
+            found.sort_unstable();
+            assert_eq!(found, paths, "{run:?}");
         }
     }
 

@@ -8,6 +8,7 @@ mod tree;
 mod watch;
 
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use crate::engine::report::{Counts, Effective, Outcome, Report, Requested};
@@ -27,12 +28,38 @@ pub(crate) use watch::screen;
 /// How many processes are named in one line; the JSON output has all.
 const MOST_SENT: usize = 10;
 
-/// Escapes what would move the cursor or turn the text around.
+/// The characters that format others, and those that separate lines and paragraphs (Cf, Zl and Zp of Unicode 16), with the
+/// blanks that some fonts have for letters.
+const INVISIBLE: [RangeInclusive<char>; 24] = [
+    '\u{ad}'..='\u{ad}',
+    '\u{34f}'..='\u{34f}',
+    '\u{600}'..='\u{605}',
+    '\u{61c}'..='\u{61c}',
+    '\u{6dd}'..='\u{6dd}',
+    '\u{70f}'..='\u{70f}',
+    '\u{890}'..='\u{891}',
+    '\u{8e2}'..='\u{8e2}',
+    '\u{115f}'..='\u{1160}',
+    '\u{17b4}'..='\u{17b5}',
+    '\u{180e}'..='\u{180e}',
+    '\u{200b}'..='\u{200f}',
+    '\u{2028}'..='\u{202e}',
+    '\u{2060}'..='\u{206f}',
+    '\u{3164}'..='\u{3164}',
+    '\u{feff}'..='\u{feff}',
+    '\u{ffa0}'..='\u{ffa0}',
+    '\u{fff0}'..='\u{fffb}',
+    '\u{110bd}'..='\u{110bd}',
+    '\u{110cd}'..='\u{110cd}',
+    '\u{13430}'..='\u{1343f}',
+    '\u{1bca0}'..='\u{1bca3}',
+    '\u{1d173}'..='\u{1d17a}',
+    '\u{e0000}'..='\u{e0fff}',
+];
+
+/// Escapes what would move the cursor, turn the text around or not be seen.
 pub(crate) fn escaped(text: &str) -> String {
-    let dangerous = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
-    };
+    let dangerous = |c: char| c.is_control() || INVISIBLE.iter().any(|range| range.contains(&c));
     text.chars()
         .fold(String::with_capacity(text.len()), |mut out, c| {
             if dangerous(c) {
@@ -445,6 +472,7 @@ mod tests {
     fn nothing_that_a_container_chose_moves_the_cursor() {
         assert_eq!(escaped("a\x1b[2Jb\u{202e}c\nd"), "a\\u{1b}[2Jb\\u{202e}c\\u{a}d");
         assert_eq!(escaped("naïve 木"), "naïve 木");
+        assert_eq!(escaped("\u{61c}\u{e0041}\u{2066}"), "\\u{61c}\\u{e0041}\\u{2066}");
     }
 
     #[test]

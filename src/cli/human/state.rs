@@ -1,7 +1,10 @@
 //! Sentences about what is so: `status`, `list`, `explain`.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use super::{duration, effective, escaped, holdout, noun, path, requested, who};
-use crate::engine::report::{Effective, Holding, Outsider, Requested, Status};
+use crate::engine::report::{CgroupStatus, Effective, Holding, Outsider, Requested, Status};
 use crate::engine::{Advice, Dying, Explanation, Holder, Holds};
 use crate::error::{Error, short_id};
 use crate::ledger::Kind;
@@ -190,8 +193,7 @@ fn called_otherwise(status: &Status) -> Option<String> {
     if status.name.is_some() || status.id.is_some() {
         return None;
     }
-    let cgroup = status.cgroups.first()?;
-    Some(format!("v{}:{}", cgroup.version, path(&cgroup.path)))
+    status.written()
 }
 
 /// What is not known.
@@ -343,12 +345,20 @@ pub(crate) fn measurements(all: &[Status], incomplete: usize) -> String {
         }),
     ];
     let mut text = String::new();
+    // Whatever is on record twice: a file with one series twice is refused as a whole.
+    let mut seen = BTreeSet::new();
+    let all = all.iter().map(|status| (labels(status), status));
+    let all: Vec<_> = all.filter(|(labels, _)| seen.insert(labels.clone())).collect();
     for (name, help, measure) in measures {
-        text += &format!("# HELP iceaxe_container_{name} {help}\n# TYPE iceaxe_container_{name} gauge\n");
-        for status in all {
-            if let Some(value) = measure(status) {
-                text += &format!("iceaxe_container_{name}{{{}}} {value}\n", labels(status));
-            }
+        let samples = all.iter().filter_map(|(labels, status)| {
+            let value = measure(status)?;
+            Some(format!("iceaxe_container_{name}{{{labels}}} {value}\n"))
+        });
+        let samples: String = samples.collect();
+        // A head without a sample is an error to some that read the format.
+        if !samples.is_empty() {
+            text += &format!("# HELP iceaxe_container_{name} {help}\n# TYPE iceaxe_container_{name} gauge\n");
+            text += &samples;
         }
     }
     text += "# HELP iceaxe_list_incomplete Sources that could not be read.\n# TYPE iceaxe_list_incomplete gauge\n";
@@ -356,24 +366,34 @@ pub(crate) fn measurements(all: &[Status], incomplete: usize) -> String {
     text
 }
 
-/// The labels of a measurement, each value quoted as the format has it.
+/// The labels of a measurement, each value quoted as the format has it. Where a container is makes each series one of its
+/// own, as two can have the same name; what is not known has no label.
 fn labels(status: &Status) -> String {
-    let quoted = |value: &Option<String>| {
-        // The format has these three escapes and no others.
-        let plain = |c: char| if c.is_control() && c != '\n' { '?' } else { c };
-        let value: String = value.as_deref().unwrap_or_default().chars().map(plain).collect();
-        value
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"")
-            .replace('\n', "\\n")
-    };
-    format!(
-        "id=\"{}\",name=\"{}\",runtime=\"{}\",pod=\"{}\"",
-        quoted(&status.id),
-        quoted(&status.name),
-        quoted(&status.runtime),
-        quoted(&status.pod)
-    )
+    let place = status.cgroups.first().map(CgroupStatus::place);
+    let hierarchy = place.map(|(hierarchy, _)| format!("v{}", hierarchy.version()));
+    let path = place.map(|(_, path)| lossless(path));
+    let labels = [
+        ("id", &status.id),
+        ("name", &status.name),
+        ("runtime", &status.runtime),
+        ("pod", &status.pod),
+        ("hierarchy", &hierarchy),
+        ("path", &path),
+    ];
+    let known = labels.into_iter().filter_map(|(label, value)| {
+        let value = value.as_deref().filter(|value| !value.is_empty())?;
+        // The format has an escape for a line break too, which is no character that is left as it is.
+        let quoted = escaped(value).replace('\\', "\\\\").replace('"', "\\\"");
+        Some(format!("{label}=\"{quoted}\""))
+    });
+    known.collect::<Vec<_>>().join(",")
+}
+
+/// A path in which each byte that is no text is told from all others.
+fn lossless(path: &Path) -> String {
+    let chunks = path.as_os_str().as_encoded_bytes().utf8_chunks();
+    let text = chunks.map(|chunk| format!("{}{}", chunk.valid(), chunk.invalid().escape_ascii()));
+    text.collect()
 }
 
 /// Lines up rows under their heads.
@@ -509,6 +529,12 @@ fn reason(all: &Explanation) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::path::PathBuf;
+
+    use prom_text_format_parser::Scrape;
+
     use super::*;
 
     /// What nobody sees on a screen, or what moves the rest of it.
@@ -541,5 +567,55 @@ mod tests {
         );
         let json = serde_json::to_string(&status).unwrap();
         assert!(is_harmless(&json.replace('\u{202e}', "")), "{json:?}");
+    }
+
+    #[test]
+    fn each_measurement_is_a_series_of_its_own_and_no_label_is_empty() {
+        let cgroup = |version: u8, path: &[u8]| CgroupStatus {
+            version,
+            path: PathBuf::from(OsStr::from_bytes(path)),
+            dir: PathBuf::new(),
+            shared: false,
+            requested: None,
+            effective: None,
+            frozen_by: Vec::new(),
+        };
+        let status = |name: Option<&str>, version: u8, path: &[u8]| {
+            let mut status = Status::unknown();
+            status.name = name.map(str::to_owned);
+            (status.requested, status.effective) = (Some(Requested::Frozen), Some(Effective::Frozen));
+            status.cgroups = vec![cgroup(version, path)];
+            status
+        };
+        let web = status(Some("web"), 1, b"/docker/a");
+        let all = [
+            web.clone(),
+            status(Some("web"), 1, b"/docker/b"),
+            status(Some("web"), 2, b"/docker/a"),
+            status(None, 2, b"/a \"b\" \\ c"),
+            status(None, 2, b"/\xff"),
+            status(None, 2, b"/\xfe"),
+            status(Some("\u{1b}[2J\n"), 2, b"/x,y=\"z\"}"),
+            web, // once more
+        ];
+        let text = measurements(&all, 3);
+        let parsed = Scrape::parse(&text).unwrap();
+        let names: Vec<_> = parsed.metrics.iter().map(|metric| metric.name.as_str()).collect();
+        let expected = [
+            "iceaxe_container_requested",
+            "iceaxe_container_frozen",
+            "iceaxe_container_freezing",
+            "iceaxe_list_incomplete",
+        ];
+        assert_eq!(names, expected, "{text}");
+        for metric in &parsed.metrics[..3] {
+            let series: BTreeSet<_> = metric
+                .samples
+                .iter()
+                .map(|sample| format!("{:?}", sample.labels))
+                .collect();
+            assert_eq!((metric.samples.len(), series.len()), (7, 7), "{text}");
+            assert!(!text.contains("=\"\""), "{text}");
+        }
     }
 }

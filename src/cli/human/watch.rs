@@ -76,10 +76,8 @@ fn row((status, changed_for_us): (&Status, Option<u64>)) -> [String; COLUMNS.len
 
 /// What a cgroup is called that is no container's.
 fn place(status: &Status) -> String {
-    match (&status.id, status.cgroups.first()) {
-        (None, Some(cgroup)) => format!("v{}:{}", cgroup.version, path(&cgroup.path)),
-        _ => "-".to_owned(),
-    }
+    let written = status.written().filter(|_| status.id.is_none());
+    written.unwrap_or_else(|| "-".to_owned())
 }
 
 /// Who asks for the freeze.
