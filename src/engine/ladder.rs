@@ -251,6 +251,17 @@ fn about(task: &Holdout, target: &str, kill: &str, root: Option<&Path>) -> Vec<(
             ));
             all.push(kill("end the container"));
         }
+        Class::Unmounted => {
+            let mount = match task.on.as_deref() {
+                Some("v1") => "mount -t cgroup -o freezer freezer /mnt",
+                _ => "mount -t cgroup2 cgroup2 /mnt",
+            };
+            all.push((
+                Rung::Rekick,
+                "mount its hierarchy, anywhere: what asks there can be seen and cleared then",
+                format!("{mount} && iceaxe thaw {target}"),
+            ));
+        }
         Class::FrozenElsewhere => all.push((
             Rung::Rekick,
             "clear the requests in both hierarchies; a freeze in one alone then settles",

@@ -67,7 +67,13 @@ pub(super) fn holdouts<'t>(
                 holdout.reclass(Class::FrozenElsewhere, None);
             }
             (Class::Frozen, None) if !stands && known.scope.inner().next().is_none() => {
-                holdout.reclass(Class::LeftBehind, None);
+                match by.filter(|&by| host.mount(by).is_none()) {
+                    Some(unmounted) => {
+                        holdout.reclass(Class::Unmounted, None);
+                        holdout.on = Some(format!("v{}", unmounted.version()));
+                    }
+                    None => holdout.reclass(Class::LeftBehind, None),
+                }
             }
             (Class::Sleeping | Class::Frozen, Some(_)) if !known.before.contains_key(&task.tid) => {
                 holdout.reclass(Class::Arriving, None);

@@ -76,6 +76,9 @@ impl Host {
             return;
         }
         let is_missing = |hierarchy: &Hierarchy| !self.mount(*hierarchy).is_some_and(Mount::is_whole);
+        if ![Hierarchy::V1, Hierarchy::V2].iter().any(is_missing) {
+            return;
+        }
         let missing: Vec<Hierarchy> = self.listed().into_iter().filter(is_missing).collect();
         if missing.is_empty() {
             return;

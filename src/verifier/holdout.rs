@@ -23,7 +23,8 @@ pub struct Holdout {
     pub class: String,
     /// The kernel stack, innermost function first; empty where it can't be read.
     pub stack: Vec<String>,
-    /// What an uninterruptible sleep is about, in a word: [`On::word`]. `None` where its stack does not tell.
+    /// What an uninterruptible sleep is about, in a word: [`On::word`]; of a freezer that is not mounted, `v1` or `v2`.
+    /// `None` where its stack does not tell.
     pub on: Option<String>,
     /// Who keeps it there: its tracer, its vfork child, the real-time task that has its CPU.
     pub by: Option<Party>,
@@ -47,6 +48,8 @@ pub enum Class {
     Frozen,
     /// A freezer has it, and no request stands.
     LeftBehind,
+    /// A freezer has it whose hierarchy is not mounted.
+    Unmounted,
     /// It is held by the freezer of the hierarchy that was not asked.
     FrozenElsewhere,
     /// In an uninterruptible sleep.
@@ -82,9 +85,10 @@ pub enum Class {
 }
 
 impl Class {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Frozen,
         Self::LeftBehind,
+        Self::Unmounted,
         Self::FrozenElsewhere,
         Self::Uninterruptible,
         Self::Userfault,
@@ -109,6 +113,7 @@ impl Class {
         match self {
             Self::Frozen => "frozen",
             Self::LeftBehind => "left-behind",
+            Self::Unmounted => "unmounted",
             Self::FrozenElsewhere => "frozen-elsewhere",
             Self::Uninterruptible => "uninterruptible",
             Self::Userfault => "userfaultfd",
@@ -141,6 +146,9 @@ impl Class {
             Self::Frozen => "a freezer has it, and a request for that stands",
             Self::LeftBehind => {
                 "no request stands and it still sits in the freezer: the kernel forgot to wake it"
+            }
+            Self::Unmounted => {
+                "a freezer has it whose hierarchy is not mounted here: who asks for that can't be seen from here"
             }
             Self::FrozenElsewhere => {
                 "the other hierarchy's freezer has it, and a task that one freezer has can't enter the other"

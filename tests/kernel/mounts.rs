@@ -221,6 +221,54 @@ mod hybrid {
         zoo.goes_on(0);
     }
 
+    /// What a freezer has that nobody can see is not the kernel's fault, and not thawed.
+    #[track_caller]
+    fn is_said_to_be_out_of_sight(unmounted: Hierarchy, kept: Hierarchy) {
+        let scene = Scene::new();
+        let own = [unmounted, kept].map(|hierarchy| scene.cgroup(hierarchy));
+        let zoo = scene.zoo(&own.each_ref(), &["doze"]);
+        own[0].freeze();
+        zoo.stands(0);
+        with_own_mounts(|| {
+            unmount_cgroups(&[&mount_of(kept)]);
+            let run = iceaxe("explain").arg(own[1].target()).arg("--json").run();
+            let told = &run.json()[0];
+            let holdout = &told["holdouts"][0];
+            assert_eq!(
+                (&holdout["class"], &holdout["on"]),
+                (&Value::from("unmounted"), &Value::from(unmounted.word())),
+                "{run:?}"
+            );
+            let command = told["ladder"][0]["command"].as_str().unwrap();
+            assert!(command.starts_with("mount -t cgroup"), "{run:?}");
+            let run = iceaxe("explain").arg(own[1].target()).run();
+            assert!(
+                run.out.contains("not mounted") && !run.out.contains("forgot"),
+                "{run:?}"
+            );
+            iceaxe("thaw")
+                .arg(own[1].target())
+                .arg("--json")
+                .timeout("200ms")
+                .ends(9, "released");
+        });
+        zoo.stands(0);
+        own[0].thaw();
+        zoo.goes_on(0);
+    }
+
+    #[test]
+    #[serial]
+    fn what_v2_has_while_it_is_not_mounted_is_said_to_be_out_of_sight() {
+        is_said_to_be_out_of_sight(Hierarchy::V2, Hierarchy::V1);
+    }
+
+    #[test]
+    #[serial]
+    fn what_v1_has_while_it_is_not_mounted_is_said_to_be_out_of_sight() {
+        is_said_to_be_out_of_sight(Hierarchy::V1, Hierarchy::V2);
+    }
+
     #[test]
     #[serial]
     fn v2_is_found_elsewhere_while_v1_is_in_its_place() {

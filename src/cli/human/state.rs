@@ -511,8 +511,11 @@ fn reason(all: &Explanation) -> String {
             format!("freezing, and held up by {n} {tasks}: {}", classes(&blocking))
         }
         (Some(Effective::Thawed), _) => {
-            let left = all.holdouts.iter().any(|task| task.class() == Class::LeftBehind);
-            if left {
+            let any = |class: Class| all.holdouts.iter().any(|task| task.class() == class);
+            if any(Class::Unmounted) {
+                "thawed as far as can be seen, but held by a freezer whose hierarchy is not mounted"
+                    .to_owned()
+            } else if any(Class::LeftBehind) {
                 "thawed, but the kernel left a task behind in the freezer".to_owned()
             } else if let Some(inner) = all.held_by.iter().find(|holder| holder.kind == Holds::Inner) {
                 format!("thawed, but a part of it is frozen by {}", escaped(&inner.cgroup))
