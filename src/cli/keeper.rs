@@ -69,7 +69,7 @@ impl<'c> Keeper<'c> {
     /// Of a lease or a hold: no record can be made, or no guard is there.
     pub(super) fn new(context: &'c Context<'c>, kind: Kind, asked: Asked) -> Result<Self> {
         let host = context.host;
-        let mut owners: Vec<Process> = Process::find(host, "self").into_iter().collect();
+        let mut owners: Vec<Process> = Process::this(host).into_iter().collect();
         if context.tie.is_child() {
             owners.extend(Process::parent(host));
         }

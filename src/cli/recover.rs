@@ -93,7 +93,7 @@ fn recover(context: &Context<'_>) -> Result<u8> {
     }
     let_go(context, guarded.get());
     if !context.cli.dry_run {
-        let is_alive = |pid: i32| Process::find(host, &pid.to_string()).is_some();
+        let is_alive = |pid: i32| Process::is_there(host, pid);
         ledger.sweep(is_alive)?;
     }
     if !found && odd.is_empty() {
@@ -212,7 +212,7 @@ fn guard_again(
         return Ok(String::new());
     }
     let mut pledge = entry.pledge.clone();
-    pledge.owners = [Process::find(host, "self"), answer.process]
+    pledge.owners = [Process::this(host), answer.process]
         .into_iter()
         .flatten()
         .collect();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use super::args::{Nested, Select};
 use super::survey::choose;
@@ -65,7 +66,8 @@ pub(super) fn select(
     }
     let mut held = Vec::new();
     let mut bearers: BTreeMap<String, usize> = BTreeMap::new();
-    let is_meant = |status: &Status| {
+    let filters = args.filter.clone();
+    let is_meant = move |status: &Status| {
         let asks = status.requested == Some(Requested::Frozen);
         let is_wanted = match all {
             All::Every => true,
@@ -78,9 +80,9 @@ pub(super) fn select(
                 ),
             },
         };
-        is_wanted && Filter::all_meet(&args.filter, status)
+        is_wanted && Filter::all_meet(&filters, status)
     };
-    let incomplete = choose(context, &is_meant, &mut |status, found| {
+    let incomplete = choose(context, Arc::new(is_meant), &mut |status, found| {
         let Some(word) = status.written_outright() else {
             return;
         };

@@ -28,7 +28,13 @@ pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u
         let ids: Vec<_> = container.own.iter().map(Cgroup::id).collect();
         holders.add_to(&ids, &mut status);
         match engine::outside(context.host, container) {
-            Ok(outside) => status.outside = outside,
+            Ok(outside) => {
+                let outside = outside.map(|outside| {
+                    context.err(human::silent_outside(target, &outside.silent));
+                    outside.found
+                });
+                status.outside = outside;
+            }
             Err(Error::Gone(_)) => {} // nobody is outside of it any more
             Err(error) => context.err(human::unseen_outside(target, &error)),
         }

@@ -1,18 +1,19 @@
 //! Every container of the host with its status, for the verbs that mean many.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use super::targets::Held;
-use super::{Context, keeper};
+use super::{Context, human, keeper};
 use crate::cgroup::CgroupId;
 use crate::engine::{self, Holders, Status, Unasked};
 use crate::error::Error;
-use crate::host::Host;
+use crate::host::{Host, Vigil};
 use crate::resolver::{Container, Everything, Glimpse, Identity, Pending, Resolver, Unknown};
+use crate::verifier::{Class, Holdout};
 
 /// How long each step may take before it counts as hanging.
 const STEP: Duration = Duration::from_secs(10);
@@ -22,6 +23,8 @@ const RECORDS: Duration = Duration::from_secs(2);
 const CHUNK: usize = 32;
 /// More threads than that gain nothing: they meet in the kernel's locks.
 const MOST_THREADS: usize = 4;
+/// How often the threads are looked after.
+const VIGIL: Duration = Duration::from_millis(10);
 
 /// Shows each container to `each`, in the order of the IDs, as they come; one that is on record twice, once. What it
 /// could not look at is returned, in words: the survey is incomplete then.
@@ -32,12 +35,12 @@ pub(super) fn survey(context: &Context<'_>, each: &mut dyn FnMut(Vec<Status>)) -
 }
 
 /// Whether a container is meant.
-pub(super) type IsMeant<'m> = &'m (dyn Fn(&Status) -> bool + Sync);
+pub(super) type IsMeant = Arc<dyn Fn(&Status) -> bool + Send + Sync>;
 
 /// The same, and each container that is meant is shown as it was found, held open.
 pub(super) fn choose(
     context: &Context<'_>,
-    is_meant: IsMeant<'_>,
+    is_meant: IsMeant,
     each: &mut dyn FnMut(&Status, Option<Held>),
 ) -> Vec<String> {
     look_at_all(context, Some(is_meant), &mut |rows| {
@@ -47,42 +50,133 @@ pub(super) fn choose(
     })
 }
 
-/// A few threads look at a part each, as ten thousand containers are a matter of seconds else.
+/// A few threads look at a part each, as ten thousand containers are a matter of seconds else. One that hangs with a task
+/// is left behind: what it had begun is done again by another one, without that task.
 fn look_at_all(
     context: &Context<'_>,
-    is_meant: Option<IsMeant<'_>>,
+    is_meant: Option<IsMeant>,
     each: &mut dyn FnMut(Vec<Row>),
 ) -> Vec<String> {
     context.within(STEP * 3);
     let everything = Resolver::new(context.host, []).everything();
-    let chunks: Vec<&[String]> = everything.ids().chunks(CHUNK).collect();
-    let next = AtomicUsize::new(0);
     let holders = Holders::read(context.host);
     keeper::left_behind(context, &holders);
     let unlooked = context.host.unlooked().map(str::to_owned);
     let incomplete: Vec<String> = everything.incomplete().iter().cloned().chain(unlooked).collect();
     let mut order = Order::new(incomplete);
-    let host = context.host;
-    let work = |to: Sender<(usize, Part)>| look(host, &everything, &holders, is_meant, &chunks, &next, &to);
-    thread::scope(|scope| {
-        let (to, from) = mpsc::channel();
-        let threads = thread::available_parallelism().map_or(1, |threads| threads.get().min(MOST_THREADS));
-        let started = (0..threads.min(chunks.len())).filter(|_| {
-            let (to, work) = (to.clone(), &work);
-            thread::Builder::new()
-                .spawn_scoped(scope, move || work(to))
-                .is_ok()
-        });
-        if started.count() == 0 {
-            work(to.clone()); // no thread is to be had
-        }
-        drop(to);
-        for (at, part) in from {
-            context.within(STEP);
-            order.take(at, part, each);
-        }
+    let chunks = everything.ids().len().div_ceil(CHUNK);
+    let survey = Arc::new(Survey {
+        host: context.host.another(),
+        everything,
+        holders,
+        is_meant,
+        left: Mutex::new((0..chunks).rev().collect()),
     });
+    let (to, from) = mpsc::channel();
+    let threads = thread::available_parallelism().map_or(1, |threads| threads.get().min(MOST_THREADS));
+    let mut workers: Vec<Worker> = Vec::new();
+    for _ in 0..threads.min(chunks) {
+        workers.extend(Worker::start(&survey, &to));
+    }
+    while order.came < chunks {
+        // Without any thread it is done here.
+        if workers.is_empty() {
+            survey.look(&Begun::default(), &to);
+        }
+        match from.recv_timeout(VIGIL) {
+            Ok((at, part)) => {
+                context.within(STEP);
+                order.take(at, part, each);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break, // never: an end of it is held here
+        }
+        let is_stuck = |worker: &mut Worker| worker.vigil.finds_it_stuck(context.host.proc());
+        let stuck: Vec<Worker> = workers.extract_if(.., is_stuck).collect();
+        for worker in stuck {
+            survey.give_back(&worker.begun);
+            workers.extend(Worker::start(&survey, &to));
+        }
+    }
+    for task in std::mem::take(&mut order.silent) {
+        context.err(format!("iceaxe: note: {}\n", human::escaped(&task)));
+    }
     order.end()
+}
+
+/// What all threads look at.
+struct Survey {
+    host: Host,
+    everything: Everything,
+    holders: Holders,
+    is_meant: Option<IsMeant>,
+    /// The parts that are not begun, the next one last.
+    left: Mutex<Vec<usize>>,
+}
+
+/// The parts that a thread has begun, and not told of.
+type Begun = Arc<Mutex<Vec<usize>>>;
+
+/// One thread of a survey.
+struct Worker {
+    vigil: Vigil,
+    begun: Begun,
+}
+
+impl Worker {
+    /// `None` where no thread is to be had.
+    fn start(survey: &Arc<Survey>, to: &Sender<(usize, Part)>) -> Option<Self> {
+        let begun = Begun::default();
+        let (its, survey, to) = (Arc::clone(&begun), Arc::clone(survey), to.clone());
+        let proc = survey.host.proc().clone();
+        let vigil = proc.watched(move || survey.look(&its, &to)).ok()?;
+        Some(Self { vigil, begun })
+    }
+}
+
+impl Survey {
+    /// Begins with the next part.
+    fn begin(&self, begun: &Begun) -> Option<usize> {
+        let at = locked(&self.left).pop()?;
+        locked(begun).push(at);
+        Some(at)
+    }
+
+    /// Has what a thread that hangs had begun done again.
+    fn give_back(&self, begun: &Begun) {
+        locked(&self.left).append(&mut locked(begun));
+    }
+
+    /// Takes the next part and looks at it, until there is none. The engines' records of a part are read while the next one
+    /// is looked at.
+    fn look(&self, begun: &Begun, to: &Sender<(usize, Part)>) {
+        let mut records = Pending::start(&self.host, []);
+        let mut before: Option<(usize, Part)> = None;
+        loop {
+            let this = self.begin(begun).map(|at| (at, Part::of(self, at, &mut records)));
+            let is_last = this.is_none();
+            if let Some((at, mut part)) = std::mem::replace(&mut before, this) {
+                part.add_records(&mut records, self);
+                // What this thread hung with is done by another one.
+                let mut begun = locked(begun);
+                let Some(mine) = begun.iter().position(|&mine| mine == at) else {
+                    return;
+                };
+                begun.swap_remove(mine);
+                if to.send((at, part)).is_err() {
+                    return; // nobody prints any more
+                }
+            }
+            if is_last {
+                return;
+            }
+        }
+    }
+}
+
+/// Nothing panics while one of these is held.
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One container.
@@ -100,56 +194,22 @@ struct Part {
     /// The records of so many containers did not come in time.
     late: usize,
     incomplete: Vec<String>,
-}
-
-/// Takes the next part and looks at it, until there is none. The engines' records of a part are read while the next one
-/// is looked at.
-fn look(
-    host: &Host,
-    everything: &Everything<'_>,
-    holders: &Holders,
-    is_meant: Option<IsMeant<'_>>,
-    chunks: &[&[String]],
-    next: &AtomicUsize,
-    to: &Sender<(usize, Part)>,
-) {
-    let mut records = Pending::start(host, []);
-    let mut before: Option<(usize, Part)> = None;
-    loop {
-        let at = next.fetch_add(1, Ordering::Relaxed);
-        let this = chunks.get(at).map(|ids| {
-            (
-                at,
-                Part::of(host, everything, is_meant.is_some(), ids, &mut records),
-            )
-        });
-        let is_last = this.is_none();
-        if let Some((at, mut part)) = std::mem::replace(&mut before, this) {
-            part.add_records(&mut records, holders, is_meant);
-            if to.send((at, part)).is_err() {
-                return; // nobody prints any more
-            }
-        }
-        if is_last {
-            return;
-        }
-    }
+    /// The tasks that do not answer, in words.
+    silent: Vec<String>,
 }
 
 impl Part {
     /// What the kernel has of some IDs. The engines' records are asked for.
-    fn of(
-        host: &Host,
-        everything: &Everything<'_>,
-        holds: bool,
-        ids: &[String],
-        records: &mut Pending,
-    ) -> Self {
+    fn of(survey: &Survey, at: usize, records: &mut Pending) -> Self {
+        let host = &survey.host;
+        let everything = &survey.everything;
+        let holds = survey.is_meant.is_some();
+        let ids = everything.ids().iter().skip(at * CHUNK).take(CHUNK);
         let mut part = Self::default();
         let mut identities: Vec<Identity> = Vec::new();
         // What is known of an ancestor is of the moment in which a part is looked at.
         let mut unasked = Unasked::default();
-        for entry in ids.iter().flat_map(|id| everything.containers(id)) {
+        for entry in ids.flat_map(|id| everything.containers(id)) {
             let glimpse = match entry {
                 Ok(glimpse) => glimpse,
                 // A container that ended is not listed, as docker ps has it.
@@ -163,7 +223,10 @@ impl Part {
                 }
             };
             match engine::glance(host, &glimpse, &mut unasked) {
-                Ok(status) => {
+                Ok((status, holdouts)) => {
+                    let id = named(&glimpse.container.identity);
+                    let silent = holdouts.iter().filter(|task| task.class() == Class::Hung);
+                    part.silent.extend(silent.map(|task| silent_line(id, task)));
                     let row = Row::new(status, glimpse, holds, &mut identities);
                     part.rows.push(row);
                 }
@@ -179,7 +242,7 @@ impl Part {
     }
 
     /// Adds the engines' records, as they come, and iceaxe's own.
-    fn add_records(&mut self, records: &mut Pending, holders: &Holders, is_meant: Option<IsMeant<'_>>) {
+    fn add_records(&mut self, records: &mut Pending, survey: &Survey) {
         for row in &mut self.rows {
             let details = records.next(RECORDS);
             match &details {
@@ -190,8 +253,11 @@ impl Part {
                 }
                 None => self.late += 1,
             }
-            holders.add_to(&[row.cgroup], &mut row.status);
-            let is_meant = is_meant.is_some_and(|is_meant| is_meant(&row.status));
+            survey.holders.add_to(&[row.cgroup], &mut row.status);
+            let is_meant = survey
+                .is_meant
+                .as_ref()
+                .is_some_and(|is_meant| is_meant(&row.status));
             row.held = row.held.take().filter(|_| is_meant);
             if let Some(held) = &mut row.held {
                 // What did not come is not waited for again.
@@ -224,10 +290,13 @@ impl Row {
 struct Order {
     early: BTreeMap<usize, Part>,
     wanted: usize,
+    /// How many parts came.
+    came: usize,
     /// One container can be on record twice, under two IDs.
     seen: BTreeSet<CgroupId>,
     late: usize,
     incomplete: Vec<String>,
+    silent: Vec<String>,
 }
 
 impl Order {
@@ -235,6 +304,8 @@ impl Order {
         Self {
             early: BTreeMap::new(),
             wanted: 0,
+            came: 0,
+            silent: Vec::new(),
             seen: BTreeSet::new(),
             late: 0,
             incomplete,
@@ -242,6 +313,7 @@ impl Order {
     }
 
     fn take(&mut self, at: usize, part: Part, each: &mut dyn FnMut(Vec<Row>)) {
+        self.came += 1;
         self.early.insert(at, part);
         while let Some(part) = self.early.remove(&self.wanted) {
             self.wanted += 1;
@@ -249,6 +321,7 @@ impl Order {
             each(new.collect());
             self.late += part.late;
             self.incomplete.extend(part.incomplete);
+            self.silent.extend(part.silent);
         }
     }
 
@@ -264,6 +337,11 @@ impl Order {
         self.incomplete.dedup();
         self.incomplete
     }
+}
+
+fn silent_line(id: &str, task: &Holdout) -> String {
+    let (tid, comm) = (task.tid, &task.comm);
+    format!("{id}: task {tid} ({comm}) does not answer: nothing is known of it")
 }
 
 fn named(identity: &Identity) -> &str {

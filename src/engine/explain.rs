@@ -87,6 +87,7 @@ pub fn explain(
     let frozen = status.effective == Some(Effective::Frozen);
     let is_odd = |task: &&Sighting| is_odd(witness.place(task), &status, frozen, known.asked);
     let (mut holdouts, suspects) = why::holdouts(host, known, now.seen.values().filter(is_odd));
+    holdouts.extend(witness.describe_unseen(&now.unseen));
     why::second_look(host, Watch::Closely, [(&mut holdouts, suspects)]);
     // A task that only runs, with nothing asked, is not in anybody's way.
     let asks = status.effective != Some(Effective::Thawed);
@@ -105,9 +106,9 @@ pub fn explain(
     let arriving = now
         .seen
         .keys()
-        .filter(|tid| !first.seen.contains_key(tid))
+        .filter(|tid| !first.seen.contains_key(tid) && !first.unseen.contains(tid))
         .count();
-    let dying = why::dying(host, &now.seen);
+    let dying = why::dying(host, &now.seen, None);
     let held_by = held_by(container, &scope);
     // A process can be in several containers, one inside the other, and ends.
     let meant = match target.strip_prefix("pid:") {

@@ -23,7 +23,7 @@ use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience, Woke};
 use crate::resolver::Container;
 use crate::signaller;
-use crate::verifier::{Place, Proof, Witness, judge_thaw};
+use crate::verifier::{Before, Place, Proof, Sighting, Witness, judge_thaw};
 
 /// How long the freeze before the kill may take: what does not freeze in that time is killed as it is.
 const HOLD: Duration = Duration::from_millis(500);
@@ -277,23 +277,36 @@ impl<'c> Killing<'c> {
         };
         let witness = Witness::new(host);
         let mut sent = 0;
-        for tid in tids {
-            let Ok(Some(task)) = witness.look(tid) else {
-                continue; // it is gone, or may not be seen: it is met again while it is there
-            };
-            let leader = witness.leader_of(tid).unwrap_or(tid);
+        // One that is gone, or may not be seen, is met again while it is there.
+        let looked = witness.look_at_all(tids.iter().copied());
+        let leaders = witness.leaders_of(tids.iter().copied());
+        let leader_of = |tid: i32| leaders.get(&tid).copied().unwrap_or(tid);
+        for (tid, task) in looked.seen {
+            let leader = leader_of(tid);
             if task.killed || !self.signalled.insert((leader, task.start)) {
                 continue;
             }
-            self.run.before.seen.entry(tid).or_insert_with(|| task.clone());
+            let start = task.start;
+            self.run.before.seen.entry(tid).or_insert(task);
             let container = self.run.container;
             let is_it = || {
-                let now = witness.look(tid).ok().flatten();
-                now.is_some_and(|now| now.start == task.start)
+                let now = witness.stat(tid);
+                now.is_some_and(|now| now.starttime == start)
                     && witness.leader_of(tid) == Some(leader)
                     && is_inside(host, container, tid)
             };
             if signaller::send(host, leader, Signal::SIGKILL as i32, is_it)? {
+                sent += 1;
+            }
+        }
+        // When one started that does not answer can't be asked: its number and its place say that it is the one.
+        for tid in looked.unseen {
+            let leader = leader_of(tid);
+            let container = self.run.container;
+            let is_it = || witness.leader_of(tid) == Some(leader) && is_inside(host, container, tid);
+            if self.signalled.insert((leader, 0))
+                && signaller::send(host, leader, Signal::SIGKILL as i32, is_it)?
+            {
                 sent += 1;
             }
         }
@@ -348,23 +361,22 @@ impl<'c> Killing<'c> {
     /// Whether one that was seen is on its way out still: a cgroup lets go of it before it is dead.
     fn is_any_exiting(&self, host: &Host) -> bool {
         let witness = Witness::new(host);
-        self.run.before.seen.values().any(|then| {
-            // What can't be read is counted by the verdict, and is waited for by nobody.
-            let now = witness.look(then.tid).ok().flatten();
-            now.is_some_and(|now| {
-                now.start == then.start && now.is_exiting() && witness.place(&now) != Place::Dead
-            })
+        let before = &self.run.before.seen;
+        // What can't be read is counted by the verdict, and is waited for by nobody.
+        let now = witness.look_at_all(before.keys().copied()).seen;
+        now.values().any(|now| {
+            let is_it = before.get(&now.tid).is_some_and(|then| then.start == now.start);
+            is_it && now.is_exiting() && witness.place(now) != Place::Dead
         })
     }
 
     /// Whether all that is left has its SIGKILL, and somebody else's v1 freeze keeps it from dying: no wait changes that.
     fn waits_for_others(&self, host: &Host, left: &BTreeSet<i32>) -> Result<bool> {
         let witness = Witness::new(host);
-        let waits = |tid: &i32| {
-            let task = witness.look(*tid).ok().flatten(); // gone: the next look shows it
-            task.is_some_and(|task| task.killed && witness.place(&task).frozen_by() == Some(Hierarchy::V1))
-        };
-        if left.is_empty() || !left.iter().all(waits) {
+        let waits = |task: &Sighting| task.killed && witness.place(task).frozen_by() == Some(Hierarchy::V1);
+        let now = witness.look_at_all(left.iter().copied()).seen;
+        // One that is gone is shown by the next look.
+        if left.is_empty() || now.len() < left.len() || !now.values().all(waits) {
             return Ok(false);
         }
         Ok(Scope::read(host, self.run.container)?.is_held_from_outside())
@@ -393,19 +405,22 @@ impl<'c> Killing<'c> {
             .chain(&left)
             .copied()
             .collect();
-        for tid in all {
-            let then = before.seen.get(&tid);
-            let proof = match witness.look(tid) {
-                Ok(now) => match judge_thaw(then, now.as_ref(), witness.kernel()) {
-                    Proof::Exited => Proof::Exited,
-                    // Another task that has the number now, and is elsewhere.
-                    Proof::New if !left.contains(&tid) => Proof::Exited,
-                    _ => {
-                        alive.extend(now.map(|now| (tid, now)));
-                        Proof::Holdout
-                    }
-                },
-                Err(_) => Proof::Unknown, // it is there and can't be read
+        let mut looked = witness.look_at_all(all.iter().copied());
+        for &tid in &all {
+            let then = before.seen.get(&tid).map_or(Before::Absent, Before::Seen);
+            if looked.unseen.contains(&tid) {
+                counts.add(Proof::Unknown); // it is there and can't be read
+                continue;
+            }
+            let now = looked.seen.remove(&tid);
+            let proof = match judge_thaw(then, now.as_ref(), witness.kernel()) {
+                Proof::Exited => Proof::Exited,
+                // Another task that has the number now, and is elsewhere.
+                Proof::New if !left.contains(&tid) => Proof::Exited,
+                _ => {
+                    alive.extend(now.map(|now| (tid, now)));
+                    Proof::Holdout
+                }
             };
             counts.add(proof);
         }
@@ -429,6 +444,7 @@ impl<'c> Killing<'c> {
             before: &self.run.before.seen,
         };
         (report.holdouts, _) = why::holdouts(host, known, alive.values());
+        report.holdouts.extend(witness.describe_unseen(&looked.unseen));
         report.ran_between = Some(!self.stood_still || self.came_late);
         let populated = self.tops().into_iter().any(is_populated);
         let report = &mut self.run.report;

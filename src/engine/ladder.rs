@@ -273,6 +273,20 @@ fn about(task: &Holdout, target: &str, kill: &str, root: Option<&Path>) -> Vec<(
             "find what is dead and not taken note of: its parent (PPID) is who keeps it, a docker exec or an nsenter",
             "ps -eo pid,ppid,stat,comm | grep ' Z'".to_owned(),
         )),
+        Class::Hung => {
+            all.push((
+                Rung::Wait,
+                "find the FUSE file system whose server is silent (a number above 0), and start that again; writing 1 to \
+                 abort beside it fails all its requests",
+                "grep . /sys/fs/fuse/connections/*/waiting".to_owned(),
+            ));
+            all.push((
+                Rung::Wait,
+                "or bring the server of a network file system back; which mounts there are",
+                "grep -E ' (nfs4?|cifs|smb3) ' /proc/self/mounts".to_owned(),
+            ));
+            all.push(kill_stuck);
+        }
         Class::Frozen | Class::Zombie | Class::Unknown => {}
     }
     all

@@ -57,7 +57,7 @@ pub use rollback::{put_back, still_asks};
 pub use safety::check as check_safety;
 pub use scope::{Unasked, asking};
 pub use signal::{Acts, Does, Sent, SignalOptions, Whom, signal};
-pub use status::{glance, outside, started, status};
+pub use status::{Outside, glance, outside, started, status};
 pub use thaw::{Clear, Reach, ThawOptions, release, thaw};
 pub use tree::{Node, tree};
 pub use why::Dying;

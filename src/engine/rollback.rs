@@ -27,7 +27,8 @@ impl Freezing<'_> {
         let container = self.run.container;
         let witness = Witness::new(host);
         // The evidence first: the rollback changes it. Tasks that can't be listed are gone, and hold nothing up.
-        self.last = look(host, container).unwrap_or_default().seen;
+        let now = look(host, container).unwrap_or_default();
+        self.last = now.seen;
         let (held, mut holdouts): (Vec<&Sighting>, Vec<&Sighting>) =
             self.last.values().partition(|task| self.is_held(witness, task));
         let before = &self.run.before;
@@ -35,7 +36,8 @@ impl Freezing<'_> {
             |task: &&Sighting| !before.seen.contains_key(&task.tid) && !before.unseen.contains(&task.tid);
         let new: Vec<&Sighting> = held.into_iter().filter(is_new).collect();
         let counted = FrozenCounts {
-            total: count(self.last.len()),
+            total: count(self.last.len() + now.unseen.len()),
+            unknown: count(now.unseen.len()),
             holdouts: count(holdouts.len()),
             new: count(new.len()),
             frozen: count(self.last.len() - holdouts.len() - new.len()),
@@ -46,7 +48,7 @@ impl Freezing<'_> {
         if keeps_changing {
             holdouts.extend(new.iter().take(MOST_NEW));
         }
-        let names: Vec<String> = holdouts
+        let mut names: Vec<String> = holdouts
             .iter()
             .map(|task| format!("{} {} {}", task.tid, task.comm, task.letter))
             .collect();
@@ -59,10 +61,15 @@ impl Freezing<'_> {
             why::holdouts(host, known, holdouts.iter().copied())
         });
         // Without its cgroups nothing more is known of the tasks than what they show.
-        (self.run.report.holdouts, self.suspects) = described.unwrap_or_else(|_| {
-            let plainly = holdouts.iter().map(|task| witness.describe(task));
-            (plainly.collect(), Vec::new())
-        });
+        (self.run.report.holdouts, self.suspects) =
+            described.unwrap_or_else(|_| (witness.describe_all(&holdouts), Vec::new()));
+        let unseen = witness.describe_unseen(&now.unseen);
+        names.extend(
+            unseen
+                .iter()
+                .map(|task| format!("{} {} {}", task.tid, task.comm, task.state)),
+        );
+        self.run.report.holdouts.extend(unseen);
         if !self.run.report.holdouts.is_empty() {
             let hint = ladder::see_explain(&self.run.report.target);
             self.run.report.hints.push(hint);
@@ -70,6 +77,7 @@ impl Freezing<'_> {
         self.run.report.tasks = Some(Counts::Freeze(counted));
         let mut proofs: Proofs = self.last.keys().map(|&tid| (tid, "frozen".into())).collect();
         proofs.extend(holdouts.iter().map(|task| (task.tid, "holdout".into())));
+        proofs.extend(now.unseen.iter().map(|&tid| (tid, "unknown".into())));
         self.run.report.proofs = Some(proofs);
         let what = if names.is_empty() {
             cause.to_owned()
@@ -78,8 +86,8 @@ impl Freezing<'_> {
         } else {
             format!(
                 "{cause}: {} of {} tasks not frozen ({})",
-                names.len(),
-                self.last.len(),
+                holdouts.len() + now.unseen.len(),
+                self.last.len() + now.unseen.len(),
                 names.join(", ")
             )
         };

@@ -64,15 +64,27 @@ pub fn check(host: &Host, cgroup: &Cgroup, identity: &Identity, lifted: &[Force]
     if lifted.contains(&Force::HostDaemon) {
         return Ok(());
     }
-    if let Some(tid) = tasks.unseen.first() {
+    // One that does not answer shows its name all the same.
+    let unseen = witness.describe_unseen(&tasks.unseen);
+    let unnamed = unseen
+        .iter()
+        .find(|task| task.comm.is_empty())
+        .map(|task| task.tid);
+    if let Some(tid) = unnamed.or(tasks.unseen.iter().nth(unseen.len()).copied()) {
         return refuse(
             format!("{dir} holds task {tid}, which can't be looked at and may be a daemon of the host"),
             Some(Force::HostDaemon),
         );
     }
-    match tasks.seen.values().find(|task| is_host_daemon(witness, task)) {
-        Some(daemon) => refuse(
-            format!("{dir} holds {} (process {}) of the host", daemon.comm, daemon.tid),
+    let unseen = unseen.iter().map(|task| (task.tid, task.comm.as_str()));
+    let mut all = tasks
+        .seen
+        .values()
+        .map(|task| (task.tid, task.comm.as_str()))
+        .chain(unseen);
+    match all.find(|&(tid, comm)| is_host_daemon(witness, tid, comm)) {
+        Some((tid, comm)) => refuse(
+            format!("{dir} holds {comm} (process {tid}) of the host"),
             Some(Force::HostDaemon),
         ),
         None => Ok(()),
@@ -94,15 +106,11 @@ pub(super) fn check_kill(
     let witness = Witness::new(host);
     let inside: BTreeSet<i32> = tasks.keys().copied().collect();
     let mut checked = BTreeSet::new();
-    for &tid in &inside {
-        let is_new = |leader| checked.insert(leader);
-        if !witness.leader_of(tid).is_some_and(is_new) {
-            continue;
-        }
-        // On v1 a process can have tasks in several cgroups, and a signal ends all of them.
-        let Some(outside) = witness.thread_outside(tid, &inside) else {
-            continue;
-        };
+    let leaders = witness.leaders_of(inside.iter().copied());
+    let one_of_each = leaders.into_iter().filter(|(_, leader)| checked.insert(*leader));
+    let one_of_each = one_of_each.map(|(tid, _)| tid).collect();
+    // On v1 a process can have tasks in several cgroups, and a signal ends all of them.
+    for (tid, outside) in witness.threads_outside(one_of_each, &inside) {
         // One that was not there when the others were listed is inside nevertheless; one that is gone, or whose cgroups
         // can't be read, is no reason against it: each signal is checked again before it is sent.
         let lines = crate::resolver::task_lines(host, outside);
@@ -136,21 +144,18 @@ fn refuse(rule: String, force: Option<Force>) -> Result<()> {
 /// its session. Others of the session are no reason: whatever was started from the same shell is one of them.
 fn ours(witness: Witness<'_>) -> Vec<(i32, &'static str)> {
     let mut ours: Vec<(i32, &'static str)> = Vec::new();
-    let mut what = "iceaxe itself";
-    let mut next = "self".to_owned();
-    while let Some(stat) = witness.stat(&next) {
-        if ours.iter().any(|(pid, _)| *pid == stat.pid) {
-            break;
+    for (nth, stat) in witness.ancestry().into_iter().enumerate() {
+        match nth {
+            0 => ours.push((stat.pid, "iceaxe itself")),
+            _ => ours.push((stat.pid, "a parent of iceaxe")),
         }
-        ours.push((stat.pid, what));
-        if what == "iceaxe itself" && stat.session > 0 {
+        if nth == 0 && stat.session > 0 {
             ours.push((stat.session, "the leader of iceaxe's session"));
         }
-        what = "a parent of iceaxe";
-        if stat.ppid == 0 {
-            break;
+        // What it comes from is one too, also where that does not answer.
+        if stat.ppid > 0 {
+            ours.push((stat.ppid, "a parent of iceaxe"));
         }
-        next = stat.ppid.to_string();
     }
     ours
 }
@@ -162,11 +167,8 @@ fn several(witness: Witness<'_>, cgroup: &Cgroup, tasks: &Sightings) -> Option<S
     if naming::innermost(cgroup.path()).is_some() || is_shared() {
         return None;
     }
-    let depths = tasks
-        .seen
-        .keys()
-        .filter_map(|&tid| witness.first_in_namespace_at(tid));
-    let depths: Vec<usize> = depths.collect();
+    let first = witness.first_in_namespace_at(tasks.seen.keys().copied());
+    let depths: Vec<usize> = first.into_values().collect();
     // One container's own containers are deeper than it is.
     let outermost = depths.iter().min()?;
     let count = depths.iter().filter(|depth| *depth == outermost).count();
@@ -197,6 +199,6 @@ fn why_no_container(cgroup: &Cgroup) -> Result<Option<String>> {
 
 /// Whether a task is a daemon of the host: in the PID namespace of that /proc. A container's own sshd is its own
 /// business. Where it can't be told, the careful answer.
-fn is_host_daemon(witness: Witness<'_>, task: &Sighting) -> bool {
-    DAEMONS.contains(&task.comm.as_str()) && !witness.is_in_inner_namespace(task.tid)
+fn is_host_daemon(witness: Witness<'_>, tid: i32, comm: &str) -> bool {
+    DAEMONS.contains(&comm) && !witness.is_in_inner_namespace(tid)
 }

@@ -20,6 +20,54 @@ pub(crate) struct Around {
     pub(crate) ancestors: Vec<Cgroup>,
     /// The cgroups below that ask and are not the container's own.
     pub(crate) inner: Vec<Cgroup>,
+    /// Whether v2 called it frozen when that was asked; `None` where it is asked when that is to be known.
+    settled: Option<bool>,
+}
+
+/// What a container's own cgroups say of themselves: it takes a read or two of each, whatever is above and below them.
+#[derive(Debug)]
+pub(crate) struct Asked(Vec<Option<(bool, Option<bool>)>>);
+
+impl Asked {
+    /// Reads it.
+    pub(crate) fn read(container: &Container) -> Result<Self> {
+        let each = container.own.iter().map(|cgroup| {
+            let settled = match cgroup.hierarchy() {
+                Hierarchy::V1 => None,
+                Hierarchy::V2 => cgroup.event("frozen").ok(), // gone, or a kernel that can't freeze it
+            };
+            present(cgroup.requested().map(|requested| (requested, settled)))
+        });
+        each.collect::<Result<_>>().map(Self)
+    }
+
+    /// Whether every cgroup of its own is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
+    /// Whether one of them asks for a freeze.
+    pub(crate) fn requested(&self) -> bool {
+        self.0.iter().flatten().any(|(requested, _)| *requested)
+    }
+
+    /// Whether v2 called all that is in its own cgroups there frozen.
+    pub(crate) fn is_settled(&self) -> bool {
+        let mut told = self
+            .0
+            .iter()
+            .flatten()
+            .filter_map(|(_, settled)| *settled)
+            .peekable();
+        told.peek().is_some() && told.all(|settled| settled)
+    }
+
+    /// Those of its own that ask for a freeze.
+    pub(crate) fn asking<'c>(&self, container: &'c Container) -> impl Iterator<Item = &'c Cgroup> {
+        let own = container.own.iter().zip(&self.0);
+        own.filter(|(_, asked)| asked.is_some_and(|(requested, _)| requested))
+            .map(|(cgroup, _)| cgroup)
+    }
 }
 
 impl Around {
@@ -72,6 +120,17 @@ impl Scope {
             .map(|cgroup| look(cgroup, Below::Ignore))
             .collect::<Result<_>>()?;
         Ok(Self { own, shared })
+    }
+
+    /// Puts what its own cgroups said at another time in the place of what they say now, which is returned.
+    pub(crate) fn put_asked(&mut self, asked: Asked) -> Asked {
+        let own = self.own.iter_mut().zip(asked.0).map(|(around, then)| {
+            let around = around.as_mut()?; // gone: it has no state
+            let now = (around.requested, around.settled);
+            (around.requested, around.settled) = then.unwrap_or(now);
+            Some(now)
+        });
+        Asked(own.collect())
     }
 
     /// Whether every cgroup of its own is gone.
@@ -339,6 +398,7 @@ fn around(
         requested,
         ancestors,
         inner,
+        settled: None,
     })
 }
 
@@ -354,7 +414,10 @@ fn effective(
         return Some(Effective::Thawed);
     }
     let met = match cgroup.hierarchy() {
-        Hierarchy::V2 => cgroup.event("frozen").ok()?, // gone or unreadable: can't be told
+        Hierarchy::V2 => match around.settled {
+            Some(settled) => settled,
+            None => cgroup.event("frozen").ok()?, // gone or unreadable: can't be told
+        },
         Hierarchy::V1 => tasks
             .values()
             .all(|task| counts_as_held_by_v1(place(task, host.kernel()), task, host.kernel())),

@@ -128,12 +128,11 @@ fn send(host: &Host, container: &Container, options: &SignalOptions, run: &mut R
         safety::check_is_container(container)?;
     }
     // Each process with a live task of it: its leader may be dead, and is in no cgroup then.
-    let processes: BTreeMap<i32, i32> = run
-        .before
-        .seen
-        .keys()
+    let leaders = witness.leaders_of(run.before.seen.keys().copied());
+    let processes: BTreeMap<i32, i32> = leaders
+        .into_iter()
         .rev()
-        .filter_map(|&tid| Some((witness.leader_of(tid)?, tid)))
+        .map(|(tid, leader)| (leader, tid))
         .collect();
     let leaders: BTreeSet<i32> = processes.keys().copied().collect();
     let meant: Vec<i32> = match options.whom {

@@ -42,7 +42,7 @@ pub fn status(
 /// # Errors
 ///
 /// As [`status`].
-pub fn glance(host: &Host, glimpse: &Glimpse, unasked: &mut Unasked) -> Result<Status> {
+pub fn glance(host: &Host, glimpse: &Glimpse, unasked: &mut Unasked) -> Result<(Status, Vec<Holdout>)> {
     let container = &glimpse.container;
     let sightings = match &glimpse.tids {
         // None at all is for whoever lists them anew to explain.
@@ -54,7 +54,7 @@ pub fn glance(host: &Host, glimpse: &Glimpse, unasked: &mut Unasked) -> Result<S
     let asked = || cgroup_lines(host, container.identity.pid?);
     let lines = glimpse.lines.is_none().then(asked).flatten();
     let lines = glimpse.lines.as_ref().or(lines.as_ref());
-    told(host, container, sightings, &scope, lines).map(|(status, _)| status)
+    told(host, container, sightings, &scope, lines)
 }
 
 fn told(
@@ -69,10 +69,11 @@ fn told(
         return Err(Error::Gone(container.own[container.freeze_at].dir().to_owned()));
     }
     let States { requested, effective } = scope.states(container, &tasks, host);
-    let (mut observed, holdouts) = observe(host, &tasks, effective, scope.asked(container));
+    let (mut observed, mut holdouts) = observe(host, &tasks, effective, scope.asked(container));
     let hidden = u32::try_from(unseen.len()).unwrap_or(u32::MAX);
     observed.total = observed.total.saturating_add(hidden);
     observed.unknown = observed.unknown.saturating_add(hidden);
+    holdouts.extend(Witness::new(host).describe_unseen(&unseen));
     let identity = &container.identity;
     let status = Status {
         schema: SCHEMA,
@@ -114,6 +115,15 @@ impl Status {
     }
 }
 
+/// Who lives in a container's PID namespace, and not in its cgroup.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// Those that were found.
+    pub found: Vec<Outsider>,
+    /// The processes that may be others of them, and do not answer.
+    pub silent: Vec<i32>,
+}
+
 /// Looks for the processes of a container's PID namespace that are outside of the cgroup which a freeze writes: moved
 /// by hand, entered from elsewhere, or another container's that shares the namespace. A freeze does not reach them.
 /// `None` where the namespace is the host's own.
@@ -121,7 +131,7 @@ impl Status {
 /// # Errors
 ///
 /// The cgroup can't be read or is gone; not every process could be looked at, or not within a second.
-pub fn outside(host: &Host, container: &Container) -> Result<Option<Vec<Outsider>>> {
+pub fn outside(host: &Host, container: &Container) -> Result<Option<Outside>> {
     let at = container.freeze_point();
     let inside = at.tids_below()?;
     let witness = Witness::new(host);
@@ -145,7 +155,10 @@ pub fn outside(host: &Host, container: &Container) -> Result<Option<Vec<Outsider
             cgroup: target::cgroup(at.hierarchy(), path),
         })
     };
-    Ok(strays.map(|strays| strays.into_iter().filter_map(outsider).collect()))
+    Ok(strays.map(|strays| Outside {
+        found: strays.found.into_iter().filter_map(outsider).collect(),
+        silent: strays.silent,
+    }))
 }
 
 /// When a container's first process started, in clock ticks since the boot; `None` where it is gone.
@@ -154,7 +167,7 @@ pub fn started(host: &Host, container: &Container) -> Option<u64> {
     let witness = Witness::new(host);
     let first = || oldest(witness, &container.freeze_point().tids_below().ok()?); // gone, or not to be read
     let pid = container.identity.pid.or_else(first)?;
-    witness.stat(&pid.to_string()).map(|stat| stat.starttime)
+    witness.stat(pid).map(|stat| stat.starttime)
 }
 
 pub(super) fn oldest(witness: Witness<'_>, tids: &BTreeSet<i32>) -> Option<i32> {
@@ -202,12 +215,12 @@ fn observe(
         };
         if is_holdout {
             counts.holdouts += 1;
-            holdouts.push(witness.describe(task));
+            holdouts.push(task);
         } else {
             counts.running += 1;
         }
     }
-    (counts, holdouts)
+    (counts, witness.describe_all(&holdouts))
 }
 
 /// The memory of a container: v1's cgroup is the one of its first process's path that is named after it, else the whole

@@ -58,7 +58,7 @@ pub(super) fn holdouts<'t>(
 ) -> (Vec<Holdout>, Vec<Suspect>) {
     let witness = Witness::new(host);
     let tasks: Vec<&Sighting> = tasks.into_iter().collect();
-    let mut all: Vec<Holdout> = tasks.iter().map(|task| witness.describe(task)).collect();
+    let mut all: Vec<Holdout> = witness.describe_all(&tasks);
     for (holdout, task) in all.iter_mut().zip(&tasks) {
         let by = witness.place(task).frozen_by();
         let stands = known.scope.requested() || known.scope.is_held_from_outside();
@@ -136,7 +136,7 @@ pub(super) fn second_look<'h>(
             for suspect in suspects.iter() {
                 // With very many the time is up before the last are looked at.
                 if may_run(&all[suspect.at]) && !clock.is_over() {
-                    witness.look_for_userfault(&mut all[suspect.at]);
+                    witness.look_for_userfault(&mut all[suspect.at], None);
                 }
             }
         }
@@ -289,24 +289,20 @@ pub struct Dying {
 }
 
 /// The tasks that v1 keeps from dying: a fatal signal waits for them, and they die as soon as they are thawed. v2 lets
-/// tasks die while it holds them.
-pub(super) fn dying(host: &Host, tasks: &BTreeMap<i32, Sighting>) -> Vec<Dying> {
+/// tasks die while it holds them. Those that can't be asked within `limit` are left out.
+pub(super) fn dying(host: &Host, tasks: &BTreeMap<i32, Sighting>, limit: Option<Duration>) -> Vec<Dying> {
     let witness = Witness::new(host);
     let mut told = BTreeSet::new();
     let mut all = Vec::new();
-    for task in tasks.values() {
-        if !task.killed || witness.place(task).frozen_by() != Some(Hierarchy::V1) {
-            continue;
-        }
-        let Some(pending) = witness.fatal_signals(task.tid) else {
-            continue;
-        };
+    let killed = |task: &&Sighting| task.killed && witness.place(task).frozen_by() == Some(Hierarchy::V1);
+    let killed = tasks.values().filter(killed).map(|task| task.tid);
+    for (tid, pending) in witness.fatal_signals(killed, limit) {
         // One for the process is every thread's.
         if !pending.signals.is_empty() && told.insert(pending.pid) {
             all.push(Dying {
                 pid: pending.pid,
-                tid: task.tid,
-                comm: task.comm.clone(),
+                tid,
+                comm: tasks.get(&tid).map(|task| task.comm.clone()).unwrap_or_default(),
                 signals: pending.signals,
             });
         }

@@ -36,7 +36,7 @@ impl Filesystem {
     ///
     /// It is not there, or its disk does not answer.
     pub fn open(host: &Host, path: &Path) -> Result<Self> {
-        let below = host.try_clone()?;
+        let below = host.another();
         let meant = path.to_owned();
         let open = move || below.open_file_or_dir_inside(&meant);
         let fd = beside(OPENING, open).unwrap_or_else(|cause| Err(Error::io("open", path, cause)))?;

@@ -6,16 +6,18 @@ mod filesystem;
 mod mounts;
 mod namespaces;
 mod pressure;
+mod proc;
+mod stat;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 use files::read_piece;
 pub(crate) use files::{open_beneath, open_dir, open_on_mount, read_number, read_whole};
@@ -24,6 +26,8 @@ pub use mounts::Mount;
 pub(crate) use mounts::{is_cgroup, mount_lines};
 pub(crate) use namespaces::{ENTER_CGROUP_NAMESPACE, ENTER_PID_NAMESPACE};
 pub use pressure::{Percent, Pressure, Resource};
+pub(crate) use proc::{Lock, Proc, Reader, SHORT, TaskDir, Vigil, read_open};
+pub(crate) use stat::{Stat, parse_schedstat, parse_stat};
 
 /// One of the two kinds of cgroup tree that can freeze.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -97,9 +101,9 @@ impl Kernel {
 pub struct Host {
     root: PathBuf,
     /// Open where the host's root is not this program's own.
-    root_fd: Option<OwnedFd>,
+    root_fd: Option<Arc<OwnedFd>>,
     proc_dir: PathBuf,
-    proc_fd: OwnedFd,
+    proc: Proc,
     mounts: Vec<Mount>,
     /// Why it is not known whether there are more.
     unlooked: Option<String>,
@@ -175,9 +179,13 @@ impl Host {
             .unwrap_or_default();
         let host = Self {
             root: root.to_owned(),
-            root_fd: if is_own { None } else { Some(open_dir(root)?) },
+            root_fd: if is_own {
+                None
+            } else {
+                Some(Arc::new(open_dir(root)?))
+            },
             proc_dir,
-            proc_fd,
+            proc: Proc::new(proc_fd, genuine),
             mounts: Vec::new(),
             unlooked: None,
             kernel: Kernel::parse(&release),
@@ -210,21 +218,35 @@ impl Host {
         &self.proc_dir
     }
 
-    pub(crate) fn proc_fd(&self) -> BorrowedFd<'_> {
-        self.proc_fd.as_fd()
+    /// The processes in there.
+    pub(crate) fn proc(&self) -> &Proc {
+        &self.proc
     }
 
-    /// Reads a file below /proc; `None` where it is gone or may not be read.
+    /// Does something that reads files of processes and changes nothing, in a thread that can be left behind: where a task
+    /// hangs it is done again from the beginning, without that task. Each read of it is a plain one there.
+    pub(crate) fn aside<T: Send + 'static>(&self, work: impl Fn(&Self) -> T + Send + Sync + 'static) -> T {
+        let host = self.another();
+        self.proc.aside(move || work(&host))
+    }
+
+    /// Whether this thread can be left behind, so that each read of a process's files is a plain one.
+    pub(crate) fn is_aside(&self) -> bool {
+        self.proc.is_aside()
+    }
+
+    /// Reads a file below /proc that is no other process's: those are for [`Proc`] alone, as they can hang. `None` where it
+    /// may not be read.
     pub(crate) fn read_proc(&self, path: &str) -> Option<Vec<u8>> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let fd = openat(&self.proc_fd, path, flags, Mode::empty()).ok()?; // a process may end at any time
-        read_whole(&fd, None, u64::MAX).ok() // as above: ESRCH
+        let fd = openat(self.proc.dir(), path, flags, Mode::empty()).ok()?; // this kernel has no such file
+        read_whole(&fd, None, u64::MAX).ok() // as above
     }
 
     /// The same of a file that the kernel makes as one piece, which takes one read.
     pub(crate) fn read_proc_piece(&self, path: &str) -> Option<Vec<u8>> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let fd = openat(&self.proc_fd, path, flags, Mode::empty()).ok()?; // as above
+        let fd = openat(self.proc.dir(), path, flags, Mode::empty()).ok()?; // as above
         read_piece(&fd).ok() // as above
     }
 
@@ -238,47 +260,31 @@ impl Host {
 
     /// Whether a task is there, whatever may be read of it.
     pub(crate) fn has_process(&self, tid: i32) -> bool {
-        let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
-        nix::sys::stat::fstatat(&self.proc_fd, tid.to_string().as_str(), flags)
-            != Err(nix::errno::Errno::ENOENT)
+        let listed = self.proc.one(Lock::None, tid, move |reader| reader.task(tid));
+        !matches!(listed, Ok(Ok(None)))
     }
 
-    /// Reads a link below /proc; `None` where it is gone or may not be read.
+    /// The same of a link.
     pub(crate) fn read_proc_link(&self, path: &str) -> Option<PathBuf> {
-        nix::fcntl::readlinkat(&self.proc_fd, path)
+        nix::fcntl::readlinkat(self.proc.dir(), path)
             .ok()
             .map(PathBuf::from) // as in read_proc
     }
 
-    /// A second handle on the same host.
-    ///
-    /// # Errors
-    ///
-    /// No descriptor is free.
-    pub fn try_clone(&self) -> Result<Self> {
-        let failed = |cause| Error::io("open", &self.root, cause);
-        let mounts = self.mounts.iter().map(|mount| {
-            let fd = mount.fd.try_clone().map_err(failed)?;
-            Ok(Mount {
-                hierarchy: mount.hierarchy,
-                dir: mount.dir.clone(),
-                fd,
-            })
-        });
-        Ok(Self {
+    /// A second handle on the same host. Both know the same of processes that hang.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self {
             root: self.root.clone(),
-            root_fd: match &self.root_fd {
-                Some(fd) => Some(fd.try_clone().map_err(failed)?),
-                None => None,
-            },
+            root_fd: self.root_fd.clone(),
             proc_dir: self.proc_dir.clone(),
-            proc_fd: self.proc_fd.try_clone().map_err(failed)?,
-            mounts: mounts.collect::<Result<_>>()?,
+            proc: self.proc.clone(),
+            mounts: self.mounts.clone(),
             unlooked: self.unlooked.clone(),
             kernel: self.kernel,
             genuine: self.genuine,
             every_task: self.every_task.clone(),
-        })
+        }
     }
 
     /// The cgroup mounts with a freezer, at most one of each kind.

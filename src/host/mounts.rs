@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -27,13 +27,13 @@ const BESIDE: Duration = Duration::from_millis(100);
 const ALONE: Duration = Duration::from_secs(2);
 
 /// A mounted cgroup hierarchy.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Mount {
     /// Which kind.
     pub hierarchy: Hierarchy,
     /// Where it is mounted.
     pub dir: PathBuf,
-    pub(super) fd: OwnedFd,
+    pub(super) fd: Arc<OwnedFd>,
 }
 
 impl Mount {
@@ -85,7 +85,7 @@ impl Host {
         }
         let limit = if self.mounts.is_empty() { ALONE } else { BESIDE };
         let wanted = missing.clone();
-        match self.aside(limit, move |host| host.mounts_by_table(&wanted)) {
+        match self.in_time(limit, move |host| host.mounts_by_table(&wanted)) {
             Some(found) => {
                 let is_other = |mount: &Mount| found.iter().all(|new| new.hierarchy != mount.hierarchy);
                 self.mounts.retain(is_other);
@@ -154,7 +154,11 @@ impl Host {
         } else {
             dir.join("cgroup.controllers").exists() == (hierarchy == Hierarchy::V2)
         };
-        right.then_some(Mount { hierarchy, dir, fd })
+        right.then_some(Mount {
+            hierarchy,
+            dir,
+            fd: Arc::new(fd),
+        })
     }
 
     /// The mounts of these whole hierarchies that the table has below the host's root, one of each: one that can be
@@ -189,7 +193,7 @@ impl Host {
     pub(super) fn check_mounts(&self) -> Result<()> {
         for mount in self.mounts.iter().filter(|mount| !mount.is_whole()) {
             let root = self
-                .aside(ALONE, {
+                .in_time(ALONE, {
                     let fd = mount.fd().as_raw_fd();
                     move |host| host.mounted_at(fd).map(|line| line.root)
                 })
@@ -278,17 +282,15 @@ impl Host {
 
     /// Runs `work` in a thread with its own view of the host, and waits for it for so long. A thread that hangs stays
     /// behind; where none is to be had, the work is done here.
-    fn aside<T: Send + 'static>(
+    fn in_time<T: Send + 'static>(
         &self,
         limit: Duration,
         work: impl Fn(&Self) -> T + Clone + Send + 'static,
     ) -> Option<T> {
         let (to, from) = mpsc::channel();
-        let (there, again) = (self.try_clone(), work.clone());
-        let thread = there.ok().and_then(|there| {
-            let run = move || drop(to.send(again(&there))); // nobody waits any more
-            thread::Builder::new().name("mounts".to_owned()).spawn(run).ok()
-        });
+        let (there, again) = (self.another(), work.clone());
+        let run = move || drop(to.send(again(&there))); // nobody waits any more
+        let thread = thread::Builder::new().name("mounts".to_owned()).spawn(run).ok();
         match thread {
             Some(_) => from.recv_timeout(limit).ok(), // a thread that is gone without a word is no answer either
             None => Some(work(self)),
@@ -430,10 +432,10 @@ mod tests {
         let host = Host::system().unwrap();
         let limit = Duration::from_millis(20);
         let began = std::time::Instant::now();
-        assert_eq!(host.aside(limit, |_| thread::park()), None);
+        assert_eq!(host.in_time(limit, |_| thread::park()), None);
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         assert_eq!(
-            host.aside(ALONE, |host| host.read_proc("self/mountinfo").is_some()),
+            host.in_time(ALONE, |host| host.read_proc("self/mountinfo").is_some()),
             Some(true)
         );
     }

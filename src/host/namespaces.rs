@@ -24,7 +24,7 @@ pub(crate) const ENTER_CGROUP_NAMESPACE: &str =
 impl Host {
     /// A bind mount of a host's root that leaves out what is mounted below shows an empty directory.
     pub(super) fn check_proc(&self) -> Result<()> {
-        if fstatfs(&self.proc_fd).is_ok_and(|stat| stat.filesystem_type() == PROC_SUPER_MAGIC) {
+        if fstatfs(self.proc.dir()).is_ok_and(|stat| stat.filesystem_type() == PROC_SUPER_MAGIC) {
             return Ok(());
         }
         Err(Error::Unsupported(format!(
@@ -105,7 +105,7 @@ impl Host {
     pub(super) fn enter_cgroup_namespace_of(&self, pid: &str) -> nix::Result<()> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let namespace = openat(
-            &self.proc_fd,
+            self.proc.dir(),
             format!("{pid}/ns/cgroup").as_str(),
             flags,
             Mode::empty(),

@@ -9,7 +9,7 @@ use super::Entry;
 use crate::cgroup::Cgroup;
 use crate::error::Error;
 use crate::freezer::Standing;
-use crate::host::Host;
+use crate::host::{Host, Stat};
 use crate::verifier::Witness;
 
 /// A process, whatever has its number later.
@@ -22,34 +22,51 @@ pub struct Process {
 }
 
 impl Process {
-    /// The process of that number, or `self`; `None` where there is none.
+    /// The process of that number; `None` where there is none, or none that answers.
     #[must_use]
-    pub fn find(host: &Host, pid: &str) -> Option<Self> {
-        let stat = Witness::new(host).stat(pid)?;
-        Some(Self {
-            pid: stat.pid,
-            start: stat.starttime,
-        })
+    pub fn find(host: &Host, pid: i32) -> Option<Self> {
+        Witness::new(host).stat(pid).map(|stat| Self::of(&stat))
+    }
+
+    /// This process.
+    #[must_use]
+    pub fn this(host: &Host) -> Option<Self> {
+        Witness::new(host).own_stat().map(|stat| Self::of(&stat))
     }
 
     /// The parent of this process.
     #[must_use]
     pub fn parent(host: &Host) -> Option<Self> {
-        let stat = Witness::new(host).stat("self")?;
-        Self::find(host, &stat.ppid.to_string())
+        Self::find(host, Witness::new(host).own_stat()?.ppid)
     }
 
-    /// Whether it still is there, and can act. One that is killed may do so until it begins to exit.
+    fn of(stat: &Stat) -> Self {
+        Self {
+            pid: stat.pid,
+            start: stat.starttime,
+        }
+    }
+
+    /// Whether there is a process of that number, dead or alive. One that does not answer is there.
+    #[must_use]
+    pub fn is_there(host: &Host, pid: i32) -> bool {
+        !matches!(Witness::new(host).stat_of(pid), Ok(None))
+    }
+
+    /// Whether it still is there, and can act. One that is killed may do so until it begins to exit. One that does not
+    /// answer is there: what it holds is not to be undone.
     #[must_use]
     pub fn is_alive(self, host: &Host) -> bool {
-        let stat = Witness::new(host).stat(&self.pid.to_string());
-        stat.is_some_and(|stat| stat.starttime == self.start && !stat.is_ended())
+        match Witness::new(host).stat_of(self.pid) {
+            Ok(stat) => stat.is_some_and(|stat| stat.starttime == self.start && !stat.is_ended()),
+            Err(_) => true,
+        }
     }
 
     /// Whether it is killed, and may act still: what it does until it is gone is to be awaited.
     #[must_use]
     pub fn is_killed(self, host: &Host) -> bool {
-        let stat = Witness::new(host).stat(&self.pid.to_string());
+        let stat = Witness::new(host).stat(self.pid);
         stat.is_some_and(|stat| stat.starttime == self.start && !stat.is_ended() && stat.is_killed())
     }
 }

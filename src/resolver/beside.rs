@@ -60,7 +60,7 @@ pub(super) fn beside<T: Send + 'static>(
 /// Starts the thread, which says when it is done; `None` where none can be had. It is the same for all that is read, and
 /// so is its code.
 fn start(host: &Host, work: Box<dyn FnOnce(&Host) + Send>) -> Option<Receiver<()>> {
-    let host = host.try_clone().ok()?; // no descriptor is free
+    let host = host.another();
     let (to, from) = mpsc::channel();
     let run = move || {
         work(&host);

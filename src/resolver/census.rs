@@ -274,11 +274,13 @@ fn walk(
 pub(super) fn first_process(host: &Host, cgroup: &Cgroup) -> Option<i32> {
     let witness = Witness::new(host);
     let tids = cgroup.tids_below().ok()?; // gone: no process
-    let stats = tids.iter().filter_map(|tid| witness.stat(&tid.to_string()));
-    stats
+    let (stats, silent) = witness.stats(tids.iter().copied());
+    let first = stats
+        .iter()
         .filter(|stat| !tids.contains(&stat.ppid))
-        .min_by_key(|stat| (stat.starttime, stat.pid))
-        .map(|stat| stat.pid)
+        .min_by_key(|stat| (stat.starttime, stat.pid));
+    // Where it does not answer its children show that they are none.
+    first.map(|stat| stat.pid).or_else(|| silent.first().copied())
 }
 
 /// The record that a shim's bundle leads to, for a container whose engine keeps its records elsewhere.

@@ -18,22 +18,25 @@ use crate::verifier::Witness;
 pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
     let (pid, id) = (record.pid, record.id.as_str());
     let gone = |why: String| Error::NotRunning(format!("{id} ({}): {why}", record.dir.display()));
-    match (Witness::new(host).stat(&pid.to_string()), record.start) {
-        (None, _) => return Err(gone(format!("its process {pid} is gone"))),
-        (Some(stat), Some(start)) if stat.starttime != start => {
+    let stat = Witness::new(host).stat_of(pid);
+    // A process that does not answer lives, and does not say since when.
+    let is_silent = stat.is_err();
+    match (stat, record.start) {
+        (Ok(None), _) => return Err(gone(format!("its process {pid} is gone"))),
+        (Ok(Some(stat)), Some(start)) if stat.starttime != start => {
             return Err(gone(format!(
                 "process {pid} is another one now: it started at tick {} and the container's at {start}",
                 stat.starttime
             )));
         }
-        (Some(stat), _) if matches!(stat.state, 'Z' | 'X' | 'x') => {
+        (Ok(Some(stat)), _) if matches!(stat.state, 'Z' | 'X' | 'x') => {
             return Err(gone(format!("its process {pid} is dead")));
         }
-        (Some(_), _) => {}
+        (Ok(Some(_)) | Err(_), _) => {}
     }
     let lines = cgroup_lines(host, pid).ok_or_else(|| gone(format!("its process {pid} is gone")))?;
     let mut recorded: Vec<(Hierarchy, PathBuf)> = Vec::new();
-    let mut unnamed = record.start.is_none();
+    let mut unnamed = record.start.is_none() || is_silent;
     for hierarchy in by_version(host) {
         let Some(line) = lines.path(hierarchy) else {
             continue;
@@ -276,7 +279,7 @@ fn all_records(roots: &[Root]) -> Vec<Record> {
 fn refuse_shared(host: &Host, hierarchy: Hierarchy, path: &Path, id: &str) -> Result<()> {
     let witness = Witness::new(host);
     let is_running = |record: &Record| {
-        let stat = witness.stat(&record.pid.to_string());
+        let stat = witness.stat(record.pid);
         stat.is_some_and(|stat| record.start.is_none_or(|start| stat.starttime == start))
     };
     let other = records_above(host, hierarchy, path)

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::host::{ENTER_CGROUP_NAMESPACE, Hierarchy, Host};
+use crate::host::{ENTER_CGROUP_NAMESPACE, Hierarchy, Host, Lock, Reader};
 
 /// The lines of one process or task.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,13 +53,27 @@ fn path(bytes: &[u8]) -> &Path {
 
 /// Reads the lines of a process; `None` if it is gone or can't be read.
 pub(crate) fn cgroup_lines(host: &Host, pid: i32) -> Option<Lines> {
-    host.read_proc_piece(&format!("{pid}/cgroup")).map(Lines)
+    read(host, pid, format!("{pid}/cgroup"))
 }
 
 /// Reads the lines of one task, which on v1 can be elsewhere than its process.
 pub(crate) fn task_lines(host: &Host, tid: i32) -> Option<Lines> {
-    host.read_proc_piece(&format!("{tid}/task/{tid}/cgroup"))
-        .map(Lines)
+    read(host, tid, format!("{tid}/task/{tid}/cgroup"))
+}
+
+/// Reads the lines of several tasks.
+pub(super) fn lines_of_tasks(host: &Host, tids: impl IntoIterator<Item = i32>) -> Vec<(i32, Option<Lines>)> {
+    let read = |reader: Reader<'_>, tid| reader.piece(&format!("{tid}/task/{tid}/cgroup"));
+    let all = host.proc().each(Lock::None, tids, None, read).into_iter();
+    all.map(|(tid, text)| (tid, text.flatten().ok().flatten().map(Lines))) // as below
+        .collect()
+}
+
+fn read(host: &Host, tid: i32, path: String) -> Option<Lines> {
+    let text = host
+        .proc()
+        .one(Lock::None, tid, move |reader| reader.piece(&path));
+    text.flatten().ok()?.map(Lines) // it does not answer, or may not be read
 }
 
 /// Refuses a path that leads out of this process's own cgroup namespace: the missing names are not in the text, so it

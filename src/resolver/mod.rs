@@ -232,12 +232,12 @@ impl<'h> Resolver<'h> {
 
     /// Everything that can be a container, by its ID. It can be shared by threads that look at a part each.
     #[must_use]
-    pub fn everything(&self) -> Everything<'h> {
+    pub fn everything(&self) -> Everything {
         let census = Arc::clone(self.census());
         let mut ids: Vec<String> = census.ids().map(|(id, _)| id.to_owned()).collect();
         ids.sort_unstable();
         Everything {
-            host: self.host,
+            host: self.host.another(),
             ids,
             census,
         }
@@ -326,13 +326,13 @@ pub struct Unknown {
 /// What can be a container on a host. Which of it is one is found when it is looked at, so that ten thousand need not be
 /// held open together.
 #[derive(Debug)]
-pub struct Everything<'h> {
-    host: &'h Host,
+pub struct Everything {
+    host: Host,
     census: Arc<Census>,
     ids: Vec<String>,
 }
 
-impl Everything<'_> {
+impl Everything {
     /// The IDs, sorted.
     #[must_use]
     pub fn ids(&self) -> &[String] {
@@ -342,7 +342,7 @@ impl Everything<'_> {
     /// The containers with one of the IDs, or why there is none.
     #[must_use]
     pub fn containers(&self, id: &str) -> Vec<std::result::Result<Glimpse, Unknown>> {
-        let traces = ids::locate(self.host, &self.census, id);
+        let traces = ids::locate(&self.host, &self.census, id);
         let unknown = |why| Unknown {
             id: id.to_owned(),
             runtime: self.census.runtime_of(id),
@@ -355,7 +355,7 @@ impl Everything<'_> {
                 .into_iter()
                 .collect();
         }
-        let each = each_once(self.host, traces.live).into_iter();
+        let each = each_once(&self.host, traces.live).into_iter();
         each.map(|one| one.map_err(unknown)).collect()
     }
 

@@ -15,8 +15,13 @@ use crate::verifier::Witness;
 pub(super) fn by_pid(resolver: &Resolver<'_>, pid: i32, nesting: Nesting) -> Result<Found> {
     let host = resolver.host;
     let no_process = || Error::NotFound(format!("no process {pid}"));
-    let stat = Witness::new(host).stat(&pid.to_string()).ok_or_else(no_process)?;
-    if matches!(stat.state, 'Z' | 'X' | 'x') {
+    // One that does not answer lives.
+    let stat = match Witness::new(host).stat_of(pid) {
+        Ok(None) => return Err(no_process()),
+        Ok(stat) => stat,
+        Err(_) => None,
+    };
+    if stat.is_some_and(|stat| matches!(stat.state, 'Z' | 'X' | 'x')) {
         return Err(Error::NotRunning(format!("process {pid} is dead")));
     }
     let lines = cgroup_lines(host, pid).ok_or_else(no_process)?;

@@ -1,14 +1,17 @@
 //! From one cgroup to all that are the container's own. The other hierarchy's is found from what its tasks say,
 //! never from an equal path; one that others live in too is reported and not written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
-use super::lines::{task_lines, within_namespace};
+use super::lines::{lines_of_tasks, task_lines, within_namespace};
 use super::{Container, Glimpse, Identity, Located, naming};
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
+
+/// By so much more tasks are asked at once where they are, each time that those before did not lead to all.
+const MORE: usize = 16;
 
 /// Which of two hierarchies freeze writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,9 +167,25 @@ fn other_side(
     let tasks = first.tids_below()?;
     let mut left = tasks.clone();
     let mut found: Vec<(Cgroup, BTreeSet<i32>)> = Vec::new();
-    while let Some(tid) = left.pop_first() {
+    let mut read = VecDeque::new();
+    // What is handed to another thread may as well be more.
+    let mut at_once = if host.is_aside() { 1 } else { MORE };
+    while let Some(tid) = left.first().copied() {
+        if read.is_empty() {
+            // Most often one task leads to where all are; where it does not, each is asked.
+            read.extend(lines_of_tasks(host, left.iter().copied().take(at_once)));
+            at_once *= MORE;
+        }
+        // Those that were found in a cgroup meanwhile need not be asked.
+        let Some((asked, lines)) = read.pop_front() else {
+            break; // each has an answer
+        };
+        if asked != tid {
+            continue;
+        }
+        left.remove(&tid);
         // A task that is gone says nothing.
-        let Some(lines) = task_lines(host, tid) else {
+        let Some(lines) = lines else {
             continue;
         };
         let Some(path) = lines.path(hierarchy) else {

@@ -25,11 +25,11 @@ struct Options {
 /// `<state>/io.containerd.runtime.v2.task/<namespace>/<id>`, whose `options.json` names the root.
 pub(super) fn runc_root(host: &Host, pid: i32) -> Option<Root> {
     let witness = Witness::new(host);
-    let shim = witness.stat(&witness.stat(&pid.to_string())?.ppid.to_string())?;
+    let shim = witness.stat(witness.stat(pid)?.ppid)?;
     if !shim.comm.starts_with(SHIM) {
         return None;
     }
-    let bundle = host.inside(&host.read_proc_link(&format!("{}/cwd", shim.pid))?);
+    let bundle = host.inside(&witness.working_dir(shim.pid)?);
     let namespace = bundle.parent()?.file_name()?;
     // A bundle without options, or one that can't be read, uses the default root, which was looked through already.
     let options: Options = StateDir::open(&bundle).ok()??.json("options.json").ok()??;
@@ -44,8 +44,8 @@ pub(super) fn runc_root(host: &Host, pid: i32) -> Option<Root> {
 /// The files and directories of the host that are mounted into the mount namespace of `pid`, as far as they lie on
 /// file systems that the host has mounted too.
 pub(super) fn mount_sources(host: &Host, pid: i32) -> Vec<PathBuf> {
-    let read = |path: &str| host.read_proc(path).unwrap_or_default(); // gone: nothing is told
-    let (inside, outside) = (read(&format!("{pid}/mountinfo")), read("1/mountinfo"));
+    let witness = Witness::new(host);
+    let (inside, outside) = (witness.mountinfo(pid), witness.mountinfo(1));
     let outside: Vec<_> = mount_lines(&outside).collect();
     mount_lines(&inside)
         .filter(|line| line.root != Path::new("/"))

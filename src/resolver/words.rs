@@ -304,9 +304,7 @@ fn machine(host: &Host, name: &str) -> Result<Option<Located>> {
     let Some(machine) = machine::machine(host, name)? else {
         return Ok(None);
     };
-    let stat = machine
-        .leader
-        .and_then(|leader| Witness::new(host).stat(&leader.to_string()));
+    let stat = machine.leader.and_then(|leader| Witness::new(host).stat(leader));
     let lines = stat.as_ref().and_then(|stat| cgroup_lines(host, stat.pid));
     let (Some(stat), Some(lines)) = (stat, lines) else {
         return Err(Error::NotRunning(format!(

@@ -1,10 +1,17 @@
 //! A task that is not as was asked of its cgroup: what kind of trouble that is, what it waits for, and who keeps it
 //! there, as far as the task itself shows it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
-use super::task::{Sighting, Witness, frames, status_field};
+use super::rivals::stack_from;
+use super::task::{Sighting, Witness, frames, status_field, text_of};
+use crate::host::{Lock, Reader};
+
+/// So many tasks that can't be looked at are told of by their names.
+const MOST_UNSEEN: usize = 32;
 
 /// A task that does not do what was asked of its cgroup, and where it is instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,12 +87,14 @@ pub enum Class {
     Exiting,
     /// Dead, and not awaited by its parent.
     Zombie,
+    /// It does not answer: whoever reads its files waits with it.
+    Hung,
     /// The kernel does not show where it is.
     Unknown,
 }
 
 impl Class {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Frozen,
         Self::LeftBehind,
         Self::Unmounted,
@@ -104,6 +113,7 @@ impl Class {
         Self::Sleeping,
         Self::Exiting,
         Self::Zombie,
+        Self::Hung,
         Self::Unknown,
     ];
 
@@ -129,6 +139,7 @@ impl Class {
             Self::Sleeping => "sleeping",
             Self::Exiting => "exiting",
             Self::Zombie => "zombie",
+            Self::Hung => "hung",
             Self::Unknown => "unknown",
         }
     }
@@ -190,6 +201,10 @@ impl Class {
                  each other one of it is dead and its parent has taken note"
             }
             Self::Zombie => "it is dead, and waits for its parent to take note",
+            Self::Hung => {
+                "it does not answer: whoever reads its files in /proc waits with it, in most cases for the server of a file \
+                 system (FUSE, NFS) on which it closes a file in an exec; nothing can be proven of it"
+            }
             Self::Unknown => "this kernel does not show, or the caller may not see, where it is",
         }
     }
@@ -364,10 +379,62 @@ impl Witness<'_> {
     /// Says of a task what helps to find out why it does not move.
     #[must_use]
     pub fn describe(self, sighting: &Sighting) -> Holdout {
-        let status = self.text_of(sighting.tid, "status");
-        let stack = self.text_of(sighting.tid, "stack");
-        let stack: Vec<String> = frames(&stack).map(str::to_owned).collect();
-        let number = |field| status_field(&status, field).and_then(|value| value.parse::<i32>().ok());
+        self.describe_all(&[sighting]).pop().unwrap_or_else(|| {
+            // One that was asked for is told of.
+            self.described(sighting, &[], &[])
+        })
+    }
+
+    /// The same of several.
+    #[must_use]
+    pub fn describe_all(self, sightings: &[&Sighting]) -> Vec<Holdout> {
+        let tids = sightings.iter().map(|task| task.tid);
+        let read = |reader: Reader<'_>, tid| (text_of(reader, tid, "status"), text_of(reader, tid, "stack"));
+        let texts: BTreeMap<i32, _> = self.proc.each(Lock::Exec, tids, None, read).into_iter().collect();
+        let each = sightings.iter().map(|task| {
+            // Without them it is told of by what the look at it showed.
+            let texts = texts.get(&task.tid).and_then(|texts| texts.as_ref().ok());
+            let (status, stack) = texts.map_or((&[][..], &[][..]), |(status, stack)| (status, stack));
+            self.described(task, status, stack)
+        });
+        each.collect()
+    }
+
+    /// Says of tasks that could not be looked at what is known of them all the same; of many, of the first.
+    #[must_use]
+    pub(crate) fn describe_unseen(self, tids: &BTreeSet<i32>) -> Vec<Holdout> {
+        let hanging = self.proc.hanging();
+        let first = tids.iter().copied().take(MOST_UNSEEN);
+        let read = |reader: Reader<'_>, tid| text_of(reader, tid, "status");
+        let each = self.proc.each(Lock::None, first, None, read).into_iter();
+        each.map(|(tid, status)| {
+            let status = status.unwrap_or_default();
+            let field = |name| status_field(&status, name);
+            let class = match hanging.contains(&tid) {
+                true => Class::Hung,
+                false => Class::Unknown,
+            };
+            Holdout {
+                pid: field("Tgid:").and_then(|pid| pid.parse().ok()).unwrap_or(tid),
+                tid,
+                comm: field("Name:").unwrap_or_default().to_owned(),
+                state: field("State:")
+                    .and_then(|state| state.chars().next())
+                    .unwrap_or('?'),
+                wchan: None,
+                class: class.word().to_owned(),
+                stack: Vec::new(),
+                on: None,
+                by: None,
+                meaning: class.meaning().to_owned(),
+            }
+        })
+        .collect()
+    }
+
+    fn described(self, sighting: &Sighting, status: &[u8], stack: &[u8]) -> Holdout {
+        let stack: Vec<String> = frames(stack).map(str::to_owned).collect();
+        let number = |field| status_field(status, field).and_then(|value| value.parse::<i32>().ok());
         let class = class(sighting, self.place(sighting), &stack);
         let on = match class {
             Class::Uninterruptible => On::of(&stack).or_else(|| On::of(sighting.site.as_slice())),
@@ -396,8 +463,11 @@ impl Witness<'_> {
     }
 
     /// Looks again whether a task that seemed only to run tries a page over and over.
-    pub(crate) fn look_for_userfault(self, holdout: &mut Holdout) {
-        let text = self.text_of(holdout.tid, "stack");
+    /// It is looked at from a CPU, where one is given.
+    pub(crate) fn look_for_userfault(self, holdout: &mut Holdout, cpu: Option<i32>) {
+        let tid = holdout.tid;
+        let read = move |reader: Reader<'_>| stack_from(reader, tid, cpu);
+        let text = self.proc.one(Lock::Exec, tid, read).unwrap_or_default();
         let stack: Vec<String> = frames(&text).map(str::to_owned).collect();
         if is_in_userfault(&stack) {
             holdout.stack = stack;

@@ -8,13 +8,12 @@ mod place;
 mod proof;
 mod rivals;
 mod signals;
-mod stat;
 mod task;
 
 pub use holdout::{Class, Holdout, On, Party};
-pub use outside::Stray;
+pub use outside::{Stray, Strays};
 pub use place::{Place, place};
-pub use proof::{Held, Proof, judge_freeze, judge_thaw};
+pub use proof::{Before, Held, Proof, judge_freeze, judge_thaw};
 pub use rivals::Ticks;
 pub use signals::{Disposition, Fatal, signal_name};
 pub use task::{Counters, Sighting, Sightings, Witness};

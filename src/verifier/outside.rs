@@ -3,15 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::dir::Dir;
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, readlinkat};
-use nix::sys::stat::Mode;
-
-use super::task::Witness;
+use super::task::{Witness, comm_alive, numbers_of, text_of};
+use crate::host::{Lock, Reader};
 
 /// A process of a PID namespace of which a task is not where the others are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +20,18 @@ pub struct Stray {
     pub comm: String,
 }
 
+/// Those of one namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Strays {
+    /// Those that were found.
+    pub found: Vec<Stray>,
+    /// The processes that may be others of them, and do not answer.
+    pub silent: Vec<i32>,
+}
+
+/// So many processes of a container are asked for their PID namespace, where the first ones do not answer.
+const ASKED: usize = 4;
+
 impl Witness<'_> {
     /// The processes in the PID namespace of `first` that have a task which is none of `inside`. Dead tasks are in
     /// nobody's way and are left out, and so are the processes of namespaces inside that one. `None` where `first` is in
@@ -34,88 +42,111 @@ impl Witness<'_> {
     /// # Errors
     ///
     /// `TimedOut`, or a process that may be one of them may not be looked at.
-    pub fn strays(
-        self,
-        first: i32,
-        inside: &BTreeSet<i32>,
-        limit: Duration,
-    ) -> io::Result<Option<Vec<Stray>>> {
+    pub fn strays(self, first: i32, inside: &BTreeSet<i32>, limit: Duration) -> io::Result<Option<Strays>> {
         let began = Instant::now();
-        if !self.is_in_inner_namespace(first) {
+        let depth = self.depth_of(first);
+        if depth < 2 {
             return Ok(None);
         }
-        let home = match self.pid_namespace(first) {
-            Ok(home) => home,
-            Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
-        };
-        let mut strays = Vec::new();
-        for pid in self.numbers_in(".")? {
-            if began.elapsed() >= limit {
-                let why = format!("not all processes could be looked through in {limit:?}");
-                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        let others = inside.iter().copied().filter(|&tid| tid != first);
+        let asked = std::iter::once(first).chain(others).take(ASKED);
+        let homes = asked.map(|tid| {
+            let home = move |reader: Reader<'_>| reader.link(&namespace_of(tid));
+            self.proc.one(Lock::Exec, tid, home).flatten()
+        });
+        let mut home = Ok(None);
+        for answer in homes {
+            home = answer;
+            // Only one that does not answer has others asked in its place.
+            if !home
+                .as_ref()
+                .is_err_and(|error| error.kind() == io::ErrorKind::TimedOut)
+            {
+                break;
             }
-            match self.pid_namespace(pid) {
-                Ok(namespace) if namespace == home => {}
-                Ok(_) | Err(Errno::ENOENT | Errno::ESRCH) => continue,
+        }
+        let Some(home) = home? else { return Ok(None) };
+        let pids = self.numbers_in(".".to_owned())?;
+        let wanted = pids.len();
+        let inside = Arc::new(inside.clone());
+        let known = Arc::clone(&inside);
+        let looked = self.proc.each(Lock::Exec, pids, Some(limit), move |reader, pid| {
+            match reader.link(&namespace_of(pid)) {
+                Ok(Some(namespace)) if namespace == home => stray(reader, pid, &known),
+                Ok(_) => Ok(None),
                 // Whoever is in no inner namespace need not be looked at.
-                Err(Errno::EACCES | Errno::EPERM) if !self.is_in_inner_namespace(pid) => continue,
-                Err(errno) => return Err(errno.into()),
+                Err(error)
+                    if error.kind() == io::ErrorKind::PermissionDenied && depth_of(reader, pid) < 2 =>
+                {
+                    Ok(None)
+                }
+                Err(error) => Err(error),
             }
-            strays.extend(self.stray(pid, inside)?);
+        });
+        if looked.len() < wanted || began.elapsed() >= limit {
+            let why = format!("not all processes could be looked through in {limit:?}");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        let hanging = self.proc.hanging();
+        let mut strays = Strays::default();
+        for (pid, answer) in looked {
+            match answer {
+                Ok(stray) => strays.found.extend(stray?),
+                // It is known already, or not as deep as those are.
+                Err(_) if inside.contains(&pid) || self.depth_of(pid) != depth => {}
+                Err(_) if hanging.contains(&pid) => strays.silent.push(pid),
+                Err(error) => return Err(error), // too many others do not answer
+            }
         }
         Ok(Some(strays))
     }
 
-    fn stray(self, pid: i32, inside: &BTreeSet<i32>) -> io::Result<Option<Stray>> {
-        for tid in self.numbers_in(&format!("{pid}/task"))? {
-            if inside.contains(&tid) {
-                continue;
-            }
-            if let Some(comm) = self.comm_alive(tid) {
-                return Ok(Some(Stray { pid, tid, comm }));
-            }
-        }
-        Ok(None)
+    /// How many numbers a process has: one in each PID namespace that it is in, from that of this /proc on.
+    fn depth_of(self, pid: i32) -> usize {
+        numbers_of(&self.text_of(pid, "status")).map_or(0, |numbers| numbers.len())
     }
 
-    /// The first live task of the process of `tid` that is none of `inside`; `None` where all are. A dead one is in no
-    /// cgroup any more.
-    #[must_use]
-    pub(crate) fn thread_outside(self, tid: i32, inside: &BTreeSet<i32>) -> Option<i32> {
-        let threads = self.numbers_in(&format!("{tid}/task")).unwrap_or_default(); // gone: it has none
-        threads
-            .into_iter()
-            .find(|thread| !inside.contains(thread) && self.comm_alive(*thread).is_some())
-    }
-
-    /// Which PID namespace a process is in, as the kernel writes it.
-    fn pid_namespace(self, pid: i32) -> nix::Result<PathBuf> {
-        readlinkat(self.proc_fd, format!("{pid}/ns/pid").as_str()).map(PathBuf::from)
+    /// The first live task of each process in `tids` that is none of `inside`; without those all of whose tasks are. A dead
+    /// one is in no cgroup any more.
+    pub(crate) fn threads_outside(self, tids: Vec<i32>, inside: &BTreeSet<i32>) -> Vec<(i32, i32)> {
+        let inside = inside.clone();
+        let found = self.proc.each(Lock::Exec, tids, None, move |reader, tid| {
+            // Gone: it has none.
+            Some(stray(reader, tid, &inside).ok()??.tid)
+        });
+        let known = found.into_iter();
+        known
+            .filter_map(|(tid, outside)| Some((tid, outside.ok()??)))
+            .collect()
     }
 
     /// The numbers among the names in a directory of /proc; none where it is gone.
-    pub(super) fn numbers_in(self, path: &str) -> io::Result<Vec<i32>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut dir = match Dir::openat(self.proc_fd, path, flags, Mode::empty()) {
-            Ok(dir) => dir,
-            Err(Errno::ENOENT | Errno::ESRCH) => return Ok(Vec::new()),
-            Err(errno) => return Err(errno.into()),
-        };
-        let mut numbers = Vec::new();
-        for entry in dir.iter() {
-            match entry {
-                Ok(entry) => {
-                    let name = entry.file_name().to_str().ok(); // no number
-                    numbers.extend(name.and_then(|name| name.parse::<i32>().ok()));
-                }
-                // The process ended while its tasks were listed.
-                Err(Errno::ENOENT | Errno::ESRCH) => break,
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        Ok(numbers)
+    pub(super) fn numbers_in(self, path: String) -> io::Result<Vec<i32>> {
+        let pid = path.split('/').next().and_then(|pid| pid.parse().ok());
+        // That of all processes is nobody's.
+        self.proc
+            .one(Lock::None, pid.unwrap_or(0), move |reader| reader.numbers(&path))?
     }
+}
+
+fn namespace_of(pid: i32) -> String {
+    format!("{pid}/ns/pid")
+}
+
+fn depth_of(reader: Reader<'_>, pid: i32) -> usize {
+    numbers_of(&text_of(reader, pid, "status")).map_or(0, |numbers| numbers.len())
+}
+
+fn stray(reader: Reader<'_>, pid: i32, inside: &BTreeSet<i32>) -> io::Result<Option<Stray>> {
+    for tid in reader.numbers(&format!("{pid}/task"))? {
+        if inside.contains(&tid) {
+            continue;
+        }
+        if let Some(comm) = comm_alive(reader, tid) {
+            return Ok(Some(Stray { pid, tid, comm }));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -163,7 +194,7 @@ mod tests {
         };
         let strays = |inside: &[i32]| {
             let inside = inside.iter().copied().collect();
-            let mut found = witness.strays(7, &inside, LONG).unwrap().unwrap();
+            let mut found = witness.strays(7, &inside, LONG).unwrap().unwrap().found;
             found.sort_by_key(|stray| stray.pid);
             found
         };

@@ -64,15 +64,35 @@ pub enum Held {
     Holdout,
 }
 
-/// Says what a look `after` a thaw proves, given one `before` it (`None`: the task was not there).
+/// What is known of a task from before a thaw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before<'s> {
+    /// It was looked at.
+    Seen(&'s Sighting),
+    /// It was listed, and not looked at.
+    Listed {
+        /// Whether v2 called all of its cgroup frozen right before the write.
+        settled: bool,
+        /// The first look at it after the write.
+        first: Option<&'s Sighting>,
+    },
+    /// It was not there.
+    Absent,
+}
+
+/// Says what a look `after` a thaw proves, given what was known `before` it.
 #[must_use]
-pub fn judge_thaw(before: Option<&Sighting>, after: Option<&Sighting>, kernel: Kernel) -> Proof {
+pub fn judge_thaw(before: Before<'_>, after: Option<&Sighting>, kernel: Kernel) -> Proof {
     let Some(after) = after else { return Proof::Exited };
-    let before = before.filter(|before| before.start == after.start);
     let here = place(after, kernel);
     if here == Place::Dead {
         return Proof::Exited;
     }
+    let before = match before {
+        Before::Seen(before) => Some(before).filter(|before| before.start == after.start),
+        Before::Listed { settled, first } => return judge_by_place(settled, first, after, kernel),
+        Before::Absent => None,
+    };
     let Some(before) = before else {
         return if here.is_frozen() {
             Proof::Holdout
@@ -122,6 +142,36 @@ pub fn judge_thaw(before: Option<&Sighting>, after: Option<&Sighting>, kernel: K
         },
         Place::Unseen => Proof::Unknown,
         Place::Dead => Proof::Exited,
+    }
+}
+
+/// Says what its place alone proves of a task that was listed before a thaw and not looked at. Where v2 called its cgroup
+/// `settled` it was in the trap, stopped, or a vfork parent (`cgroup_enter_frozen()`, kernel/cgroup/freezer.c), and nobody
+/// gets out of the trap without running. v1 puts a sleeper back where it slept. One that could run need not have done so:
+/// the `first` look after the write, and this one, show that.
+fn judge_by_place(settled: bool, first: Option<&Sighting>, after: &Sighting, kernel: Kernel) -> Proof {
+    let first = first.filter(|first| first.start == after.start);
+    let counted = first.and_then(|first| first.counters.zip(after.counters));
+    let grown = counted.map(|(first, after)| after.since(first));
+    match (place(after, kernel), grown) {
+        (Place::Trap | Place::Refrigerator | Place::InPlace, _) => Proof::Holdout,
+        (Place::Dead, _) => Proof::Exited,
+        (Place::Vfork, _) => Proof::Unprovable,
+        (Place::Unseen, _) => Proof::Unknown,
+        (Place::Running, Some(1..)) => Proof::Ran,
+        (Place::Running, _) if after.counters.is_none() => Proof::Unknown,
+        (Place::Running, _) => Proof::Woken,
+        (Place::Uninterruptible, _) if settled => Proof::Ran,
+        (Place::Uninterruptible, Some(turns)) if turns > TURNS_OF_A_WAKE => Proof::Ran,
+        (Place::Uninterruptible, _) => Proof::Holdout,
+        (Place::Stopped | Place::Traced | Place::FreezableSleep, Some(1..)) => Proof::Ran,
+        // Up to 6.0 v1 leaves these as they are: they look the same frozen and thawed.
+        (Place::Stopped | Place::Traced, _) if settled || kernel.has_frozen_flag() => Proof::Unprovable,
+        (Place::FreezableSleep, _) => Proof::Unprovable,
+        (Place::Stopped | Place::Traced, _) => Proof::Restored,
+        (Place::Asleep, _) if settled => Proof::Ran,
+        (Place::Asleep, Some(1..)) => Proof::Ran,
+        (Place::Asleep, _) => Proof::Restored,
     }
 }
 
@@ -209,7 +259,7 @@ mod tests {
 
     #[track_caller]
     fn thaw(before: Sighting, after: Sighting, expected: Proof) {
-        assert_eq!(judge_thaw(Some(&before), Some(&after), NEW), expected);
+        assert_eq!(judge_thaw(Before::Seen(&before), Some(&after), NEW), expected);
     }
 
     #[test]
@@ -282,10 +332,10 @@ mod tests {
             start: 2,
             ..seen('S', "pipe_read", 9)
         };
-        assert_eq!(judge_thaw(Some(&before), Some(&after), NEW), Proof::New);
-        assert_eq!(judge_thaw(Some(&before), None, NEW), Proof::Exited);
+        assert_eq!(judge_thaw(Before::Seen(&before), Some(&after), NEW), Proof::New);
+        assert_eq!(judge_thaw(Before::Seen(&before), None, NEW), Proof::Exited);
         assert_eq!(
-            judge_thaw(None, Some(&seen('S', "get_signal", 1)), NEW),
+            judge_thaw(Before::Absent, Some(&seen('S', "get_signal", 1)), NEW),
             Proof::Holdout
         );
     }
@@ -314,8 +364,47 @@ mod tests {
             flags: 0x4000_0000,
             ..seen('S', "futex_wait_queue_me", n)
         };
-        assert_eq!(judge_thaw(Some(&skip(5)), Some(&skip(5)), OLD), Proof::Unprovable);
-        assert_eq!(judge_thaw(Some(&skip(5)), Some(&skip(6)), OLD), Proof::Ran);
+        let judged = |before, after| judge_thaw(Before::Seen(&skip(before)), Some(&skip(after)), OLD);
+        assert_eq!((judged(5, 5), judged(5, 6)), (Proof::Unprovable, Proof::Ran));
+    }
+
+    #[test]
+    fn who_was_listed_and_not_looked_at_is_judged_by_its_place() {
+        let judged = |settled, first: Option<Sighting>, after: Sighting| {
+            let first = first.as_ref();
+            judge_thaw(Before::Listed { settled, first }, Some(&after), NEW)
+        };
+        let asleep = || seen('S', "pipe_read", 5);
+        let running = |slices| seen('R', "", slices);
+        for (settled, first, after, expected) in [
+            (true, None, asleep(), Proof::Ran),
+            (true, None, seen('D', "io_schedule", 5), Proof::Ran),
+            (true, None, seen('T', "do_signal_stop", 5), Proof::Unprovable),
+            (true, None, seen('t', "ptrace_stop", 5), Proof::Unprovable),
+            (true, None, seen('D', "kernel_clone", 5), Proof::Unprovable),
+            (true, None, seen('S', "get_signal", 5), Proof::Holdout),
+            (true, None, seen('S', "", 5), Proof::Unknown),
+            (true, None, seen('Z', "", 5), Proof::Exited),
+            // It may be in the trap still, and only wait for a CPU.
+            (true, None, running(5), Proof::Woken),
+            (true, Some(running(5)), running(5), Proof::Woken),
+            (true, Some(running(5)), running(6), Proof::Ran),
+            (false, None, asleep(), Proof::Restored),
+            (false, Some(seen('S', "pipe_read", 4)), asleep(), Proof::Ran),
+            (false, None, seen('T', "do_signal_stop", 5), Proof::Restored),
+            (false, None, seen('D', "hrtimer_nanosleep", 5), Proof::Holdout),
+            (false, None, seen('D', "__refrigerator", 5), Proof::Holdout),
+            (false, None, seen('D', "io_schedule", 5), Proof::Holdout),
+            (false, None, running(5), Proof::Woken),
+        ] {
+            let told = format!("{settled} {first:?} {after:?}");
+            assert_eq!(judged(settled, first, after), expected, "{told}");
+        }
+        let gone = Before::Listed {
+            settled: true,
+            first: None,
+        };
+        assert_eq!(judge_thaw(gone, None, NEW), Proof::Exited);
     }
 
     #[test]

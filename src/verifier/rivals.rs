@@ -7,8 +7,8 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::holdout::{Class, Holdout, Party};
-use super::stat::parse_stat;
-use super::task::Witness;
+use super::task::{Witness, text_of};
+use crate::host::{Lock, Reader, parse_stat};
 use crate::patience::Clock;
 
 /// `SCHED_FIFO`, `SCHED_RR` and `SCHED_DEADLINE` of include/uapi/linux/sched.h: whoever is of these classes goes before
@@ -19,6 +19,9 @@ const BEFORE_OTHERS: [u32; 3] = [1, 2, 6];
 /// get its turns too. Some looks meet it where its stack tells nothing, or find that it was moved just then.
 const LOOKS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// So many processes are looked at before it is asked whether that is enough.
+const AT_ONCE: usize = 256;
 
 /// The time that a task had on a CPU, in clock ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +36,7 @@ impl Witness<'_> {
     /// The time that a task had on a CPU; `None` if it is gone or may not be seen.
     #[must_use]
     pub fn ticks(self, tid: i32) -> Option<Ticks> {
-        let stat = self.stat(&tid.to_string())?;
+        let stat = self.stat(tid)?;
         Some(Ticks {
             user: stat.utime,
             system: stat.stime,
@@ -41,72 +44,89 @@ impl Witness<'_> {
     }
 
     /// Looks for the stack of a task that is always on a CPU from that CPU, until `clock` is over: who reads it there has
-    /// taken the task's place, and what it left is to be seen. This thread goes back where it was.
+    /// taken the task's place, and what it left is to be seen.
     pub(crate) fn look_from_its_cpu(self, holdout: &mut Holdout, clock: &Clock<'_>) {
-        let this = Pid::from_raw(0);
-        let Ok(before) = sched_getaffinity(this) else {
-            return; // what it waits for stays unseen
-        };
         for _ in 0..LOOKS {
             // It may have been moved since; what may not be followed to one CPU may come back from there.
             let Some(cpu) = self.cpu_of(holdout.tid) else {
                 break;
             };
-            if go_to(cpu) {
-                self.look_for_userfault(holdout);
-            }
+            self.look_for_userfault(holdout, Some(cpu));
             if holdout.class() == Class::Userfault || clock.is_over() {
                 break;
             }
             std::thread::sleep(PAUSE);
         }
-        // It was allowed there before; where it stays it only looks on, and ends soon.
-        let _ = sched_setaffinity(this, &before);
     }
 
     /// The CPU that a task is on or waits for; `None` if it is gone or may not be seen.
     #[must_use]
     pub fn cpu_of(self, tid: i32) -> Option<i32> {
-        self.stat(&tid.to_string())?.processor
+        self.stat(tid)?.processor
     }
 
     /// A real-time task that could run on each of `cpus`, as far as they were found within `limit`; those that came last
     /// are looked at first.
     #[must_use]
     pub fn real_time_tasks(self, cpus: &BTreeSet<i32>, limit: Duration) -> BTreeMap<i32, Party> {
+        // Without a list nobody is named, which is what is said then.
+        let mut pids = self.numbers_in(".".to_owned()).unwrap_or_default();
+        pids.sort_unstable();
+        pids.reverse();
         let began = Instant::now();
         let mut all = BTreeMap::new();
-        // Without a list nobody is named, which is what is said then.
-        let mut pids = self.numbers_in(".").unwrap_or_default();
-        pids.sort_unstable();
-        for pid in pids.into_iter().rev() {
-            // A process that is gone has none.
-            for tid in self.numbers_in(&format!("{pid}/task")).unwrap_or_default() {
-                if began.elapsed() >= limit || all.len() == cpus.len() {
-                    return all;
-                }
-                let Ok(stat) = parse_stat(&self.text_of(tid, "stat")) else {
-                    continue; // it is gone
-                };
-                let is_before = stat.policy.is_some_and(|policy| BEFORE_OTHERS.contains(&policy));
-                if let Some(cpu) = stat
-                    .processor
-                    .filter(|cpu| is_before && stat.state == 'R' && cpus.contains(cpu))
-                {
-                    all.entry(cpu).or_insert(Party {
-                        pid: tid,
-                        comm: Some(stat.comm),
-                    });
-                }
+        for pids in pids.chunks(AT_ONCE) {
+            let left = limit.saturating_sub(began.elapsed());
+            if all.len() == cpus.len() || left.is_zero() {
+                break;
+            }
+            let wanted = cpus.clone();
+            let look = move |reader: Reader<'_>, pid| real_time_tasks_of(reader, pid, &wanted);
+            let looked = self.proc.each(Lock::Exec, pids.iter().copied(), Some(left), look);
+            // One that does not answer waits for something else than a CPU.
+            for (cpu, party) in looked
+                .into_iter()
+                .flat_map(|(_, found)| found.unwrap_or_default())
+            {
+                all.entry(cpu).or_insert(party);
             }
         }
         all
     }
 }
 
-/// Has this thread run on one CPU; false where it may not.
-fn go_to(cpu: i32) -> bool {
-    let mut there = CpuSet::new();
-    let set = usize::try_from(cpu).is_ok_and(|cpu| there.set(cpu).is_ok());
-    set && sched_setaffinity(Pid::from_raw(0), &there).is_ok()
+/// The real-time tasks of a process that could run on some of `cpus`, and where.
+fn real_time_tasks_of(reader: Reader<'_>, pid: i32, cpus: &BTreeSet<i32>) -> Vec<(i32, Party)> {
+    // A process that is gone has none.
+    let tids = reader.numbers(&format!("{pid}/task")).unwrap_or_default();
+    let found = tids.into_iter().filter_map(|tid| {
+        let stat = parse_stat(&text_of(reader, tid, "stat")).ok()?; // it is gone
+        let is_before = stat.policy.is_some_and(|policy| BEFORE_OTHERS.contains(&policy));
+        let is_there = |cpu: &i32| is_before && stat.state == 'R' && cpus.contains(cpu);
+        let cpu = stat.processor.filter(is_there)?;
+        let party = Party {
+            pid: tid,
+            comm: Some(stat.comm),
+        };
+        Some((cpu, party))
+    });
+    found.collect()
+}
+
+/// Reads the stack of a task, from a CPU where one is given: the thread goes there, and back to where it was.
+pub(super) fn stack_from(reader: Reader<'_>, tid: i32, cpu: Option<i32>) -> Vec<u8> {
+    let this = Pid::from_raw(0);
+    let before = cpu.and_then(|cpu| {
+        let before = sched_getaffinity(this).ok()?; // what it waits for stays unseen, as below
+        let mut there = CpuSet::new();
+        there.set(usize::try_from(cpu).ok()?).ok()?;
+        sched_setaffinity(this, &there).ok()?;
+        Some(before)
+    });
+    let text = text_of(reader, tid, "stack");
+    if let Some(before) = before {
+        // It was allowed there before; where it stays it only looks on.
+        let _ = sched_setaffinity(this, &before);
+    }
+    text
 }

@@ -1,8 +1,11 @@
 //! Signals that wait for a task, and what they will do to it, by /proc/TID/status.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
-use super::task::{Witness, status_field};
+use super::task::{Witness, status_field, text_of};
+use crate::host::Lock;
 
 /// The signals that end a process unless it says otherwise: all but those that stop it, let it go on or are ignored
 /// (signal(7)).
@@ -101,18 +104,29 @@ pub fn signal_name(number: i32) -> String {
 }
 
 impl Witness<'_> {
-    /// The signals that wait for a task and will end its process; `None` if it is gone or may not be seen.
+    /// The signals that wait for each of some tasks and will end its process, until `limit` is over; without those that
+    /// are gone or may not be seen.
     #[must_use]
-    pub fn fatal_signals(self, tid: i32) -> Option<Fatal> {
-        let sets = Sets::parse(&self.text_of(tid, "status"))?;
-        let names = sets
-            .fatal()
-            .into_iter()
-            .filter_map(|number| i32::try_from(number).ok());
-        Some(Fatal {
-            pid: sets.pid,
-            signals: names.map(signal_name).collect(),
-        })
+    pub fn fatal_signals(
+        self,
+        tids: impl IntoIterator<Item = i32>,
+        limit: Option<Duration>,
+    ) -> Vec<(i32, Fatal)> {
+        let found = self.proc.each(Lock::None, tids, limit, |reader, tid| {
+            let sets = Sets::parse(&text_of(reader, tid, "status"))?;
+            let names = sets
+                .fatal()
+                .into_iter()
+                .filter_map(|number| i32::try_from(number).ok());
+            Some(Fatal {
+                pid: sets.pid,
+                signals: names.map(signal_name).collect(),
+            })
+        });
+        let known = found.into_iter();
+        known
+            .filter_map(|(tid, fatal)| Some((tid, fatal.ok()??)))
+            .collect()
     }
 
     /// What a process would do with a signal; `None` if it is gone or may not be seen. It blocks what all its threads
@@ -122,10 +136,11 @@ impl Witness<'_> {
         let number = u32::try_from(signal)
             .ok()
             .filter(|number| (1..=64).contains(number))?;
-        let threads = self.numbers_in(&format!("{pid}/task")).ok()?;
-        let each = threads
-            .into_iter()
-            .filter_map(|tid| Sets::parse(&self.text_of(tid, "status")));
+        let threads = self.numbers_in(format!("{pid}/task")).ok()?;
+        let each = self.proc.each(Lock::None, threads, None, |reader, tid| {
+            Sets::parse(&text_of(reader, tid, "status"))
+        });
+        let each = each.into_iter().filter_map(|(_, sets)| sets.ok()?);
         let sets = each.reduce(|one, other| Sets {
             blocked: one.blocked & other.blocked,
             ..one

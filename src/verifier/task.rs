@@ -1,20 +1,17 @@
 //! One look at one task: its letter, flags, wait channel and scheduling counters, all read through one descriptor of
-//! its /proc directory, so that they can't be two tasks' that had the same number one after the other.
+//! its /proc directory, so that they can't be two tasks' that had the same number one after the other. Each read is done
+//! where one that hangs holds up nobody ([`Proc`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::signal::kill;
-use nix::sys::stat::Mode;
-use nix::sys::uio::pread;
-use nix::unistd::Pid;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::place::{Place, place};
-use super::stat::{Stat, parse_schedstat, parse_stat};
-use crate::host::{Host, Kernel};
+use crate::host::{
+    Host, Kernel, Lock, Proc, Reader, SHORT, Stat, TaskDir, parse_schedstat, parse_stat, read_open,
+};
 
 /// `PF_KTHREAD` of include/linux/sched.h: a kernel thread. v2 never freezes one.
 pub(crate) const PF_KTHREAD: u32 = 0x0020_0000;
@@ -24,11 +21,6 @@ const PF_EXITING: u32 = 0x0000_0004;
 
 /// SIGKILL in a set of signals.
 const SIGKILL: u64 = 1 << (libc::SIGKILL - 1);
-
-/// `stat` has 52 numbers and a name, some 400 bytes.
-const SHORT: usize = 1024;
-/// `status` has some 1,500 bytes, a stack at most 64 frames.
-const LONG: usize = 16 * 1024;
 
 /// How often a task is looked at until its letter holds still for one look; a busy one may never do so.
 const STEADY_LOOKS: u32 = 4;
@@ -107,10 +99,8 @@ pub struct Sightings {
 /// Looks at tasks of one host.
 #[derive(Debug, Clone, Copy)]
 pub struct Witness<'h> {
-    pub(super) proc_fd: BorrowedFd<'h>,
+    pub(super) proc: &'h Proc,
     kernel: Kernel,
-    /// Whether the numbers in that /proc are those that this process would send signals to.
-    asks_by_number: bool,
 }
 
 impl<'h> Witness<'h> {
@@ -118,10 +108,8 @@ impl<'h> Witness<'h> {
     #[must_use]
     pub fn new(host: &'h Host) -> Self {
         Self {
-            proc_fd: host.proc_fd(),
+            proc: host.proc(),
             kernel: host.kernel(),
-            // A host whose /proc has other numbers than this process is refused.
-            asks_by_number: host.is_genuine(),
         }
     }
 
@@ -135,87 +123,102 @@ impl<'h> Witness<'h> {
     ///
     /// # Errors
     ///
-    /// The task is there and its `stat` can't be read or understood.
+    /// The task is there, and its `stat` does not answer, can't be read or not be understood.
     pub fn look(self, tid: i32) -> io::Result<Option<Sighting>> {
-        let Some(dir) = self.open_task(tid)? else {
-            return Ok(None);
-        };
-        let Some(file) = open(&dir, "stat")? else {
-            return Ok(None);
-        };
-        let Some(mut stat) = stat_of(&file)? else {
-            return Ok(None);
-        };
-        let mut place = None;
-        // The letter and the place come from two files: a task that falls asleep in between would seem to sleep and to
-        // run at once, which on some kernels is how a frozen one looks. What is read between two equal letters fits.
-        for _ in 0..STEADY_LOOKS {
-            let seen = if is_dead(stat.state) {
-                None
-            } else {
-                site(&dir, stat.state)
-            };
-            if seen.is_none() || !matches!(stat.state, 'R' | 'D') {
-                place = seen;
-                break;
-            }
-            let Some(again) = stat_of(&file)? else {
-                return Ok(None);
-            };
-            let steady = again.state == stat.state;
-            stat = again;
-            if steady {
-                place = seen;
-                break;
-            }
-        }
-        let counters = if is_dead(stat.state) { None } else { counters(&dir) };
-        let killed = stat.is_killed();
-        Ok(Some(Sighting {
-            tid,
-            start: stat.starttime,
-            letter: stat.state,
-            flags: stat.flags,
-            comm: stat.comm,
-            site: place,
-            counters,
-            killed,
-        }))
+        self.proc.one(Lock::Exec, tid, move |reader| look(reader, tid))?
     }
 
     /// Looks at each of `tids`; those that are gone are left out.
     pub fn look_at_all(self, tids: impl IntoIterator<Item = i32>) -> Sightings {
+        self.look_until(tids, None)
+    }
+
+    /// The same for as long as `limit`: those whose turn did not come are unseen.
+    pub(crate) fn look_within(self, tids: impl IntoIterator<Item = i32>, limit: Duration) -> Sightings {
+        self.look_until(tids, Some(limit))
+    }
+
+    fn look_until(self, tids: impl IntoIterator<Item = i32>, limit: Option<Duration>) -> Sightings {
         let mut all = Sightings::default();
-        for tid in tids {
-            match self.look(tid) {
-                Ok(Some(sighting)) => drop(all.seen.insert(tid, sighting)),
-                Ok(None) => {}
-                // No descriptor, or hidden from the caller: nothing is known of it, and that is what is told.
-                Err(_) => drop(all.unseen.insert(tid)),
-            }
+        all.unseen.extend(tids);
+        let found = self
+            .proc
+            .each(Lock::Exec, all.unseen.iter().copied(), limit, look);
+        for (tid, result) in found {
+            // Hidden from the caller, or it does not answer: nothing is known of it, and that is what is told.
+            let Ok(sighting) = result.flatten() else { continue };
+            all.unseen.remove(&tid);
+            all.seen.extend(sighting.map(|sighting| (tid, sighting)));
         }
         all
     }
 
-    /// The parsed `stat` of a process, by its number or as `self`; `None` where there is none.
-    pub(crate) fn stat(self, pid: &str) -> Option<Stat> {
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    /// The parsed `stat` of a process; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// It is there, and does not answer or can't be understood.
+    pub(crate) fn stat_of(self, pid: i32) -> io::Result<Option<Stat>> {
         // Of one thread: the file of the whole process adds up all of them at each read.
-        let path = match pid {
-            "self" => "self/stat".to_owned(),
-            pid => format!("{pid}/task/{pid}/stat"),
-        };
-        // Absent and unreadable are one here: the callers ask about processes that need not exist.
-        let file = openat(self.proc_fd, path.as_str(), flags, Mode::empty()).ok()?;
-        stat_of(&file).ok()?
+        let read = move |reader: Reader<'_>| stat_at(reader, &format!("{pid}/task/{pid}/stat"));
+        self.proc.one(Lock::Exec, pid, read)?
+    }
+
+    /// The same for callers who ask about processes that need not exist: absent and unreadable are one for them.
+    pub(crate) fn stat(self, pid: i32) -> Option<Stat> {
+        self.stat_of(pid).ok().flatten()
+    }
+
+    /// The parsed `stat` of each of some processes, and those that do not answer; without those that are gone.
+    pub(crate) fn stats(self, pids: impl IntoIterator<Item = i32>) -> (Vec<Stat>, Vec<i32>) {
+        let (mut stats, mut silent) = (Vec::new(), Vec::new());
+        let read = |reader: Reader<'_>, pid| stat_at(reader, &format!("{pid}/task/{pid}/stat"));
+        for (pid, answer) in self.proc.each(Lock::Exec, pids, None, read) {
+            match answer.flatten() {
+                Ok(stat) => stats.extend(stat),
+                Err(_) => silent.push(pid),
+            }
+        }
+        (stats, silent)
+    }
+
+    /// The directory that a process works in; `None` if it is gone or may not be seen.
+    pub(crate) fn working_dir(self, pid: i32) -> Option<PathBuf> {
+        let read = move |reader: Reader<'_>| reader.link(&format!("{pid}/cwd"));
+        self.proc.one(Lock::Exec, pid, read).flatten().ok()?
+    }
+
+    /// What is mounted where a process is; empty if it is gone or may not be seen.
+    pub(crate) fn mountinfo(self, pid: i32) -> Vec<u8> {
+        let read = move |reader: Reader<'_>| reader.whole(&format!("{pid}/mountinfo"));
+        let text = self.proc.one(Lock::Mounts, pid, read).flatten();
+        text.ok().flatten().unwrap_or_default()
+    }
+
+    /// The processes from this one up to the first, as the /proc that is worked with numbers them. It ends at one that
+    /// does not answer, or may not be seen.
+    pub(crate) fn ancestry(self) -> Vec<Stat> {
+        let mut all: Vec<Stat> = self.own_stat().into_iter().collect();
+        while let Some(parent) = all.last().map(|last| last.ppid).filter(|&parent| parent != 0)
+            && all.iter().all(|known| known.pid != parent)
+            && let Some(stat) = self.stat(parent)
+        {
+            all.push(stat);
+        }
+        all
+    }
+
+    /// That of this process itself, which nothing keeps from being read.
+    pub(crate) fn own_stat(self) -> Option<Stat> {
+        self.proc.own_stat()
     }
 
     /// A task's name, if it is there and neither dead nor about to be: v1 shows the cgroup of one that exits as `/`
     /// (`proc_cgroup_show()`, kernel/cgroup/cgroup.c). What can't be read counts as not there: its process was listed.
     pub(crate) fn comm_alive(self, tid: i32) -> Option<String> {
-        let dir = self.open_task(tid).ok().flatten()?;
-        let stat = parse_stat(&read(&dir, "stat").ok().flatten()?).ok()?;
-        (!stat.is_ended()).then_some(stat.comm)
+        self.proc
+            .one(Lock::Exec, tid, move |reader| comm_alive(reader, tid))
+            .ok()?
     }
 
     /// Where a task is.
@@ -231,66 +234,131 @@ impl<'h> Witness<'h> {
     /// `NSpid` in /proc/TID/status, since Linux 4.1. It needs no right over PID 1, as comparing namespaces would.
     #[must_use]
     pub fn is_in_inner_namespace(self, tid: i32) -> bool {
-        let dir = self.open_task(tid).ok().flatten(); // gone, or may not be read: not known to be
-        let status = dir
-            .and_then(|dir| read(&dir, "status").ok().flatten())
-            .unwrap_or_default();
-        status_field(&status, "NSpid:").is_some_and(|numbers| numbers.split_whitespace().count() > 1)
+        numbers_of(&self.text_of(tid, "status")).is_some_and(|numbers| numbers.len() > 1)
     }
 
     /// Whether a task is the first process of a PID namespace below that of this /proc, as a container's is.
     #[must_use]
     pub fn is_first_in_namespace(self, tid: i32) -> bool {
-        self.first_in_namespace_at(tid).is_some()
+        self.first_in_namespace_at([tid]).contains_key(&tid)
     }
 
-    /// How deep below that of this /proc the PID namespace is of which a task is the first process; `None` where it is
-    /// of none.
+    /// How deep below that of this /proc the PID namespaces are of which some of `tids` are the first processes.
     #[must_use]
-    pub fn first_in_namespace_at(self, tid: i32) -> Option<usize> {
-        let dir = self.open_task(tid).ok().flatten(); // gone, or may not be read: not known to be
-        let status = dir
-            .and_then(|dir| read(&dir, "status").ok().flatten())
-            .unwrap_or_default();
-        let numbers: Vec<&str> = status_field(&status, "NSpid:")
-            .map(|numbers| numbers.split_whitespace().collect())
-            .unwrap_or_default();
-        (numbers.len() > 1 && numbers.last() == Some(&"1")).then(|| numbers.len() - 1)
+    pub fn first_in_namespace_at(self, tids: impl IntoIterator<Item = i32>) -> BTreeMap<i32, usize> {
+        let found = self.proc.each(Lock::None, tids, None, |reader, tid| {
+            let status = text_of(reader, tid, "status");
+            let numbers = numbers_of(&status)?;
+            (numbers.len() > 1 && numbers.last() == Some(&"1")).then(|| numbers.len() - 1)
+        });
+        let known = found.into_iter();
+        known
+            .filter_map(|(tid, depth)| Some((tid, depth.ok()??)))
+            .collect()
     }
 
     /// The process that a task is of; `None` if it is gone or may not be seen.
     #[must_use]
     pub(crate) fn leader_of(self, tid: i32) -> Option<i32> {
-        status_field(&self.text_of(tid, "status"), "Tgid:")?.parse().ok()
+        leader_in(&self.text_of(tid, "status"))
+    }
+
+    /// The processes that `tids` are of; without those that are gone or may not be seen.
+    pub(crate) fn leaders_of(self, tids: impl IntoIterator<Item = i32>) -> BTreeMap<i32, i32> {
+        let found = self.proc.each(Lock::None, tids, None, |reader, tid| {
+            leader_in(&text_of(reader, tid, "status"))
+        });
+        let known = found.into_iter();
+        known
+            .filter_map(|(tid, leader)| Some((tid, leader.ok()??)))
+            .collect()
     }
 
     /// A file of a task whole; empty where the task is gone or the file can't be read, which is missing evidence.
-    pub(super) fn text_of(self, tid: i32, name: &str) -> Vec<u8> {
-        let dir = self.open_task(tid).ok().flatten();
-        dir.and_then(|dir| read(&dir, name).ok().flatten())
+    pub(super) fn text_of(self, tid: i32, name: &'static str) -> Vec<u8> {
+        let lock = match name {
+            "status" | "children" | "comm" => Lock::None,
+            _ => Lock::Exec,
+        };
+        self.proc
+            .one(lock, tid, move |reader| text_of(reader, tid, name))
             .unwrap_or_default()
     }
+}
 
-    /// A dead task is not looked for by its path where there is another way: the name may still be in the kernel's cache,
-    /// and a look-up that finds it there waits in a busy loop until whoever collects the task has removed what is below.
-    /// Among tasks that come and go as fast as they can that took up to 42 s (Linux 6.18).
-    ///
-    /// # Kernel
-    ///
-    /// `d_invalidate()`, `shrink_dcache_parent()` in fs/dcache.c, `proc_flush_pid()` in fs/proc/base.c.
-    fn open_task(self, tid: i32) -> io::Result<Option<OwnedFd>> {
-        if self.asks_by_number && kill(Pid::from_raw(tid), None) == Err(Errno::ESRCH) {
-            return Ok(None);
+/// A look at one task; `None` if it is gone.
+fn look(reader: Reader<'_>, tid: i32) -> io::Result<Option<Sighting>> {
+    let Some(dir) = reader.task(tid)? else {
+        return Ok(None);
+    };
+    let Some(file) = dir.open("stat")? else {
+        return Ok(None);
+    };
+    let Some(mut stat) = stat_of(&file)? else {
+        return Ok(None);
+    };
+    let mut place = None;
+    // The letter and the place come from two files: a task that falls asleep in between would seem to sleep and to
+    // run at once, which on some kernels is how a frozen one looks. What is read between two equal letters fits.
+    for _ in 0..STEADY_LOOKS {
+        let seen = if is_dead(stat.state) {
+            None
+        } else {
+            site(&dir, stat.state)
+        };
+        if seen.is_none() || !matches!(stat.state, 'R' | 'D') {
+            place = seen;
+            break;
         }
-        // task/TID below: the `stat` of /proc/TID alone adds up all threads of its process, at each read.
-        let path = format!("{tid}/task/{tid}");
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        match openat(self.proc_fd, path.as_str(), flags, Mode::empty()) {
-            Ok(fd) => Ok(Some(fd)),
-            Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
-            Err(errno) => Err(errno.into()),
+        let Some(again) = stat_of(&file)? else {
+            return Ok(None);
+        };
+        let steady = again.state == stat.state;
+        stat = again;
+        if steady {
+            place = seen;
+            break;
         }
     }
+    let counters = if is_dead(stat.state) { None } else { counters(&dir) };
+    let killed = stat.is_killed();
+    Ok(Some(Sighting {
+        tid,
+        start: stat.starttime,
+        letter: stat.state,
+        flags: stat.flags,
+        comm: stat.comm,
+        site: place,
+        counters,
+        killed,
+    }))
+}
+
+fn stat_at(reader: Reader<'_>, path: &str) -> io::Result<Option<Stat>> {
+    reader.piece(path)?.map(|line| parse_stat(&line)).transpose()
+}
+
+/// A task's name, if it is alive, in a thread that may hang.
+pub(super) fn comm_alive(reader: Reader<'_>, tid: i32) -> Option<String> {
+    let dir = reader.task(tid).ok().flatten()?;
+    let stat = parse_stat(&dir.read("stat").ok().flatten()?).ok()?;
+    (!stat.is_ended()).then_some(stat.comm)
+}
+
+/// A file of a task whole, or nothing, in a thread that may hang.
+pub(super) fn text_of(reader: Reader<'_>, tid: i32, name: &str) -> Vec<u8> {
+    let dir = reader.task(tid).ok().flatten();
+    dir.and_then(|dir| dir.read(name).ok().flatten())
+        .unwrap_or_default()
+}
+
+/// The numbers that a task has, in the PID namespace of this /proc and each one below.
+pub(super) fn numbers_of(status: &[u8]) -> Option<Vec<&str>> {
+    Some(status_field(status, "NSpid:")?.split_whitespace().collect())
+}
+
+fn leader_in(status: &[u8]) -> Option<i32> {
+    status_field(status, "Tgid:")?.parse().ok()
 }
 
 impl Stat {
@@ -316,60 +384,12 @@ fn stat_of(file: &OwnedFd) -> io::Result<Option<Stat>> {
     read_open(file, &mut line)?.map(parse_stat).transpose()
 }
 
-/// Opens one file of a task; `None` if the task is gone (`ESRCH`, `ENOENT`).
-fn open(dir: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
-    match openat(
-        dir,
-        name,
-        OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
-        Mode::empty(),
-    ) {
-        Ok(fd) => Ok(Some(fd)),
-        Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Reads one file of a task; `None` if the task is gone.
-fn read(dir: &OwnedFd, name: &str) -> io::Result<Option<Vec<u8>>> {
-    let size = if matches!(name, "status" | "stack") {
-        LONG
-    } else {
-        SHORT
-    };
-    match open(dir, name)? {
-        Some(file) => Ok(read_open(&file, &mut vec![0; size])?.map(<[u8]>::to_owned)),
-        None => Ok(None),
-    }
-}
-
-/// The same of one that is short, into `buffer`; nothing where the task is gone or it can't be read, which is missing
-/// evidence.
-fn read_short<'b>(dir: &OwnedFd, name: &str, buffer: &'b mut [u8; SHORT]) -> &'b [u8] {
-    let file = open(dir, name).ok().flatten();
-    let text = file.and_then(|file| read_open(&file, buffer).ok().flatten());
-    text.unwrap_or_default()
-}
-
-/// Reads an open file of a task from its start. One read returns the whole of each: these files are made anew at each
-/// read from their start, and are short.
-fn read_open<'b>(file: &OwnedFd, buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
-    loop {
-        match pread(file, buffer, 0) {
-            Ok(count) => return Ok(Some(&buffer[..count])),
-            Err(Errno::ESRCH) => return Ok(None),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-}
-
 /// `wchan`, or where it is "0" for a task that waits (5.10 and others before 5.16 show it for every task) the top
 /// frame of the stack. A running task is nowhere.
-fn site(dir: &OwnedFd, letter: char) -> Option<String> {
+fn site(dir: &TaskDir, letter: char) -> Option<String> {
     // A wchan or stack that can't be read is missing evidence, which the proof counts as such.
     let mut buffer = [0; SHORT];
-    let wchan = String::from_utf8_lossy(read_short(dir, "wchan", &mut buffer));
+    let wchan = String::from_utf8_lossy(dir.read_short("wchan", &mut buffer));
     let wchan = wchan.trim();
     if !wchan.is_empty() && wchan != "0" {
         return Some(wchan.to_owned());
@@ -377,7 +397,7 @@ fn site(dir: &OwnedFd, letter: char) -> Option<String> {
     if letter == 'R' {
         return None;
     }
-    let stack = read(dir, "stack").ok().flatten().unwrap_or_default();
+    let stack = dir.read("stack").ok().flatten().unwrap_or_default();
     frames(&stack).next().map(str::to_owned)
 }
 
@@ -394,9 +414,9 @@ pub(super) fn frames(stack: &[u8]) -> impl Iterator<Item = &str> {
         })
 }
 
-fn counters(dir: &OwnedFd) -> Option<Counters> {
+fn counters(dir: &TaskDir) -> Option<Counters> {
     let mut buffer = [0; SHORT];
-    let schedstat = read_short(dir, "schedstat", &mut buffer);
+    let schedstat = dir.read_short("schedstat", &mut buffer);
     if let Some((on_cpu_ns, timeslices)) = parse_schedstat(schedstat)
         && timeslices > 0
     {
@@ -406,7 +426,7 @@ fn counters(dir: &OwnedFd) -> Option<Counters> {
         });
     }
     // No CONFIG_SCHED_INFO: a task that was switched away from had been on a CPU.
-    let status = read(dir, "status").ok().flatten()?;
+    let status = dir.read("status").ok().flatten()?;
     let switches = |field| status_field(&status, field).and_then(|value| value.parse::<u64>().ok());
     let timeslices = switches("voluntary_ctxt_switches:")? + switches("nonvoluntary_ctxt_switches:")?;
     Some(Counters {

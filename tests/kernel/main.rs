@@ -48,6 +48,7 @@ mod explain;
 mod follow;
 mod frozen_time;
 mod hold;
+mod hung;
 mod kill;
 mod lease;
 mod library;

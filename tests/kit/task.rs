@@ -29,8 +29,12 @@ pub(crate) fn wchan(tid: i32) -> String {
     fs::read_to_string(format!("/proc/{tid}/task/{tid}/wchan")).unwrap_or_default()
 }
 
+/// By `status`, which a process that hangs in an exec shows too.
 pub(crate) fn parent_of(pid: i32) -> Option<i32> {
-    fields(pid)?.get(1)?.parse().ok()
+    let text = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    line.trim().parse().ok()
 }
 
 /// Stops a process while it pauses in a `ppoll`. Anywhere else it could be half-way through a look at the tasks, with a

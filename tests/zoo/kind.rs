@@ -1,23 +1,28 @@
 //! The kinds of tasks: what each does all day, and how it is seen from outside that it does so.
 
 use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, pipe2, read, write};
 
+use crate::fuse::Server;
 use crate::mayfly;
 use crate::sys::{self, Beats, Slot};
 
@@ -87,6 +92,8 @@ pub(crate) enum Kind {
     Traces,
     /// Freezes its own cgroups when poked.
     Freezer,
+    /// Waits in an exec for a file system's server, which answers when it is released. Then it dozes.
+    Hung,
 }
 
 impl FromStr for Kind {
@@ -128,6 +135,7 @@ impl FromStr for Kind {
             ("stops", []) => Self::Stops,
             ("traces", []) => Self::Traces,
             ("freezer", []) => Self::Freezer,
+            ("hung", []) => Self::Hung,
             _ => return Err(format!("no kind of task: {word}")),
         })
     }
@@ -143,6 +151,10 @@ pub(crate) struct Life {
     pub(crate) swamp: Option<OwnedFd>,
     /// The control files by which it freezes itself.
     pub(crate) freezers: Vec<PathBuf>,
+    /// The file system whose server one that hangs waits for.
+    pub(crate) server: Option<Server>,
+    /// The heartbeat file, if there is one.
+    pub(crate) shown: Option<PathBuf>,
     /// Where pulses are written, if they are.
     pub(crate) pulses: Option<PathBuf>,
 }
@@ -306,6 +318,19 @@ impl Kind {
                     sys::detach(child)
                 },
             ),
+            Self::Hung => {
+                let absent = || io::Error::other("it needs a server and a heartbeat file");
+                let server = life.server.as_ref().ok_or_else(absent)?;
+                let _file = server.open_file()?;
+                // By its descriptor, which the exec leaves open: the file may have no name any more then.
+                let path = life.shown.as_deref().ok_or_else(absent)?;
+                let shown = open(path, OFlag::O_RDWR, Mode::empty())?;
+                let mut again = Command::new(std::env::current_exe()?);
+                again
+                    .arg("--beats")
+                    .arg(format!("/proc/self/fd/{}", shown.as_raw_fd()));
+                Err(again.arg("rise").arg(life.beats.taken().to_string()).exec())
+            }
             Self::Futex | Self::Pipe | Self::Socket | Self::Poll | Self::Epoll | Self::Freezer => {
                 self.wait(life, slot)
             }
@@ -411,6 +436,14 @@ fn doze(slot: &Slot) -> ! {
         thread::sleep(DOZE);
         beat(slot, &mut beats);
     }
+}
+
+/// What one that hung becomes: it dozes on in its slot.
+pub(crate) fn rise(shown: Option<&Path>, slot: Option<&OsStr>) -> io::Result<Infallible> {
+    let absent = || io::Error::other("rise needs --beats and a slot");
+    let file = crate::shared(shown.ok_or_else(absent)?)?;
+    let slot = slot.and_then(OsStr::to_str).and_then(|slot| slot.parse().ok());
+    doze(Beats::map(Some(&file))?.slot(slot.ok_or_else(absent)?))
 }
 
 fn dozing_threads(beats: Beats, n: usize) {

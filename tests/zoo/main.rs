@@ -9,9 +9,10 @@
 //!
 //! `zoo --in CGROUP-DIR exec PROGRAM ARG...` enters and becomes PROGRAM; `parent` instead of `exec` enters, and starts
 //! PROGRAM as a child in the cgroup that it came from. `zoo --in CGROUP-DIR visit` stays outside and sends visitors until
-//! the end of its input. `brief` and `reexec` are programs that other tasks become, and `deaf` one that SIGTERM does not
+//! the end of its input. `brief`, `reexec` and `rise` are programs that other tasks become, and `deaf` one that SIGTERM does not
 //! end. With `--descriptors N` or `--ignore-children` what is executed has so few of them, or has their ends ignored.
 
+mod fuse;
 mod kind;
 mod mayfly;
 mod sys;
@@ -40,6 +41,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, dup2_stdin, dup2_stdout, pipe2, write};
 
+use fuse::Server;
 use kind::{Kind, Life};
 use sys::{Beats, Trap};
 
@@ -118,6 +120,9 @@ impl Plan {
             Some("brief") => {
                 mayfly::live();
                 Ok(ExitCode::SUCCESS)
+            }
+            Some("rise") => {
+                match kind::rise(self.beats.as_deref(), self.words.get(1).map(OsString::as_os_str))? {}
             }
             Some("deaf") => {
                 sys::ignore(Signal::SIGTERM)?;
@@ -202,6 +207,8 @@ struct Animal {
     slot: usize,
     poke: OwnedFd,
     trap: Option<Trap>,
+    /// Whose answer it waits for.
+    server: Option<Server>,
 }
 
 struct Keeper {
@@ -249,6 +256,7 @@ impl Keeper {
         } else {
             (None, None)
         };
+        let server = matches!(kind, Kind::Hung).then(Server::start).transpose()?;
         let forked = match plan.pid.filter(|_| self.tasks.is_empty()) {
             Some(pid) => sys::fork_as(pid)?,
             None => sys::fork()?,
@@ -258,6 +266,8 @@ impl Keeper {
                 beats: self.beats,
                 poked,
                 swamp,
+                server,
+                shown: plan.beats.clone(),
                 freezers: self.cgroups.iter().map(|dir| freezer_of(dir)).collect(),
                 pulses: plan.pulses.clone(),
             };
@@ -278,6 +288,7 @@ impl Keeper {
             slot,
             poke,
             trap,
+            server,
         });
         self.await_that("its tasks are there", || {
             beats.taken() >= slot + wanted - 1 && {
@@ -291,16 +302,22 @@ impl Keeper {
                 .tid
                 .store(u64::from(pid.as_raw().unsigned_abs()), Ordering::SeqCst);
         }
-        self.await_that("it is in its state", || is_so(&kind, pid, beats, slot))
+        self.await_that("it is in its state", || match &self.tasks.last() {
+            Some(Animal {
+                server: Some(server), ..
+            }) => server.is_waited_for(),
+            _ => is_so(&kind, pid, beats, slot),
+        })
     }
 
     fn await_that(&self, what: &str, so: impl Fn() -> bool) -> io::Result<()> {
         let began = Instant::now();
         while !so() {
+            // One that hangs would not show its letter.
             let dead = self
                 .tasks
                 .last()
-                .is_some_and(|animal| letter(animal.pid.as_raw()) == Some('Z'));
+                .is_some_and(|animal| animal.server.is_none() && letter(animal.pid.as_raw()) == Some('Z'));
             let dies_by_nature = self
                 .tasks
                 .last()
@@ -360,7 +377,11 @@ impl Keeper {
                 Ok(())
             }
             "poke" => write(&animal.poke, b"x").map(drop).map_err(io::Error::from),
-            "release" => animal.trap.as_ref().ok_or_else(odd)?.release(),
+            "release" => match (&animal.trap, &animal.server) {
+                (Some(trap), _) => trap.release(),
+                (None, Some(server)) => server.answer(),
+                (None, None) => Err(odd()),
+            },
             "seize" => {
                 sys::seize(animal.pid)?;
                 waitpid(animal.pid, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG))?;
@@ -382,6 +403,9 @@ impl Keeper {
             if let Some(trap) = &animal.trap {
                 // It was released before, then.
                 let _ = trap.release();
+            }
+            if let Some(server) = &animal.server {
+                let _ = server.answer(); // as above
             }
         }
         loop {
@@ -524,15 +548,12 @@ fn children_of_ours() -> Vec<i32> {
         .collect()
 }
 
+/// By `status`, which one that hangs shows too.
 fn parent_of(pid: i32) -> Option<u32> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?; // it is gone
-    String::from_utf8_lossy(&text)
-        .rsplit(") ")
-        .next()?
-        .split(' ')
-        .nth(1)?
-        .parse()
-        .ok()
+    let text = fs::read(format!("/proc/{pid}/status")).ok()?; // it is gone
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    line.trim().parse().ok()
 }
 
 /// A file that others have open too, or will have.

@@ -148,6 +148,9 @@ fn machine() -> Result<Layout> {
         .ok_or_else(|| "/sys/fs/cgroup has neither of the freezers at its usual place".to_owned())
 }
 
+/// The kernel tests that need FUSE, which the kernels of the virtual machines do not have built in.
+pub(crate) const HUNG: &str = "hung::";
+
 /// The modules of kernel tests that a layout is for. They are the filters that the test runner is given.
 pub(crate) fn filters(layout: Layout) -> &'static [&'static str] {
     match layout {
@@ -172,6 +175,13 @@ impl Ready {
                         Suite::Host(*layout)
                     );
                     command.args(["--skip", "with_cpu::"]);
+                }
+                if !Path::new("/dev/fuse").exists() {
+                    println!(
+                        "not selected in {}: the tests of who hangs, as there is no /dev/fuse",
+                        Suite::Host(*layout)
+                    );
+                    command.args(["--skip", HUNG]);
                 }
                 command
             }),

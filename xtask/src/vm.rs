@@ -100,10 +100,12 @@ impl Row {
 
     /// The tests that fit the layout; both hierarchies together fit all.
     fn filters(self) -> String {
-        match self.layout {
-            Layout::Hybrid => String::new(),
-            Layout::V1 | Layout::V2 => suites::filters(self.layout).join(" "),
-        }
+        let mut filters = match self.layout {
+            Layout::Hybrid => Vec::new(),
+            Layout::V1 | Layout::V2 => suites::filters(self.layout).to_vec(),
+        };
+        filters.extend(["--skip", suites::HUNG]);
+        filters.join(" ")
     }
 
     fn qemu(self, image: &Path, initramfs: &Path, console: &Path) -> Command {
@@ -220,7 +222,7 @@ mod tests {
         let row = Row::usual()[1];
         let line = crate::command::line(&row.qemu(Path::new("k"), Path::new("i"), Path::new("c")));
         assert!(
-            line.ends_with("-append console=ttyS0 quiet panic=-1 cg=v2 -- v2:: any::"),
+            line.ends_with("-append console=ttyS0 quiet panic=-1 cg=v2 -- v2:: any:: --skip hung::"),
             "{line}"
         );
         assert!(line.starts_with("qemu-system-x86_64 "), "{line}");

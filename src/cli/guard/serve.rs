@@ -82,7 +82,7 @@ pub(super) fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()>
     let timer = timer.map_err(failed)?;
     let host = Host::enter(root)?;
     let note = settle_down(&host);
-    let process = Process::find(&host, "self");
+    let process = Process::this(&host);
     answer(&mut outbox, process, note)?;
     let mut guard = Guard {
         ledger: None,

@@ -19,7 +19,7 @@ use crate::verifier::Holdout;
 use resync::resynced;
 pub(crate) use resync::{planned, proceed};
 pub(crate) use state::{
-    COLUMNS, dying, explanation, formatted, measurements, row, status, table, unseen_outside,
+    COLUMNS, dying, explanation, formatted, measurements, row, silent_outside, status, table, unseen_outside,
 };
 pub(crate) use tally::Tally;
 pub(crate) use tree::tree;

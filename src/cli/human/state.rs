@@ -161,6 +161,19 @@ pub(crate) fn unseen_outside(target: &str, error: &Error) -> String {
     )
 }
 
+/// A note on processes that may be outside too, and can't be asked; empty where there are none.
+pub(crate) fn silent_outside(target: &str, silent: &[i32]) -> String {
+    if silent.is_empty() {
+        return String::new();
+    }
+    let silent: Vec<String> = silent.iter().map(ToString::to_string).collect();
+    format!(
+        "iceaxe: note: whether they are of the PID namespace of {} can't be told, as they do not answer: {}\n",
+        escaped(target),
+        silent.join(", ")
+    )
+}
+
 /// The columns of `list`.
 pub(crate) const COLUMNS: [&str; 11] = [
     "NAME",

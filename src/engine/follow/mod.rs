@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::resolver::Glimpse;
 use crate::resolver::target::Target;
+use crate::verifier::{Class, Holdout};
 use points::{Points, Which};
 use search::Survey;
 
@@ -240,12 +241,32 @@ impl<'h> Follower<'h> {
         }
     }
 
+    /// Tells of tasks that do not answer.
+    fn note_silent(&mut self, id: CgroupId, holdouts: &[Holdout]) {
+        let who = self
+            .place(id)
+            .ok()
+            .and_then(|at| self.followed[at].status.id.clone());
+        for task in holdouts.iter().filter(|task| task.class() == Class::Hung) {
+            self.note(format!(
+                "{}: task {} ({}) does not answer: nothing is known of it",
+                who.clone().unwrap_or_default(),
+                task.tid,
+                task.comm
+            ));
+        }
+    }
+
     fn look_at(&mut self, id: CgroupId, unasked: &mut Unasked) -> Option<Event> {
         let now = Instant::now();
         let at = self.place(id).ok()?;
         let one = &mut self.followed[at];
         match glance(self.host, &one.glimpse, unasked) {
-            Ok(status) if !is_over(&status) => one.now(status, now),
+            Ok((status, holdouts)) if !is_over(&status) => {
+                let event = one.now(status, now);
+                self.note_silent(id, &holdouts);
+                event
+            }
             Ok(_) | Err(Error::Gone(_)) => Some(self.end(at)),
             Err(error) => {
                 one.again = Some((now + AGAIN[1], AGAIN[1]));

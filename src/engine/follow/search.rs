@@ -1,5 +1,6 @@
 //! Looks for the containers to follow: at first, and where something says that there are others.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -12,7 +13,7 @@ use crate::engine::report::States;
 use crate::engine::scope::Unasked;
 use crate::engine::status::glance;
 use crate::error::Error;
-use crate::host::Hierarchy;
+use crate::host::{Hierarchy, Host};
 use crate::resolver::target::Target;
 use crate::resolver::{Glimpse, Identity, Nesting, Pending, Resolver, Unknown};
 
@@ -118,19 +119,23 @@ impl Follower<'_> {
     }
 
     fn find_all(&mut self, beat: Beat<'_>, events: &mut Vec<Event>, new: &mut New) {
-        let everything = Resolver::new(self.host, []).everything();
+        let everything = Arc::new(Resolver::new(self.host, []).everything());
         for source in everything.incomplete() {
             self.note(source.clone());
         }
         let known = std::mem::take(&mut self.ids);
         for ids in everything.ids().chunks(CHUNK) {
             beat(LOOK);
-            for id in ids {
-                if known.contains(id) {
-                    self.ids.insert(id.clone());
-                    continue;
-                }
-                for found in everything.containers(id) {
+            let (old, fresh): (Vec<String>, Vec<String>) =
+                ids.iter().cloned().partition(|id| known.contains(id));
+            self.ids.extend(old);
+            let all = Arc::clone(&everything);
+            let look = move |_: &Host| -> Vec<_> {
+                let each = fresh.iter().map(|id| (id.clone(), all.containers(id)));
+                each.collect()
+            };
+            for (id, found) in self.host.aside(look) {
+                for found in found {
                     match found {
                         Ok(glimpse) => {
                             self.add(glimpse, new);
@@ -200,7 +205,7 @@ impl Follower<'_> {
             ))
         };
         match looked {
-            Ok(status) => {
+            Ok((status, holdouts)) => {
                 new.identities.push(glimpse.container.identity.clone());
                 new.ids.push(id);
                 let mut one = Followed {
@@ -214,6 +219,7 @@ impl Follower<'_> {
                 one.glimpse.tids = None; // they are of this moment
                 one.expect(Instant::now());
                 self.followed.insert(at, one);
+                self.note_silent(id, &holdouts);
             }
             Err(error) => {
                 self.points.let_go(id, &points);

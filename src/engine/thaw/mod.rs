@@ -6,16 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::report::{Outcome, Report, Requested};
-use super::scope::Scope;
+use super::scope::{Asked, Scope};
 use super::why::{self, Suspect, Watch};
-use super::{Mode, Run, Step, Watcher, look, tids, v2_first};
+use super::{Mode, Run, Step, Watcher, tids, v2_first};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::freezer::{self, Standing, Write};
 use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience, Woke};
 use crate::resolver::Container;
-use crate::verifier::{Proof, Sighting, Sightings, Witness, judge_thaw};
+use crate::verifier::{Before, Proof, Sighting, Sightings, Witness, judge_thaw};
 
 /// The first pause between two looks at the tasks; a woken task is on a CPU within some 50 µs on an idle host.
 const FIRST_PAUSE: Duration = Duration::from_micros(50);
@@ -24,6 +24,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// When a task that sits in a frozen place with no request standing is kicked again. On an idle host tasks leave within
 /// a millisecond; the kernels that forget one (runc issues 2753 and 3663) do so for good.
 const KICKS_AFTER: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(1000)];
+
+/// How long the tasks are listed and looked at before the write, whatever they are like.
+const LOOKS: Duration = Duration::from_millis(50);
 
 /// How a thaw is done.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,6 +63,12 @@ struct Thawing<'c> {
     only: Option<&'c Standing>,
     /// Whether anything was written.
     wrote: bool,
+    /// What its own cgroups asked before the write; told of as soon as what is around them is known.
+    asked: Option<Asked>,
+    /// Whether v2 called all its tasks frozen right before the write.
+    settled: bool,
+    /// The first look after the write at those that were listed and not looked at before.
+    first: BTreeMap<i32, Sighting>,
     /// What is proven so far, by task.
     proofs: BTreeMap<i32, Proof>,
     /// Why its tasks can't be listed.
@@ -175,6 +184,9 @@ impl<'c> Thawing<'c> {
             run: Run::new("thaw", target, container),
             only,
             wrote: false,
+            asked: None,
+            settled: false,
+            first: BTreeMap::new(),
             proofs: BTreeMap::new(),
             blind: None,
             kicks: 0,
@@ -183,8 +195,11 @@ impl<'c> Thawing<'c> {
         }
     }
 
-    /// Looks at what stands and clears it: v2 first, since a v1-frozen task can't leave v2's trap but a v2-trapped one
-    /// can leave v1, then v1; from the top down.
+    /// Clears what asks for the freeze: its own requests first, then others that are to be cleared too. v2 first each time,
+    /// since a v1-frozen task can't leave v2's trap but a v2-trapped one can leave v1.
+    ///
+    /// Before its own requests nothing is read but their files, and for [`LOOKS`] its tasks: what can hang or has no bounds
+    /// comes after them.
     fn request(
         &mut self,
         host: &Host,
@@ -193,54 +208,68 @@ impl<'c> Thawing<'c> {
         told: &mut dyn FnMut(&Report, &Step),
     ) -> Result<()> {
         let container = self.run.container;
-        self.run.before = match look(host, container) {
+        let looks = Patience::of(LOOKS).start();
+        let listed = match tids(host, container) {
             // A request can be cleared without a list of the tasks; what is proven then is nothing.
             Err(error @ (Error::Unsupported(_) | Error::Io { .. })) => {
                 self.blind = Some(error.to_string());
-                Sightings::default()
+                BTreeSet::new()
             }
             other => other?,
         };
-        let scope = Scope::read(host, container)?;
-        if scope.is_gone() {
+        self.run.before = Witness::new(host).look_within(listed, looks.left());
+        let asked = Asked::read(container)?;
+        if asked.is_gone() {
             return Err(Error::Gone(container.freeze_point().dir().to_owned()));
         }
-        self.run.report.before = scope.states(container, &self.run.before.seen, host);
-        self.run.report.cgroups = scope.changes(container, &self.run.before.seen, host);
-        let mut frozen: Vec<&Cgroup> = Vec::new();
-        if options.reach.ancestors == Clear::Clear {
-            frozen.extend(scope.ancestors());
-        }
-        let own = container.own.iter().zip(&scope.own);
-        frozen.extend(
-            own.filter(|(_, around)| around.as_ref().is_some_and(|around| around.requested))
-                .map(|(cgroup, _)| cgroup)
-                .filter(|cgroup| self.only.is_none_or(|only| only.id == cgroup.id())),
-        );
-        if options.reach.inner == Clear::Clear {
-            frozen.extend(scope.inner());
-        }
-        let mut frozen = v2_first(frozen);
-        let mut seen = BTreeSet::new();
-        frozen.retain(|cgroup| seen.insert(cgroup.id()));
+        self.run.report.before.requested = Some(Requested::of(asked.requested()));
         if clock.is_cancelled() {
             self.run.report.end(Outcome::Error, 1);
-            let asks = self.run.report.before.requested == Some(Requested::Frozen);
-            let still = if asks { ": it still asks for a freeze" } else { "" };
+            let still = if asked.requested() {
+                ": it still asks for a freeze"
+            } else {
+                ""
+            };
             self.run.report.error = Some(format!(
                 "broken off by a signal before anything was written{still}"
             ));
             self.run.done = true;
             return Ok(());
         }
-        self.run.report.dying = why::dying(host, &self.run.before.seen);
+        self.run.report.dying = why::dying(host, &self.run.before.seen, Some(looks.left()));
         if !self.run.report.dying.is_empty() {
             told(&self.run.report, &Step::Dying(self.run.report.dying.clone()));
         }
+        let own = asked.asking(container);
+        let own = own.filter(|cgroup| self.only.is_none_or(|only| only.id == cgroup.id()));
+        let own = v2_first(own.collect());
+        self.settled = asked.is_settled();
+        self.asked = Some(asked);
         self.run.began = Instant::now();
-        for cgroup in frozen {
+        self.clear(&own, options.mode, told)?;
+        let reach = options.reach;
+        if options.mode == Mode::DryRun || reach.ancestors == Clear::Clear || reach.inner == Clear::Clear {
+            let mut scope = Scope::read(host, container)?;
+            self.tell_before(host, &mut scope);
+            let ancestors = scope.ancestors().filter(|_| reach.ancestors == Clear::Clear);
+            let inner = scope.inner().filter(|_| reach.inner == Clear::Clear);
+            let mut seen = BTreeSet::new();
+            let mut others = v2_first(inner.chain(ancestors).collect());
+            others.retain(|cgroup| seen.insert(cgroup.id()));
+            self.clear(&others, options.mode, told)?;
+        }
+        if options.mode == Mode::DryRun {
+            self.run.report.end(Outcome::Planned, 0);
+            self.run.done = true;
+        }
+        Ok(())
+    }
+
+    /// Clears the requests of some cgroups, or only says that it would.
+    fn clear(&mut self, cgroups: &[&Cgroup], mode: Mode, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        for cgroup in cgroups {
             let write = freezer::thaw_write(cgroup);
-            if options.mode == Mode::DryRun {
+            if mode == Mode::DryRun {
                 self.run.report.writes.push(write);
                 continue;
             }
@@ -251,11 +280,19 @@ impl<'c> Thawing<'c> {
                 Err(error) => return Err(error),
             }
         }
-        if options.mode == Mode::DryRun {
-            self.run.report.end(Outcome::Planned, 0);
-            self.run.done = true;
-        }
         Ok(())
+    }
+
+    /// What stood before the write, once what is around is known: others' requests are as they were then.
+    fn tell_before(&mut self, host: &Host, scope: &mut Scope) {
+        let Some(asked) = self.asked.take() else {
+            return; // it was told
+        };
+        let now = scope.put_asked(asked);
+        let container = self.run.container;
+        self.run.report.before = scope.states(container, &self.run.before.seen, host);
+        self.run.report.cgroups = scope.changes(container, &self.run.before.seen, host);
+        scope.put_asked(now);
     }
 
     fn note(&mut self, write: Write, told: &mut dyn FnMut(&Report, &Step)) {
@@ -269,11 +306,12 @@ impl<'c> Thawing<'c> {
         let container = self.run.container;
         if self.run.settled.is_none() {
             self.run.settled = Some(Instant::now());
-            let scope = Scope::read(host, container)?;
+            let mut scope = Scope::read(host, container)?;
             if scope.is_gone() {
                 self.gone(host);
                 return Ok(());
             }
+            self.tell_before(host, &mut scope);
             if !scope.requested() {
                 told(&self.run.report, &Step::Released);
             }
@@ -314,21 +352,14 @@ impl<'c> Thawing<'c> {
             Err(error) => return Err(error),
         };
         let before = &self.run.before;
-        let all: BTreeSet<i32> = before
-            .seen
-            .keys()
-            .chain(&before.unseen)
-            .copied()
-            .chain(now)
-            .collect();
+        let known = before.seen.keys().chain(&before.unseen).copied();
+        let is_open = |tid: &i32| self.proofs.get(tid).is_none_or(|proof| !proof.is_settled());
+        let all: BTreeSet<i32> = known.chain(now).filter(is_open).collect();
+        let looked = witness.look_at_all(all.iter().copied());
         for tid in all {
-            if self.proofs.get(&tid).is_some_and(|proof| proof.is_settled()) {
-                continue;
-            }
-            let proof = match witness.look(tid) {
-                Ok(Some(_)) if before.unseen.contains(&tid) => Proof::Unknown,
-                Ok(after) => judge_thaw(before.seen.get(&tid), after.as_ref(), witness.kernel()),
-                Err(_) => Proof::Unknown, // it is there and can't be read, as under hidepid
+            let proof = match looked.unseen.contains(&tid) {
+                true => Proof::Unknown, // it is there and can't be read, as under hidepid, or does not answer
+                false => self.judged(tid, looked.seen.get(&tid), witness),
             };
             let old = self.proofs.insert(tid, proof);
             if old != Some(proof) {
@@ -336,6 +367,23 @@ impl<'c> Thawing<'c> {
             }
         }
         Ok(())
+    }
+
+    /// What a look after the write proves of a task.
+    fn judged(&mut self, tid: i32, after: Option<&Sighting>, witness: Witness<'_>) -> Proof {
+        let before = match self.run.before.seen.get(&tid) {
+            Some(seen) => Before::Seen(seen),
+            None if self.run.before.unseen.contains(&tid) => Before::Listed {
+                settled: self.settled,
+                first: self.first.get(&tid),
+            },
+            None => Before::Absent,
+        };
+        let proof = judge_thaw(before, after, witness.kernel());
+        if let (Before::Listed { first: None, .. }, Some(after)) = (before, after) {
+            self.first.insert(tid, after.clone());
+        }
+        proof
     }
 
     /// Asks the kernel once more to let go of tasks that sit in a frozen place with no request standing.
@@ -349,6 +397,7 @@ impl<'c> Thawing<'c> {
         let witness = Witness::new(host);
         let left: Vec<Hierarchy> = self
             .stragglers(host)
+            .seen
             .values()
             .filter_map(|task| witness.place(task).frozen_by())
             .collect();
@@ -380,12 +429,12 @@ impl<'c> Thawing<'c> {
     }
 
     /// The tasks that are not proven to be thawed, as they are now.
-    fn stragglers(&self, host: &Host) -> BTreeMap<i32, Sighting> {
+    fn stragglers(&self, host: &Host) -> Sightings {
         let unsettled = self
             .proofs
             .iter()
             .filter(|(_, proof)| !proof.is_settled())
             .map(|(&tid, _)| tid);
-        Witness::new(host).look_at_all(unsettled).seen
+        Witness::new(host).look_at_all(unsettled)
     }
 }

@@ -9,7 +9,7 @@ use crate::engine::scope::{Scope, written};
 use crate::engine::why::{self, Known};
 use crate::error::Error;
 use crate::host::Host;
-use crate::verifier::{Proof, Sighting, Witness, judge_thaw};
+use crate::verifier::{Proof, Sighting, Sightings, Witness};
 
 impl Thawing<'_> {
     /// Says what is so now.
@@ -17,10 +17,16 @@ impl Thawing<'_> {
         let container = self.run.container;
         let scope = match Scope::read(host, container) {
             Ok(scope) if scope.is_gone() => return self.gone(host),
-            Ok(scope) => scope,
+            Ok(mut scope) => {
+                self.tell_before(host, &mut scope);
+                scope
+            }
             Err(error) => return self.broken_off(host, &error),
         };
-        let mut tasks = self.stragglers(host);
+        let Sightings {
+            seen: mut tasks,
+            mut unseen,
+        } = self.stragglers(host);
         self.tell_states(host, &scope, &tasks);
         let holders = scope.holders(container);
         let as_before = !scope.requested() && self.is_as_before(&scope, &holders);
@@ -28,6 +34,7 @@ impl Thawing<'_> {
             // Of the others nothing is asked.
             self.proofs.retain(|_, proof| proof.is_settled());
             tasks.clear();
+            unseen.clear();
         }
         self.tell_counts();
         self.tell_unprovable(Witness::new(host));
@@ -38,6 +45,8 @@ impl Thawing<'_> {
         };
         (self.run.report.holdouts, self.suspects) =
             why::holdouts(host, known, &tasks.into_values().collect::<Vec<_>>());
+        let unseen = Witness::new(host).describe_unseen(&unseen);
+        self.run.report.holdouts.extend(unseen);
         if scope.requested() {
             self.held("still frozen: somebody asked for a freeze again".to_owned());
         } else if as_before {
@@ -153,11 +162,15 @@ impl Thawing<'_> {
     /// Its cgroup was removed after the write, which takes that it was empty: its tasks ended, or were moved.
     pub(super) fn gone(&mut self, host: &Host) {
         let witness = Witness::new(host);
-        for tid in self.run.before.seen.keys().chain(&self.run.before.unseen) {
-            let after = witness.look(*tid);
-            let proof = after
-                .map(|after| judge_thaw(self.run.before.seen.get(tid), after.as_ref(), witness.kernel()));
-            self.proofs.insert(*tid, proof.unwrap_or(Proof::Unknown)); // it is there and can't be read
+        let before = &self.run.before;
+        let all: Vec<i32> = before.seen.keys().chain(&before.unseen).copied().collect();
+        let looked = witness.look_at_all(all.iter().copied());
+        for tid in all {
+            let proof = match looked.unseen.contains(&tid) {
+                true => Proof::Unknown, // it is there and can't be read
+                false => self.judged(tid, looked.seen.get(&tid), witness),
+            };
+            self.proofs.insert(tid, proof);
         }
         let counts = self.tell_counts();
         let report = &mut self.run.report;

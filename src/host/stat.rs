@@ -68,7 +68,7 @@ fn read(line: &[u8]) -> Option<Stat> {
 
 /// Reads `schedstat`: the time on a CPU in nanoseconds, and how often it was put on one. The time that it waited for that
 /// is between them.
-pub(super) fn parse_schedstat(line: &[u8]) -> Option<(u64, u64)> {
+pub(crate) fn parse_schedstat(line: &[u8]) -> Option<(u64, u64)> {
     let mut fields = line.trim_ascii_end().split(|&byte| byte == b' ');
     let (on_cpu, _, slices) = (fields.next()?, fields.next()?, fields.next()?);
     Some((number(on_cpu)?, number(slices)?))
