@@ -15,7 +15,7 @@ use nix::sys::stat::{Mode, fstat};
 use crate::error::{Error, Result};
 use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host, is_cgroup, open_beneath, open_on_mount};
 
-pub use walk::Descent;
+pub use walk::{Descent, Tasks};
 
 /// The control files of a cgroup that hold one number or a few words fit into this.
 const SMALL: usize = 4096;

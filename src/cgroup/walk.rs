@@ -5,26 +5,71 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
 
-use super::{Cgroup, open_below};
+use super::{Cgroup, CgroupId, not_opened, open_below};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
 
-/// The deepest tree that is walked. Each level costs two descriptors and less than a KiB of stack.
-const DEEPEST: usize = 1000;
+/// The deepest tree that is walked: more levels than any container makes. A walk takes a directory and a few bytes for
+/// each, and the path of the one that it is at.
+const DEEPEST: usize = 10_000;
+/// The most names of cgroups that a walk keeps for later, in bytes: those beside the way to where it is.
+const MOST_NAMES: usize = 8 << 20;
+/// The most levels of a path that can be opened: it has at most 4,096 bytes, two for each.
+const LONGEST: usize = 2048;
 
-/// Whether a walk goes on below a cgroup.
+/// How a walk goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Descent {
-    /// It does.
+    /// Below the cgroup that was shown.
     Into,
-    /// It does not.
+    /// Beside it.
     Past,
+    /// Not at all.
+    Stop,
+}
+
+/// The tasks of a cgroup and all below.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    /// Those that were listed.
+    pub tids: BTreeSet<i32>,
+    /// Why those are not all: what one cgroup below refuses, or where it is too deep. `None` where they are.
+    pub missed: Option<Error>,
+}
+
+/// A level of a walk: a cgroup, and those below it that are still to be shown.
+struct Level {
+    id: CgroupId,
+    /// Their names, each with a NUL behind it.
+    names: Vec<u8>,
+}
+
+impl Level {
+    fn of(cgroup: &Cgroup) -> Result<Self> {
+        let mut names = Vec::new();
+        // The last one is taken first.
+        for name in cgroup.children()?.iter().rev() {
+            names.extend(name.as_bytes());
+            names.push(0);
+        }
+        Ok(Self { id: cgroup.id, names })
+    }
+
+    /// The next one of those below.
+    fn next(&mut self) -> Option<OsString> {
+        self.names.pop()?;
+        let begin = memchr::memrchr(0, &self.names).map_or(0, |end| end + 1);
+        let name = OsStr::from_bytes(&self.names[begin..]).to_owned();
+        self.names.truncate(begin);
+        Some(name)
+    }
 }
 
 impl Cgroup {
@@ -53,52 +98,100 @@ impl Cgroup {
         self.ground.genuine && fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 2)
     }
 
-    /// Shows every cgroup below to `visit`, parents before children, which says whether to go on below that one. One
-    /// directory is held open for each level, however many there are on it: a container can make as many as it likes.
-    /// A branch that is deeper than anybody works with is left there, and its cgroup returned: it keeps no other from
-    /// being seen.
+    /// The one right below of that name.
+    fn child(&self, name: &OsStr) -> Result<Self> {
+        let dir = self.dir.join(name);
+        let fd = open_below(self.fd.as_fd(), name, &dir)?;
+        Self::from_fd(self.ground, self.hierarchy, fd, dir, self.path.join(name))
+    }
+
+    /// The one right above, where it is the one that is meant.
+    fn parent(&self, id: CgroupId) -> Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let above = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
+        let (dir, path) = (above(&self.dir), above(&self.path));
+        let fd = openat(&self.fd, "..", flags, Mode::empty()).map_err(|errno| not_opened(errno, &dir))?;
+        let parent = Self::from_fd(self.ground, self.hierarchy, fd, dir, path)?;
+        if parent.id == id {
+            Ok(parent)
+        } else {
+            Err(Error::Gone(parent.dir)) // it was removed, and so is all that is left below it
+        }
+    }
+
+    /// Shows every cgroup below to `visit`, parents before children, which says how to go on. Two directories are held
+    /// open, however deep or wide it is below: a container can make as many cgroups as it likes. A branch that is deeper
+    /// or wider than anybody works with is left there, and its cgroup returned: it keeps no other from being seen.
     ///
     /// # Errors
     ///
-    /// [`Error::Gone`] for this cgroup; a branch that vanishes meanwhile is left out.
-    pub fn walk(&self, visit: &mut dyn FnMut(Self) -> Result<Descent>) -> Result<Option<PathBuf>> {
-        self.walk_at(0, visit)
-    }
-
-    fn walk_at(
-        &self,
-        depth: usize,
-        visit: &mut dyn FnMut(Self) -> Result<Descent>,
-    ) -> Result<Option<PathBuf>> {
-        if depth > DEEPEST {
-            return Ok(Some(self.path.clone()));
-        }
+    /// [`Error::Gone`] for this cgroup; what `visit` says. A branch that vanishes meanwhile is left out.
+    pub fn walk(&self, visit: &mut dyn FnMut(&Self) -> Result<Descent>) -> Result<Option<PathBuf>> {
         let mut cut = None;
-        for name in self.children()? {
-            let open = || {
-                let dir = self.dir.join(&name);
-                let fd = open_below(self.fd.as_fd(), &name, &dir)?;
-                Self::from_fd(self.ground, self.hierarchy, fd, dir, self.path.join(&name))
+        let mut levels = vec![Level::of(self)?];
+        let mut kept = levels[0].names.len();
+        // Where the walk is, if it is not at its top.
+        let mut at: Option<Self> = None;
+        while let Some(level) = levels.last_mut() {
+            let before = level.names.len();
+            let Some(name) = level.next() else {
+                levels.pop();
+                at = self.ascend(at.as_ref(), &mut levels)?;
+                continue;
             };
-            let below = open().and_then(|child| {
-                let again = child.try_clone()?;
-                match visit(child)? {
-                    Descent::Into => again.walk_at(depth + 1, visit),
-                    Descent::Past => Ok(None),
-                }
-            });
-            match below {
-                Ok(below) => cut = cut.or(below),
-                Err(Error::Gone(_)) => {}
+            let here = at.as_ref().unwrap_or(self);
+            kept -= before - level.names.len();
+            let shown = here.child(&name).and_then(|child| Ok((visit(&child)?, child)));
+            let child = match shown {
+                Ok((Descent::Into, child)) => child,
+                Ok((Descent::Past, _)) | Err(Error::Gone(_)) => continue,
+                Ok((Descent::Stop, _)) => return Ok(cut),
                 Err(error) => return Err(error),
+            };
+            let below = match Level::of(&child) {
+                Ok(below) if below.names.is_empty() => continue,
+                Ok(below) => below,
+                Err(Error::Gone(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            if levels.len() > DEEPEST || kept + below.names.len() > MOST_NAMES {
+                cut.get_or_insert(child.path);
+                continue;
             }
+            kept += below.names.len();
+            levels.push(below);
+            at = Some(child);
         }
         Ok(cut)
     }
 
+    /// From a cgroup of a walk to the one above it whose level is the last that is left; `None` where that is the walk's
+    /// top. What was removed meanwhile is looked for from the top, and the levels below it are left out.
+    fn ascend(&self, from: Option<&Self>, levels: &mut Vec<Level>) -> Result<Option<Self>> {
+        let Some(from) = from else { return Ok(None) };
+        if let [_, .., above] = levels.as_slice()
+            && let Ok(parent) = from.parent(above.id)
+        {
+            return Ok(Some(parent));
+        }
+        while levels.len() > 1 {
+            let names = from.path.strip_prefix(&self.path).unwrap_or(&from.path).iter();
+            let mut there = self.try_clone();
+            for name in names.take(levels.len() - 1) {
+                there = there.and_then(|above| above.child(name));
+            }
+            match there {
+                Err(Error::Gone(_)) => drop(levels.pop()),
+                there => return there.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
     /// Shows the path of every cgroup below to `visit`, level by level. What has nothing below it is not opened, and
     /// where the kernel counts them nothing is looked at once all have been seen: a flat tree of ten thousand is a
-    /// matter of one listing. Deep branches are cut as by [`Cgroup::walk`].
+    /// matter of one listing. A branch whose path is longer than can be opened is left there, and its
+    /// cgroup returned.
     ///
     /// # Errors
     ///
@@ -109,7 +202,7 @@ impl Cgroup {
         let mut level: Vec<PathBuf> = Vec::new();
         let mut cut = None;
         self.paths_in(&self.children()?, &self.path, visit, &mut level);
-        for _ in 0..DEEPEST {
+        for _ in 0..LONGEST {
             seen += level.len();
             if level.is_empty() || total == Some(seen) {
                 return Ok(cut);
@@ -182,20 +275,51 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// As [`Cgroup::tids`] for this cgroup; those below that vanish are left out. [`Error::Unsupported`] where some are
-    /// too deep to be listed.
+    /// As [`Cgroup::tids`] for this cgroup; those below that vanish are left out. Why some could not be listed.
     pub fn tids_below(&self) -> Result<BTreeSet<i32>> {
-        let mut tids: BTreeSet<i32> = self.tids()?.into_iter().collect();
-        let cut = self.walk(&mut |cgroup| {
-            tids.extend(cgroup.tids()?);
-            Ok(Descent::Into)
-        })?;
-        match cut {
-            None => Ok(tids),
-            Some(_) => Err(Error::Unsupported(format!(
-                "the tasks of {} can't all be listed: it has cgroups more than {DEEPEST} deep",
-                self.dir.display()
-            ))),
+        match self.tasks_below(None)? {
+            Tasks { tids, missed: None } => Ok(tids),
+            Tasks {
+                missed: Some(missed), ..
+            } => Err(missed),
         }
+    }
+
+    /// The tasks of this cgroup and all below, as far as they can be listed until a moment. What one cgroup below refuses
+    /// to show costs its own tasks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cgroup::tids`] for this cgroup.
+    pub fn tasks_below(&self, until: Option<Instant>) -> Result<Tasks> {
+        let mut all = Tasks {
+            tids: self.tids()?.into_iter().collect(),
+            missed: None,
+        };
+        let is_over = || until.is_some_and(|until| Instant::now() >= until);
+        let mut is_late = false;
+        let walked = self.walk(&mut |cgroup| {
+            match cgroup.tids() {
+                Ok(tids) => all.tids.extend(tids),
+                Err(error @ Error::Gone(_)) => return Err(error),
+                Err(error) => drop(all.missed.get_or_insert(error)),
+            }
+            is_late = is_over();
+            Ok(if is_late { Descent::Stop } else { Descent::Into })
+        });
+        let because = |why: &str| {
+            Error::Unsupported(format!(
+                "the tasks of {} can't all be listed: {why}",
+                self.dir.display()
+            ))
+        };
+        let missed = match walked {
+            Ok(None) if is_late => Some(because("it has too many cgroups inside")),
+            Ok(None) => None,
+            Ok(Some(cut)) => Some(because(&format!("what is below {} is too deep", cut.display()))),
+            Err(error) => Some(error),
+        };
+        all.missed = all.missed.or(missed);
+        Ok(all)
     }
 }

@@ -108,7 +108,7 @@ impl Listing<'_> {
         let mut found = Vec::new();
         for asking in engine::asking(host) {
             match asking {
-                Ok(cgroup) if self.cgroups.contains(cgroup.dir()) => {}
+                Ok(cgroup) if self.cgroups.contains(&cgroup.dir) => {}
                 Ok(cgroup) => found.push(cgroup),
                 Err(error) => incomplete.push(error.to_string()),
             }
@@ -116,22 +116,22 @@ impl Listing<'_> {
         let (resolver, holders) = (Resolver::new(host, []), Holders::read(host));
         let mut all = Vec::new();
         for cgroup in found {
-            let target = Target::In(cgroup.hierarchy(), cgroup.path().to_owned());
+            let target = Target::In(cgroup.hierarchy, cgroup.path);
             let status =
                 resolver
                     .resolve(&target, Nesting::Refuse)
                     .and_then(|found| match found.into_iter().next() {
                         Some(found) => engine::status(host, &found.container, None),
-                        None => Err(Error::Gone(cgroup.dir().to_owned())),
+                        None => Err(Error::Gone(cgroup.dir.clone())),
                     });
             match status {
                 Ok((mut status, _)) => {
-                    holders.add_to(&[cgroup.id()], &mut status);
+                    holders.add_to(&[cgroup.id], &mut status);
                     all.push(status);
                 }
                 // It was removed since it was seen: what is gone asks for nothing.
                 Err(Error::Gone(_) | Error::NotFound(_)) => {}
-                Err(error) => incomplete.push(format!("{}: {error}", cgroup.dir().display())),
+                Err(error) => incomplete.push(format!("{}: {error}", cgroup.dir.display())),
             }
         }
         self.add(all);

@@ -26,18 +26,26 @@ pub(super) fn run(context: &Context<'_>, args: &Tree) -> u8 {
         let each = tops
             .iter()
             .map(|(hierarchy, path)| engine::tree(context.host, *hierarchy, path));
-        each.collect::<Result<Vec<Vec<Node>>, Error>>()
+        each.collect::<Result<Vec<(Vec<Node>, _)>, Error>>()
     });
     match trees {
         Ok(trees) => {
-            for nodes in trees {
+            let mut code = 0;
+            for (nodes, cut) in trees {
+                if let Some(cut) = cut {
+                    let cut = human::escaped(&cut.display().to_string());
+                    context.err(format!(
+                        "iceaxe: the tree is incomplete: what is below {cut} is too deep to be looked at\n"
+                    ));
+                    code = 1;
+                }
                 context.out(if context.cli.json {
                     nodes.iter().map(json).collect()
                 } else {
                     human::tree(&nodes, args.all)
                 });
             }
-            0
+            code
         }
         Err(error) => {
             let typed = args.cgroup.as_deref().unwrap_or_default().to_string_lossy();

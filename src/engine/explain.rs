@@ -12,7 +12,7 @@ use super::why::{self, Dying, Known, Watch};
 use super::{look, status};
 use crate::error::Result;
 use crate::host::{Hierarchy, Host};
-use crate::resolver::{Container, Details};
+use crate::resolver::{Container, Details, target};
 use crate::verifier::{Class, Holdout, Place, Sighting, Witness};
 
 /// What kind of cgroup asks for the freeze.
@@ -112,7 +112,10 @@ pub fn explain(
     let held_by = held_by(container, &scope);
     // A process can be in several containers, one inside the other, and ends.
     let meant = match target.strip_prefix("pid:") {
-        Some(_) => written(container.freeze_point()),
+        Some(_) => {
+            let own = container.freeze_point();
+            target::cgroup(own.hierarchy(), own.path())
+        }
         None => target.to_owned(),
     };
     let ladder = ladder::ladder(
@@ -166,7 +169,7 @@ fn held_by(container: &Container, scope: &Scope) -> Vec<Holder> {
     let own = container.own.iter().zip(&scope.own);
     let own = own
         .filter(|(_, around)| around.as_ref().is_some_and(|around| around.requested))
-        .map(|(cgroup, _)| (Holds::Own, written(cgroup)));
+        .map(|(cgroup, _)| (Holds::Own, target::cgroup(cgroup.hierarchy(), cgroup.path())));
     let ancestors = scope.ancestors().map(|cgroup| (Holds::Ancestor, written(cgroup)));
     let mut inner = BTreeSet::new();
     inner.extend(scope.inner().map(written)); // collecting would sort first, which is much code

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::report::{Counts, Outcome, Report, States, ThawedCounts};
-use super::scope::{Scope, written};
+use super::scope::{Scope, each_inner, written};
 use super::why::{self, Known};
 use super::{
-    FreezeOptions, Mode, Pulses, Run, Step, Together, Watcher, freeze, look, put_back, safety, tids,
-    untouched_end, v2_first,
+    FreezeOptions, Mode, Pulses, Run, Step, Together, V2_FIRST, Watcher, freeze, look, put_back, safety,
+    tids, untouched_end, v2_first,
 };
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Descent};
 use crate::error::{Error, Force, Result};
 use crate::freezer::{self, Standing, Write};
 use crate::host::{Hierarchy, Host};
@@ -321,18 +321,31 @@ impl<'c> Killing<'c> {
         let asking: Vec<&Cgroup> = own
             .filter(|(_, around)| around.as_ref().is_some_and(|around| around.requested))
             .map(|(cgroup, _)| cgroup)
-            .chain(scope.inner())
             .collect();
         for cgroup in v2_first(asking) {
-            told(&self.run.report, &Step::Writing(freezer::thaw_write(cgroup)));
-            match freezer::thaw(cgroup) {
-                Ok(write) => {
-                    self.run.report.writes.push(write.clone());
-                    told(&self.run.report, &Step::Written(write));
-                }
-                Err(Error::Gone(_)) => {}
-                Err(error) => return Err(error),
+            self.clear(cgroup, told)?;
+        }
+        if scope.inner().next().is_none() {
+            return Ok(());
+        }
+        for hierarchy in V2_FIRST {
+            each_inner(container, hierarchy, &mut |cgroup| {
+                self.clear(cgroup, told)?;
+                Ok(Descent::Into)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self, cgroup: &Cgroup, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        told(&self.run.report, &Step::Writing(freezer::thaw_write(cgroup)));
+        match freezer::thaw(cgroup) {
+            Ok(write) => {
+                self.run.report.writes.push(write.clone());
+                told(&self.run.report, &Step::Written(write));
             }
+            Err(Error::Gone(_)) => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -455,7 +468,7 @@ impl<'c> Killing<'c> {
             report.end(Outcome::Held, 8);
             report.error = Some(format!(
                 "killed, and still frozen by {}: its tasks die when that is thawed",
-                holders.join(", ")
+                scope.holders_in_words(container)
             ));
             for ancestor in scope.ancestors() {
                 report.hints.push(format!(

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, Tasks};
 use crate::error::{Error, Result};
 use crate::freezer::{Standing, Write};
 use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host};
@@ -55,7 +55,7 @@ pub use rescue::{Rescue, RescueOptions, out_and_back, rescue};
 pub use resync::{Plan, Resync, ResyncLimits, Resynced};
 pub use rollback::{put_back, still_asks};
 pub use safety::check as check_safety;
-pub use scope::{Unasked, asking};
+pub use scope::{Asking, Unasked, asking};
 pub use signal::{Acts, Does, Sent, SignalOptions, Whom, signal};
 pub use status::{Outside, glance, outside, started, status};
 pub use thaw::{Clear, Reach, ThawOptions, release, thaw};
@@ -171,14 +171,25 @@ pub fn untouched_end(error: &Error) -> (Outcome, u8) {
 
 /// The tasks of a container, in either hierarchy: one may sit in a frozen cgroup of one while its process is elsewhere.
 fn tids(host: &Host, container: &Container) -> Result<BTreeSet<i32>> {
-    let mut tids = BTreeSet::new();
+    match tasks(host, container, None)? {
+        Tasks { tids, missed: None } => Ok(tids),
+        Tasks {
+            missed: Some(missed), ..
+        } => Err(missed),
+    }
+}
+
+/// The same as far as they can be listed until a moment, and why those are not all.
+fn tasks(host: &Host, container: &Container, until: Option<Instant>) -> Result<Tasks> {
+    let mut all = Tasks::default();
     let mut gone = None;
     let mut found = false;
     for cgroup in container.tops() {
-        match cgroup.tids_below() {
-            Ok(more) => {
+        match cgroup.tasks_below(until) {
+            Ok(Tasks { tids, missed }) => {
                 found = true;
-                tids.extend(more);
+                all.tids.extend(tids);
+                all.missed = all.missed.or(missed);
             }
             Err(Error::Gone(dir)) => gone = Some(dir),
             Err(error) => return Err(error),
@@ -187,7 +198,7 @@ fn tids(host: &Host, container: &Container) -> Result<BTreeSet<i32>> {
     match gone {
         Some(dir) if !found => Err(Error::Gone(dir)),
         // v1 leaves out the tasks that have no number here: none is not known to be none.
-        _ if tids.is_empty()
+        _ if all.tids.is_empty()
             && !host.sees_every_task()
             && container.own.iter().any(|own| own.hierarchy() == Hierarchy::V1) =>
         {
@@ -196,11 +207,14 @@ fn tids(host: &Host, container: &Container) -> Result<BTreeSet<i32>> {
                 container.freeze_point().dir().display()
             )))
         }
-        _ => Ok(tids),
+        _ => Ok(all),
     }
 }
 
-/// v2 first: the order in which requests are cleared.
+/// The order in which requests are cleared.
+const V2_FIRST: [Hierarchy; 2] = [Hierarchy::V2, Hierarchy::V1];
+
+/// Those in this order.
 fn v2_first(cgroups: Vec<&Cgroup>) -> Vec<&Cgroup> {
     let (mut all, v1): (Vec<_>, Vec<_>) = cgroups
         .into_iter()

@@ -189,7 +189,7 @@ fn why_no_container(cgroup: &Cgroup) -> Result<Option<String>> {
             container = naming::innermost(below.path());
         }
         Ok(if container.is_some() {
-            Descent::Past
+            Descent::Stop
         } else {
             Descent::Into
         })

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::report::{CgroupChange, CgroupStatus, Effective, Requested, States};
-use crate::cgroup::{Cgroup, Descent};
+use crate::cgroup::{Cgroup, CgroupId, Descent};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host, Kernel};
 use crate::resolver::{Container, target};
@@ -17,12 +17,59 @@ pub(crate) struct Around {
     /// Whether it asks itself.
     pub(crate) requested: bool,
     /// The ancestors that ask, topmost first, without those that are the container's own.
-    pub(crate) ancestors: Vec<Cgroup>,
-    /// The cgroups below that ask and are not the container's own.
-    pub(crate) inner: Vec<Cgroup>,
+    pub(crate) ancestors: Vec<Asking>,
+    /// The cgroups below that ask and are not the container's own, up to [`MOST_INNER`] of them.
+    pub(crate) inner: Vec<Asking>,
+    /// How many more of those there are.
+    more: usize,
     /// Whether v2 called it frozen when that was asked; `None` where it is asked when that is to be known.
     settled: Option<bool>,
 }
+
+/// A cgroup that asks for a freeze, by its name: there can be any number of them, and none is held open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asking {
+    /// Which hierarchy it is in.
+    pub hierarchy: Hierarchy,
+    /// Its path in there.
+    pub path: PathBuf,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// What it is, whatever it is called.
+    pub id: CgroupId,
+}
+
+impl Asking {
+    fn of(cgroup: &Cgroup) -> Self {
+        Self {
+            hierarchy: cgroup.hierarchy(),
+            path: cgroup.path().to_owned(),
+            dir: cgroup.dir().to_owned(),
+            id: cgroup.id(),
+        }
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cgroup::open`]; [`Error::Gone`] where another one has its name by now.
+    pub(crate) fn open(&self, host: &Host) -> Result<Cgroup> {
+        let cgroup = Cgroup::open(host, self.hierarchy, &self.path)?;
+        if cgroup.id() == self.id {
+            Ok(cgroup)
+        } else {
+            Err(Error::Gone(self.dir.clone()))
+        }
+    }
+}
+
+/// So many cgroups that ask for a freeze inside of one are told of by their names.
+const MOST_INNER: usize = 1000;
+/// So many are in a sentence.
+const MOST_IN_WORDS: usize = 16;
+/// So many of the whole host are.
+const MOST_ASKING: usize = 20_000;
 
 /// What a container's own cgroups say of themselves: it takes a read or two of each, whatever is above and below them.
 #[derive(Debug)]
@@ -76,7 +123,7 @@ impl Around {
         self.ancestors
             .iter()
             .chain(&self.inner)
-            .map(|cgroup| cgroup.path().to_owned())
+            .map(|asking| asking.path.clone())
             .collect()
     }
 
@@ -164,34 +211,47 @@ impl Scope {
     }
 
     /// The requests below that are not its own.
-    pub(crate) fn inner(&self) -> impl Iterator<Item = &Cgroup> {
+    pub(crate) fn inner(&self) -> impl Iterator<Item = &Asking> {
         self.own.iter().flatten().flat_map(|around| &around.inner)
     }
 
+    /// How many more requests there are below, that are not told of by their names.
+    fn more_inner(&self) -> usize {
+        self.own.iter().flatten().map(|around| around.more).sum()
+    }
+
     /// The ancestors that ask.
-    pub(crate) fn ancestors(&self) -> impl Iterator<Item = &Cgroup> {
+    pub(crate) fn ancestors(&self) -> impl Iterator<Item = &Asking> {
         self.own.iter().flatten().flat_map(|around| &around.ancestors)
     }
 
     /// Every cgroup but its own that asks, each once, in the form that a target is written in.
     pub(crate) fn holders(&self, container: &Container) -> Vec<String> {
+        let shared = container.shared.iter().zip(&self.shared);
+        let shared = shared
+            .filter(|(_, around)| around.as_ref().is_some_and(|around| around.requested))
+            .map(|(cgroup, _)| target::cgroup(cgroup.hierarchy(), cgroup.path()));
         let mut names: Vec<String> = self
             .ancestors()
             .chain(self.inner())
             .chain(self.shared.iter().flatten().flat_map(|around| &around.ancestors))
-            .chain(
-                container
-                    .shared
-                    .iter()
-                    .zip(&self.shared)
-                    .filter(|(_, a)| a.as_ref().is_some_and(|a| a.requested))
-                    .map(|(c, _)| c),
-            )
             .map(written)
+            .chain(shared)
             .collect();
         let mut seen = BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
         names
+    }
+
+    /// The same for a sentence: the first of them, and how many more there are.
+    pub(crate) fn holders_in_words(&self, container: &Container) -> String {
+        let names = self.holders(container);
+        let more = names.len().saturating_sub(MOST_IN_WORDS) + self.more_inner();
+        let mut words: Vec<String> = names.into_iter().take(MOST_IN_WORDS).collect();
+        if more > 0 {
+            words.push(format!("and {more} more"));
+        }
+        words.join(", ")
     }
 
     /// The paths of [`Scope::holders`] alone.
@@ -301,10 +361,10 @@ impl Scope {
     }
 }
 
-/// Every cgroup of the host that asks for a freeze itself, whoever's it is. A branch that can't be read is an error
-/// among them.
+/// Every cgroup of the host that asks for a freeze itself, whoever's it is. What can't be read is an error among them,
+/// and costs no other.
 #[must_use]
-pub fn asking(host: &Host) -> Vec<Result<Cgroup>> {
+pub fn asking(host: &Host) -> Vec<Result<Asking>> {
     let mut found = Vec::new();
     for hierarchy in [Hierarchy::V1, Hierarchy::V2] {
         if host.mount(hierarchy).is_none() {
@@ -313,13 +373,23 @@ pub fn asking(host: &Host) -> Vec<Result<Cgroup>> {
         let walked = Cgroup::open(host, hierarchy, Path::new("/")).and_then(|root| {
             root.walk(&mut |cgroup| {
                 match cgroup.requested() {
-                    Ok(true) => found.push(Ok(cgroup)),
+                    Ok(true) => found.push(Ok(Asking::of(cgroup))),
                     Ok(false) | Err(Error::Gone(_)) => {}
                     Err(error) => found.push(Err(error)),
                 }
-                Ok(Descent::Into)
+                Ok(if found.len() < MOST_ASKING {
+                    Descent::Into
+                } else {
+                    Descent::Stop
+                })
             })
         });
+        if found.len() >= MOST_ASKING {
+            found.push(Err(Error::Unsupported(format!(
+                "more than {MOST_ASKING} cgroups ask for a freeze: the others are not told of"
+            ))));
+            return found;
+        }
         match walked {
             Ok(None) => {}
             Ok(Some(cut)) => found.push(Err(Error::Unsupported(format!(
@@ -332,9 +402,37 @@ pub fn asking(host: &Host) -> Vec<Result<Cgroup>> {
     found
 }
 
-/// A cgroup as a target is written.
-pub(crate) fn written(cgroup: &Cgroup) -> String {
-    target::cgroup(cgroup.hierarchy(), cgroup.path())
+/// A cgroup that asks as a target is written.
+pub(crate) fn written(asking: &Asking) -> String {
+    target::cgroup(asking.hierarchy, &asking.path)
+}
+
+/// Shows each cgroup inside a container that asks for a freeze of its own, and none of those below it.
+///
+/// # Errors
+///
+/// What `visit` says, or why they can't all be looked at.
+pub(crate) fn each_inner(
+    container: &Container,
+    hierarchy: Hierarchy,
+    visit: &mut dyn FnMut(&Cgroup) -> Result<Descent>,
+) -> Result<()> {
+    let ours: Vec<CgroupId> = container.own.iter().map(Cgroup::id).collect();
+    for top in container.tops().filter(|top| top.hierarchy() == hierarchy) {
+        let cut = present(top.walk(&mut |cgroup| {
+            if ours.contains(&cgroup.id()) || !cgroup.requested()? {
+                return Ok(Descent::Into);
+            }
+            visit(cgroup)
+        }))?;
+        if let Some(cut) = cut.flatten() {
+            return Err(Error::Unsupported(format!(
+                "what is below {} is too deep to be looked at",
+                cut.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the requests below a cgroup matter.
@@ -355,7 +453,7 @@ fn present<T>(read: Result<T>) -> Result<Option<T>> {
 fn around(
     host: &Host,
     cgroup: &Cgroup,
-    ours: &[crate::cgroup::CgroupId],
+    ours: &[CgroupId],
     below: Below,
     unasked: &mut Unasked,
 ) -> Result<Around> {
@@ -379,25 +477,36 @@ fn around(
                 continue;
             }
             if ancestor.requested()? {
-                ancestors.push(ancestor);
+                ancestors.push(Asking::of(&ancestor));
             } else {
                 unasked.0.insert(place);
             }
         }
     }
     let mut inner = Vec::new();
+    let mut more = 0;
     if below == Below::Look {
+        // What is too deep, or can't be read, has tasks that can't be listed, which is told of those.
         cgroup.walk(&mut |below| {
-            if !ours.contains(&below.id()) && below.requested()? {
-                inner.push(below);
+            let asks = match below.requested() {
+                Err(error @ Error::Gone(_)) => return Err(error),
+                asks => asks.unwrap_or(false),
+            };
+            if asks && !ours.contains(&below.id()) {
+                if inner.len() < MOST_INNER {
+                    inner.push(Asking::of(below));
+                } else {
+                    more += 1;
+                }
             }
             Ok(Descent::Into)
-        })?; // what is too deep for it has tasks that can't be listed, which is told of those
+        })?;
     }
     Ok(Around {
         requested,
         ancestors,
         inner,
+        more,
         settled: None,
     })
 }

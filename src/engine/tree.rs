@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::report::SCHEMA;
 use crate::cgroup::{Cgroup, Descent};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::freezer::shown;
 use crate::host::{Hierarchy, Host};
 
@@ -40,9 +40,9 @@ impl Node {
 ///
 /// # Errors
 ///
-/// As [`Cgroup::open`]; [`Error::Unsupported`] where the tree is too deep to be walked. What vanishes meanwhile is left
-/// out.
-pub fn tree(host: &Host, hierarchy: Hierarchy, path: &Path) -> Result<Vec<Node>> {
+/// As [`Cgroup::open`]. What vanishes meanwhile is left out, and so is what is below a branch that is too deep to be
+/// walked: its cgroup is returned too.
+pub fn tree(host: &Host, hierarchy: Hierarchy, path: &Path) -> Result<(Vec<Node>, Option<PathBuf>)> {
     let top = Cgroup::open(host, hierarchy, path)?;
     let mut inherits = false;
     for ancestor in top.ancestors(host)? {
@@ -63,16 +63,10 @@ pub fn tree(host: &Host, hierarchy: Hierarchy, path: &Path) -> Result<Vec<Node>>
     let cut = top.walk(&mut |cgroup| {
         let depth = cgroup.path().components().count() - base;
         held.truncate(depth);
-        let this = node(&cgroup, held.last().copied().unwrap_or(false));
+        let this = node(cgroup, held.last().copied().unwrap_or(false));
         held.push(this.is_frozen());
         all.push(this);
         Ok(Descent::Into)
     })?;
-    match cut {
-        None => Ok(all),
-        Some(cut) => Err(Error::Unsupported(format!(
-            "what is below {} is too deep to be looked at",
-            cut.display()
-        ))),
-    }
+    Ok((all, cut))
 }

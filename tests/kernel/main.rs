@@ -71,5 +71,6 @@ mod signals;
 mod starved;
 mod targets;
 mod threads;
+mod trees;
 mod turmoil;
 mod witness;

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::report::{Outcome, Report, Requested};
-use super::scope::{Asked, Scope};
+use super::scope::{Asked, Asking, Scope, each_inner};
 use super::why::{self, Suspect, Watch};
-use super::{Mode, Run, Step, Watcher, tids, v2_first};
-use crate::cgroup::Cgroup;
+use super::{Mode, Run, Step, V2_FIRST, Watcher, tasks, v2_first};
+use crate::cgroup::{Cgroup, Descent, Tasks};
 use crate::error::{Error, Result};
 use crate::freezer::{self, Standing, Write};
 use crate::host::{Hierarchy, Host};
@@ -25,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// a millisecond; the kernels that forget one (runc issues 2753 and 3663) do so for good.
 const KICKS_AFTER: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(1000)];
 
+/// So many writes are told of; a container can have any number of cgroups inside that ask.
+const MOST_WRITES: usize = 10_000;
 /// How long the tasks are listed and looked at before the write, whatever they are like.
 const LOOKS: Duration = Duration::from_millis(50);
 
@@ -73,6 +75,10 @@ struct Thawing<'c> {
     proofs: BTreeMap<i32, Proof>,
     /// Why its tasks can't be listed.
     blind: Option<String>,
+    /// Whether all of them were listed before the write: who was not came since then.
+    listed_all: bool,
+    /// Why some of them could not be listed after it.
+    missed: Option<String>,
     /// How often it was asked whether a task was left behind.
     kicks: usize,
     /// The holdouts that a second look tells more of.
@@ -189,6 +195,8 @@ impl<'c> Thawing<'c> {
             first: BTreeMap::new(),
             proofs: BTreeMap::new(),
             blind: None,
+            listed_all: false,
+            missed: None,
             kicks: 0,
             suspects: Vec::new(),
             held: BTreeSet::new(),
@@ -209,15 +217,16 @@ impl<'c> Thawing<'c> {
     ) -> Result<()> {
         let container = self.run.container;
         let looks = Patience::of(LOOKS).start();
-        let listed = match tids(host, container) {
+        let listed = match tasks(host, container, Some(Instant::now() + LOOKS)) {
             // A request can be cleared without a list of the tasks; what is proven then is nothing.
             Err(error @ (Error::Unsupported(_) | Error::Io { .. })) => {
                 self.blind = Some(error.to_string());
-                BTreeSet::new()
+                Tasks::default()
             }
             other => other?,
         };
-        self.run.before = Witness::new(host).look_within(listed, looks.left());
+        self.listed_all = self.blind.is_none() && listed.missed.is_none();
+        self.run.before = Witness::new(host).look_within(listed.tids, looks.left());
         let asked = Asked::read(container)?;
         if asked.is_gone() {
             return Err(Error::Gone(container.freeze_point().dir().to_owned()));
@@ -251,12 +260,25 @@ impl<'c> Thawing<'c> {
         if options.mode == Mode::DryRun || reach.ancestors == Clear::Clear || reach.inner == Clear::Clear {
             let mut scope = Scope::read(host, container)?;
             self.tell_before(host, &mut scope);
-            let ancestors = scope.ancestors().filter(|_| reach.ancestors == Clear::Clear);
-            let inner = scope.inner().filter(|_| reach.inner == Clear::Clear);
-            let mut seen = BTreeSet::new();
-            let mut others = v2_first(inner.chain(ancestors).collect());
-            others.retain(|cgroup| seen.insert(cgroup.id()));
-            self.clear(&others, options.mode, told)?;
+            for hierarchy in V2_FIRST {
+                if reach.inner == Clear::Clear && scope.inner().next().is_some() {
+                    each_inner(container, hierarchy, &mut |cgroup| {
+                        self.clear(&[cgroup], options.mode, told)?;
+                        Ok(Descent::Into)
+                    })?;
+                }
+                let mut seen = BTreeSet::new();
+                let is_meant = |asking: &&Asking| {
+                    reach.ancestors == Clear::Clear && asking.hierarchy == hierarchy && seen.insert(asking.id)
+                };
+                for ancestor in scope.ancestors().filter(is_meant) {
+                    match ancestor.open(host) {
+                        Ok(cgroup) => self.clear(&[&cgroup], options.mode, told)?,
+                        Err(Error::Gone(_)) => {} // it asks for nothing any more
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
         }
         if options.mode == Mode::DryRun {
             self.run.report.end(Outcome::Planned, 0);
@@ -297,7 +319,9 @@ impl<'c> Thawing<'c> {
 
     fn note(&mut self, write: Write, told: &mut dyn FnMut(&Report, &Step)) {
         self.wrote = true;
-        self.run.report.writes.push(write.clone());
+        if self.run.report.writes.len() < MOST_WRITES {
+            self.run.report.writes.push(write.clone());
+        }
         told(&self.run.report, &Step::Written(write));
     }
 
@@ -320,9 +344,14 @@ impl<'c> Thawing<'c> {
                 self.verdict(host);
                 return Ok(());
             }
-            for inner in scope.inner() {
-                // One that vanishes meanwhile holds nobody.
-                self.held.extend(inner.tids_below().unwrap_or_default());
+            if scope.inner().next().is_some() {
+                for hierarchy in V2_FIRST {
+                    // One that vanishes meanwhile holds nobody; of what can't be listed nothing is proven.
+                    each_inner(container, hierarchy, &mut |inner| {
+                        self.held.extend(inner.tids_below().unwrap_or_default());
+                        Ok(Descent::Past)
+                    })?;
+                }
             }
         }
         self.look(host, told)?;
@@ -345,8 +374,11 @@ impl<'c> Thawing<'c> {
     /// Looks at the tasks that are not proven yet, and at those that came.
     fn look(&mut self, host: &Host, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
         let witness = Witness::new(host);
-        let now = match tids(host, self.run.container) {
-            Ok(now) => now,
+        let now = match tasks(host, self.run.container, None) {
+            Ok(Tasks { tids, missed }) => {
+                self.missed = missed.map(|missed| missed.to_string());
+                tids
+            }
             Err(Error::Gone(_)) => BTreeSet::new(), // all are gone, which each task's own look confirms
             Err(_) if self.blind.is_some() => return Ok(()),
             Err(error) => return Err(error),
@@ -373,7 +405,7 @@ impl<'c> Thawing<'c> {
     fn judged(&mut self, tid: i32, after: Option<&Sighting>, witness: Witness<'_>) -> Proof {
         let before = match self.run.before.seen.get(&tid) {
             Some(seen) => Before::Seen(seen),
-            None if self.run.before.unseen.contains(&tid) => Before::Listed {
+            None if self.run.before.unseen.contains(&tid) || !self.listed_all => Before::Listed {
                 settled: self.settled,
                 first: self.first.get(&tid),
             },

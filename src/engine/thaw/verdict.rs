@@ -51,11 +51,11 @@ impl Thawing<'_> {
             self.held("still frozen: somebody asked for a freeze again".to_owned());
         } else if as_before {
             self.run.report.end(Outcome::Confirmed, 0);
-            let before = holders.join(", ");
+            let before = scope.holders_in_words(container);
             let hints = &mut self.run.report.hints;
             hints.push(format!("it was frozen by {before} before, and stays so"));
         } else if !holders.is_empty() {
-            self.held(format!("still frozen by {}", holders.join(", ")));
+            self.held(format!("still frozen by {}", scope.holders_in_words(container)));
             self.tell_holders(&scope, &holders);
         } else if let Some(blind) = &self.blind {
             let error = format!("thawed, but no task is proven to run again: {blind}");
@@ -130,6 +130,9 @@ impl Thawing<'_> {
             ));
             let report = &mut self.run.report;
             report.hints.push(ladder::see_explain(&report.target));
+        } else if let Some(missed) = &self.missed {
+            let error = format!("thawed, but not every task is proven to run again: {missed}");
+            self.released(error);
         } else if self.wrote {
             self.run.report.end(Outcome::Confirmed, 0);
         } else {

@@ -1,0 +1,228 @@
+//! Cgroups inside a container: as deep and as wide as it likes to make them.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use serde_json::{Value, json};
+
+use crate::kit::{Cgroup, Hierarchy, Scene, eventually, freeze, iceaxe, status, tasks_add_up, thaw};
+
+/// More levels than were ever walked by recursion.
+const LEVELS: usize = 1010;
+/// More than there are descriptors for.
+const WIDTH: usize = 3000;
+const DESCRIPTORS: u64 = 1024;
+/// What a thaw needs at most, in KiB.
+const MEMORY: u64 = 16 << 10;
+
+/// A chain of cgroups below one, made and removed name by name: no path need lead to its end.
+struct Chain {
+    /// Where each level was made, and what it is called.
+    levels: Vec<(OwnedFd, String)>,
+}
+
+impl Chain {
+    #[track_caller]
+    fn below(cgroup: &Cgroup, name: &str, levels: usize) -> Self {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut at = openat(AT_FDCWD, &cgroup.dir, flags, Mode::empty()).unwrap();
+        let mut chain = Self { levels: Vec::new() };
+        for _ in 0..levels {
+            mkdirat(&at, name, Mode::S_IRWXU).unwrap();
+            let below = openat(&at, name, flags, Mode::empty()).unwrap();
+            chain
+                .levels
+                .push((std::mem::replace(&mut at, below), name.to_owned()));
+        }
+        chain
+    }
+
+    /// Writes into a file of the deepest one.
+    #[track_caller]
+    fn write(&self, file: &str, value: &str) {
+        let (above, name) = self.levels.last().unwrap();
+        let path = format!("{name}/{file}");
+        let fd = openat(
+            above,
+            path.as_str(),
+            OFlag::O_WRONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )
+        .unwrap();
+        nix::unistd::write(&fd, value.as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        for (above, name) in self.levels.iter().rev() {
+            // A task that is just dying still counts for a moment.
+            eventually("the chain is removed", || {
+                unlinkat(above.as_fd(), name.as_str(), UnlinkatFlags::RemoveDir) != Err(Errno::EBUSY)
+            });
+        }
+    }
+}
+
+/// The container that is meant by an ID of this process's.
+fn container(scene: &Scene, hierarchy: Hierarchy, number: u32) -> (Cgroup, String) {
+    let id = format!("{:08x}{number:056x}", std::process::id());
+    let cgroup = scene.cgroup(hierarchy).child(format!("docker-{id}.scope"));
+    (cgroup, id)
+}
+
+#[track_caller]
+fn listed(id: &str) -> Value {
+    let run = iceaxe("list").arg("--json").run();
+    let mut lines = run.json().into_iter();
+    lines
+        .find(|line| line["id"] == id)
+        .unwrap_or_else(|| panic!("{id} is not listed: {run:?}"))
+}
+
+fn levels_without_end_keep_no_container_from_its_thaw(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let (cgroup, id) = container(&scene, hierarchy, 1);
+    let zoo = {
+        let chain = Chain::below(&cgroup, "a", LEVELS);
+        let zoo = scene.zoo(&[&cgroup], &["doze", "doze"]);
+        chain.write("cgroup.procs", &zoo.tid(1).to_string());
+        for target in [cgroup.target(), format!("id:{id}").into()] {
+            cgroup.freeze();
+            let report = iceaxe("thaw").arg("--json").arg(&target).run().is(0, "confirmed");
+            tasks_add_up(&report, &[(&["ran", "restored"], 2)]);
+            let report = iceaxe("freeze")
+                .arg("--json")
+                .arg(&target)
+                .run()
+                .is(0, "confirmed");
+            tasks_add_up(&report, &[(&["frozen"], 2)]);
+        }
+        let told = listed(&id);
+        assert_eq!(
+            (&told["effective"], &told["tasks"]["frozen"]),
+            (&json!("frozen"), &json!(2)),
+            "{told}"
+        );
+        let run = iceaxe("tree").arg("--json").run();
+        let path = cgroup.path.to_str().unwrap();
+        let below = run
+            .json()
+            .iter()
+            .filter(|node| node["path"].as_str().unwrap().starts_with(path))
+            .count();
+        assert_eq!((run.code, below), (Some(0), LEVELS + 1), "{}", run.err);
+        thaw(&cgroup).ends(0, "confirmed");
+        zoo.goes_on(0);
+        zoo.goes_on(1);
+        cgroup.admit(zoo.tid(1));
+        zoo
+    };
+    drop(zoo);
+}
+
+/// No path leads to the end, and the kernel does not tell in which cgroup a task there is.
+fn a_way_longer_than_any_path_is_walked(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let (cgroup, id) = container(&scene, hierarchy, 2);
+    let (other, others) = container(&scene, hierarchy, 3);
+    let beside = scene.zoo(&[&other], &["doze"]);
+    let zoo = scene.zoo(&[&cgroup], &["doze", "doze"]);
+    let chain = Chain::below(&cgroup, &"a".repeat(200), 25);
+    chain.write("cgroup.procs", &zoo.tid(1).to_string());
+    cgroup.freeze();
+    other.freeze();
+    let report = thaw(&cgroup).ends(0, "confirmed");
+    tasks_add_up(&report, &[(&["ran", "restored"], 2)]);
+    cgroup.ask();
+    assert_eq!(listed(&others)["effective"], "frozen");
+    assert_eq!(listed(&id)["requested"], "frozen");
+    let filter = format!("id={:08x}", std::process::id());
+    let run = iceaxe("thaw")
+        .arg("--json")
+        .arg("--all")
+        .arg("--filter")
+        .arg(&filter)
+        .run();
+    let ends: Vec<_> = run.json().iter().map(|report| report["exit"].clone()).collect();
+    assert_eq!(ends, [json!(0), json!(0)], "{run:?}");
+    assert_eq!(run.code, Some(0), "{run:?}");
+    beside.goes_on(0);
+    zoo.goes_on(1);
+    cgroup.admit(zoo.tid(1));
+}
+
+fn thousands_inside_that_ask_cost_neither_descriptors_nor_memory(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let (cgroup, id) = container(&scene, hierarchy, 4);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    for number in 0..WIDTH {
+        cgroup.child(format!("inner-{number}")).ask();
+    }
+    let under = |command: crate::kit::Iceaxe| {
+        command.through(&[
+            OsStr::new("prlimit"),
+            OsStr::new(&format!("--nofile={DESCRIPTORS}:{DESCRIPTORS}")),
+            OsStr::new("setpriv"),
+            OsStr::new("--bounding-set=-sys_resource"),
+        ])
+    };
+    cgroup.freeze();
+    let running = under(thaw(&cgroup)).start();
+    let worker = running.worker();
+    let mut peak = 0;
+    eventually("the worker ends", || {
+        let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let Some(now) = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()) else {
+            return true;
+        };
+        peak = now;
+        false
+    });
+    assert!(peak > 0 && peak <= MEMORY, "{peak} KiB");
+    let report = running.end().is(8, "held");
+    assert!(!cgroup.asks(), "{report}");
+    let error = report["error"].as_str().unwrap();
+    assert!(error.contains(&format!("and {} more", WIDTH - 16)), "{error}");
+    zoo.goes_on(0);
+    // Everything else that looks at the host goes on too.
+    let (other, others) = container(&scene, hierarchy, 5);
+    let beside = scene.zoo(&[&other], &["doze"]);
+    other.freeze();
+    let run = under(iceaxe("list").arg("--json").arg("--all-cgroups")).run();
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    let inner = run.json().iter().filter(|line| line["id"].is_null()).count();
+    assert!(inner >= WIDTH, "{inner}");
+    let run = under(
+        iceaxe("thaw")
+            .arg("--json")
+            .arg("--filter")
+            .arg(format!("id={others}")),
+    )
+    .run();
+    run.is(0, "confirmed");
+    beside.goes_on(0);
+    // And all are cleared where that is asked for.
+    let report = under(thaw(&cgroup).arg("--recursive")).run().is(0, "confirmed");
+    assert_eq!(
+        report["writes"].as_array().map(Vec::len),
+        Some(WIDTH),
+        "{}",
+        report["error"]
+    );
+    assert_eq!(status(&cgroup)["frozen_by"], json!([]));
+    assert_eq!(listed(&id)["effective"], "thawed");
+    freeze(&cgroup).ends(0, "confirmed");
+}
+
+on_each_hierarchy! {
+    a_way_longer_than_any_path_is_walked,
+    levels_without_end_keep_no_container_from_its_thaw,
+    thousands_inside_that_ask_cost_neither_descriptors_nor_memory,
+}
