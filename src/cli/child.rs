@@ -100,7 +100,8 @@ pub(crate) fn supervise(
             work,
         ),
         Ok(ForkResult::Child) => {
-            drop((from, line));
+            // With them and its signals it would need more descriptors than a caller may have left it.
+            drop((from, line, signal_fd));
             // Its own group: the terminal's signals go to the parent alone, which passes them on through the lifeline.
             // A failure leaves it in the parent's group with those signals blocked, which comes to the same.
             let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));

@@ -244,11 +244,16 @@ fn give_up(worker: nix::unistd::Pid, is_guarded: bool) {
     }
 }
 
-/// Lets this process open as many files as it may: a container can nest its cgroups as deep as it likes, and each level is
-/// held open on the way down. Where the limit stays, a tree that is too deep is an error.
+/// As many open files as any work here needs: four for each of ten thousand containers, and some.
+const FILES: u64 = 1 << 16;
+
+/// Lets this process open as many files as it may: who acts on many containers holds them open. With CAP_SYS_RESOURCE that
+/// is more than its caller may. Where the limit stays, less is looked at.
 fn raise_limit() {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+        let more = most.max(FILES);
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, more, more)
+            .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most));
     }
 }
 

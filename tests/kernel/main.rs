@@ -52,6 +52,7 @@ mod hung;
 mod kill;
 mod lease;
 mod library;
+mod limits;
 mod migration;
 mod mounts;
 mod notice;

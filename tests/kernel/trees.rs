@@ -1,8 +1,8 @@
 //! Cgroups inside a container: as deep and as wide as it likes to make them.
 
-use std::ffi::OsStr;
-use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
@@ -10,18 +10,19 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde_json::{Value, json};
 
-use crate::kit::{Cgroup, Hierarchy, Scene, eventually, freeze, iceaxe, status, tasks_add_up, thaw};
+use crate::kit::{Cgroup, Hierarchy, Iceaxe, Scene, eventually, freeze, iceaxe, status, tasks_add_up, thaw};
 
 /// More levels than were ever walked by recursion.
 const LEVELS: usize = 1010;
 /// More than there are descriptors for.
 const WIDTH: usize = 3000;
-const DESCRIPTORS: u64 = 1024;
+const DESCRIPTORS: u32 = 1024;
 /// What a thaw needs at most, in KiB.
 const MEMORY: u64 = 16 << 10;
 
 /// A chain of cgroups below one, made and removed name by name: no path need lead to its end.
 struct Chain {
+    cgroup: Cgroup,
     /// Where each level was made, and what it is called.
     levels: Vec<(OwnedFd, String)>,
 }
@@ -31,7 +32,10 @@ impl Chain {
     fn below(cgroup: &Cgroup, name: &str, levels: usize) -> Self {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut at = openat(AT_FDCWD, &cgroup.dir, flags, Mode::empty()).unwrap();
-        let mut chain = Self { levels: Vec::new() };
+        let mut chain = Self {
+            cgroup: cgroup.clone(),
+            levels: Vec::new(),
+        };
         for _ in 0..levels {
             mkdirat(&at, name, Mode::S_IRWXU).unwrap();
             let below = openat(&at, name, flags, Mode::empty()).unwrap();
@@ -42,28 +46,36 @@ impl Chain {
         chain
     }
 
-    /// Writes into a file of the deepest one.
+    /// Opens a file of the deepest one.
     #[track_caller]
-    fn write(&self, file: &str, value: &str) {
+    fn open(&self, file: &str, flags: OFlag) -> File {
         let (above, name) = self.levels.last().unwrap();
         let path = format!("{name}/{file}");
-        let fd = openat(
-            above,
-            path.as_str(),
-            OFlag::O_WRONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .unwrap();
-        nix::unistd::write(&fd, value.as_bytes()).unwrap();
+        File::from(openat(above, path.as_str(), flags | OFlag::O_CLOEXEC, Mode::empty()).unwrap())
+    }
+
+    /// Moves a process into the deepest one.
+    #[track_caller]
+    fn admit(&self, pid: i32) {
+        let mut procs = self.open("cgroup.procs", OFlag::O_WRONLY);
+        procs.write_all(pid.to_string().as_bytes()).unwrap();
     }
 }
 
 impl Drop for Chain {
     fn drop(&mut self) {
+        self.cgroup.thaw();
+        let mut inside = String::new();
+        self.open("cgroup.procs", OFlag::O_RDONLY)
+            .read_to_string(&mut inside)
+            .unwrap();
+        inside
+            .lines()
+            .for_each(|pid| self.cgroup.admit(pid.parse().unwrap()));
         for (above, name) in self.levels.iter().rev() {
             // A task that is just dying still counts for a moment.
             eventually("the chain is removed", || {
-                unlinkat(above.as_fd(), name.as_str(), UnlinkatFlags::RemoveDir) != Err(Errno::EBUSY)
+                unlinkat(above, name.as_str(), UnlinkatFlags::RemoveDir) != Err(Errno::EBUSY)
             });
         }
     }
@@ -88,42 +100,37 @@ fn listed(id: &str) -> Value {
 fn levels_without_end_keep_no_container_from_its_thaw(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let (cgroup, id) = container(&scene, hierarchy, 1);
-    let zoo = {
-        let chain = Chain::below(&cgroup, "a", LEVELS);
-        let zoo = scene.zoo(&[&cgroup], &["doze", "doze"]);
-        chain.write("cgroup.procs", &zoo.tid(1).to_string());
-        for target in [cgroup.target(), format!("id:{id}").into()] {
-            cgroup.freeze();
-            let report = iceaxe("thaw").arg("--json").arg(&target).run().is(0, "confirmed");
-            tasks_add_up(&report, &[(&["ran", "restored"], 2)]);
-            let report = iceaxe("freeze")
-                .arg("--json")
-                .arg(&target)
-                .run()
-                .is(0, "confirmed");
-            tasks_add_up(&report, &[(&["frozen"], 2)]);
-        }
-        let told = listed(&id);
-        assert_eq!(
-            (&told["effective"], &told["tasks"]["frozen"]),
-            (&json!("frozen"), &json!(2)),
-            "{told}"
-        );
-        let run = iceaxe("tree").arg("--json").run();
-        let path = cgroup.path.to_str().unwrap();
-        let below = run
-            .json()
-            .iter()
-            .filter(|node| node["path"].as_str().unwrap().starts_with(path))
-            .count();
-        assert_eq!((run.code, below), (Some(0), LEVELS + 1), "{}", run.err);
-        thaw(&cgroup).ends(0, "confirmed");
-        zoo.goes_on(0);
-        zoo.goes_on(1);
-        cgroup.admit(zoo.tid(1));
-        zoo
-    };
-    drop(zoo);
+    let zoo = scene.zoo(&[&cgroup], &["doze", "doze"]);
+    let chain = Chain::below(&cgroup, "a", LEVELS);
+    chain.admit(zoo.tid(1));
+    for target in [cgroup.target(), format!("id:{id}").into()] {
+        cgroup.freeze();
+        let report = iceaxe("thaw").arg("--json").arg(&target).run().is(0, "confirmed");
+        tasks_add_up(&report, &[(&["ran", "restored"], 2)]);
+        let report = iceaxe("freeze")
+            .arg("--json")
+            .arg(&target)
+            .run()
+            .is(0, "confirmed");
+        tasks_add_up(&report, &[(&["frozen"], 2)]);
+    }
+    let told = listed(&id);
+    assert_eq!(
+        (&told["effective"], &told["tasks"]["frozen"]),
+        (&json!("frozen"), &json!(2)),
+        "{told}"
+    );
+    let run = iceaxe("tree").arg("--json").run();
+    let path = cgroup.path.to_str().unwrap();
+    let below = run
+        .json()
+        .iter()
+        .filter(|node| node["path"].as_str().unwrap().starts_with(path))
+        .count();
+    assert_eq!((run.code, below), (Some(0), LEVELS + 1), "{}", run.err);
+    thaw(&cgroup).ends(0, "confirmed");
+    zoo.goes_on(0);
+    zoo.goes_on(1);
 }
 
 /// No path leads to the end, and the kernel does not tell in which cgroup a task there is.
@@ -134,7 +141,7 @@ fn a_way_longer_than_any_path_is_walked(hierarchy: Hierarchy) {
     let beside = scene.zoo(&[&other], &["doze"]);
     let zoo = scene.zoo(&[&cgroup], &["doze", "doze"]);
     let chain = Chain::below(&cgroup, &"a".repeat(200), 25);
-    chain.write("cgroup.procs", &zoo.tid(1).to_string());
+    chain.admit(zoo.tid(1));
     cgroup.freeze();
     other.freeze();
     let report = thaw(&cgroup).ends(0, "confirmed");
@@ -154,7 +161,6 @@ fn a_way_longer_than_any_path_is_walked(hierarchy: Hierarchy) {
     assert_eq!(run.code, Some(0), "{run:?}");
     beside.goes_on(0);
     zoo.goes_on(1);
-    cgroup.admit(zoo.tid(1));
 }
 
 fn thousands_inside_that_ask_cost_neither_descriptors_nor_memory(hierarchy: Hierarchy) {
@@ -164,14 +170,7 @@ fn thousands_inside_that_ask_cost_neither_descriptors_nor_memory(hierarchy: Hier
     for number in 0..WIDTH {
         cgroup.child(format!("inner-{number}")).ask();
     }
-    let under = |command: crate::kit::Iceaxe| {
-        command.through(&[
-            OsStr::new("prlimit"),
-            OsStr::new(&format!("--nofile={DESCRIPTORS}:{DESCRIPTORS}")),
-            OsStr::new("setpriv"),
-            OsStr::new("--bounding-set=-sys_resource"),
-        ])
-    };
+    let under = |command: Iceaxe| command.with_files(DESCRIPTORS);
     cgroup.freeze();
     let running = under(thaw(&cgroup)).start();
     let worker = running.worker();

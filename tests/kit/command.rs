@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
-use super::{Cgroup, PATIENCE, PAUSE, eventually, parent_of};
+use super::{Cgroup, PATIENCE, PAUSE, eventually, parent_of, zoo_program};
 
 /// No command of these tests may take longer.
 const HARD_LIMIT: Duration = Duration::from_secs(90);
@@ -130,6 +130,19 @@ impl Iceaxe {
     pub(crate) fn through<S: AsRef<OsStr>>(mut self, prefix: &[S]) -> Self {
         self.inside = prefix.iter().map(|word| word.as_ref().to_owned()).collect();
         self
+    }
+
+    /// Started with at most so many open files, and without the right to have more.
+    pub(crate) fn with_files(self, most: u32) -> Self {
+        let (zoo, most) = (zoo_program(), most.to_string());
+        let few: [&OsStr; 5] = [
+            zoo.as_ref(),
+            "--files".as_ref(),
+            most.as_ref(),
+            "--and-no-more".as_ref(),
+            "exec".as_ref(),
+        ];
+        self.through(&few)
     }
 
     #[track_caller]

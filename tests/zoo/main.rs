@@ -10,7 +10,8 @@
 //! `zoo --in CGROUP-DIR exec PROGRAM ARG...` enters and becomes PROGRAM; `parent` instead of `exec` enters, and starts
 //! PROGRAM as a child in the cgroup that it came from. `zoo --in CGROUP-DIR visit` stays outside and sends visitors until
 //! the end of its input. `brief`, `reexec` and `rise` are programs that other tasks become, and `deaf` one that SIGTERM does not
-//! end. With `--descriptors N` or `--ignore-children` what is executed has so few of them, or has their ends ignored.
+//! end. With `--descriptors N` or `--ignore-children` what is executed has so few of them, or has their ends ignored; with
+//! `--files N` it may not have more unless it may raise that, which `--and-no-more` takes from it, and with `--alone-as USER` it can have no other process or thread.
 
 mod fuse;
 mod kind;
@@ -72,6 +73,8 @@ struct Plan {
     new_pid_namespace: bool,
     /// The number of the first child.
     pid: Option<i32>,
+    /// Who executes.
+    user: Option<u32>,
     words: Vec<OsString>,
 }
 
@@ -98,6 +101,16 @@ impl Plan {
                     let most = value()?.to_string_lossy().parse().map_err(io::Error::other)?;
                     let (_, highest) = getrlimit(Resource::RLIMIT_NOFILE)?;
                     setrlimit(Resource::RLIMIT_NOFILE, most, highest)?;
+                }
+                Some("--files") => {
+                    let most = value()?.to_string_lossy().parse().map_err(io::Error::other)?;
+                    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+                }
+                Some("--and-no-more") => sys::give_up_raising_limits()?,
+                Some("--alone-as") => {
+                    let user = value()?.to_string_lossy().parse();
+                    plan.user = Some(user.map_err(io::Error::other)?);
+                    setrlimit(Resource::RLIMIT_NPROC, 1, 1)?;
                 }
                 Some("--ignore-children") => sys::ignore(Signal::SIGCHLD)?,
                 _ => {
@@ -165,6 +178,9 @@ impl Plan {
         if self.words[0] == "exec" {
             let mut command = Command::new(program);
             command.args(rest);
+            if let Some(user) = self.user {
+                command.uid(user);
+            }
             return Ok(command);
         }
         let mut command = Command::new(std::env::current_exe()?);

@@ -253,6 +253,17 @@ pub(crate) fn ignore(which: Signal) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives up the right to raise limits, from the next program on.
+pub(crate) fn give_up_raising_limits() -> io::Result<()> {
+    /// `CAP_SYS_RESOURCE` of include/uapi/linux/capability.h.
+    const CAP_SYS_RESOURCE: libc::c_ulong = 24;
+    // SAFETY: the call has no pointers.
+    match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 static CAUGHT: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn count(_: i32) {

@@ -151,6 +151,17 @@ fn machine() -> Result<Layout> {
 /// The kernel tests that need FUSE, which the kernels of the virtual machines do not have built in.
 pub(crate) const HUNG: &str = "hung::";
 
+/// The kernel tests that need CAP_SYS_RESOURCE.
+const RAISED: &str = "that_may_be_raised";
+
+/// Whether this process has CAP_SYS_RESOURCE, the 24th of include/uapi/linux/capability.h.
+fn may_raise_limits() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default(); // then it is not known to have it
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = line.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.is_some_and(|set| set & 1 << 24 != 0)
+}
+
 /// The modules of kernel tests that a layout is for. They are the filters that the test runner is given.
 pub(crate) fn filters(layout: Layout) -> &'static [&'static str] {
     match layout {
@@ -175,6 +186,13 @@ impl Ready {
                         Suite::Host(*layout)
                     );
                     command.args(["--skip", "with_cpu::"]);
+                }
+                if !may_raise_limits() {
+                    println!(
+                        "not selected in {}: the tests of limits that are raised, as CAP_SYS_RESOURCE can't be had",
+                        Suite::Host(*layout)
+                    );
+                    command.args(["--skip", RAISED]);
                 }
                 if !Path::new("/dev/fuse").exists() {
                     println!(

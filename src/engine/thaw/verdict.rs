@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Thawing;
 use crate::engine::ladder;
 use crate::engine::report::{Counts, Outcome, Proofs, Requested, States, ThawedCounts};
-use crate::engine::scope::{Scope, written};
+use crate::engine::scope::{Asked, Scope, written};
 use crate::engine::why::{self, Known};
 use crate::error::Error;
 use crate::host::Host;
@@ -189,13 +189,27 @@ impl Thawing<'_> {
         self.run.stamp();
     }
 
-    /// An error on the way: what was written is in the report, and what stands now is asked once more.
+    /// An error on the way: what was written is in the report, and what its own cgroups ask now is read once more. Where
+    /// they ask no more it is thawed, whatever could not be looked at.
     pub(super) fn broken_off(&mut self, host: &Host, error: &Error) {
+        let standing = Asked::read(self.run.container).map(|asked| asked.requested());
+        if self.wrote && matches!(standing, Ok(false)) {
+            if let Ok(mut scope) = Scope::read(host, self.run.container) {
+                self.tell_before(host, &mut scope);
+                self.tell_states(host, &scope, &BTreeMap::new());
+            }
+            self.tell_counts();
+            self.run.report.after.requested = Some(Requested::Thawed);
+            self.released(format!(
+                "thawed, but whether its tasks run again can't be told: {error}"
+            ));
+            self.run.stamp();
+            return;
+        }
         self.run.fail(error);
         if self.wrote {
             self.run.report.end(Outcome::Error, 1);
         }
-        let standing = Scope::read(host, self.run.container).map(|scope| scope.requested());
         let report = &mut self.run.report;
         report.after.requested = standing.as_ref().ok().copied().map(Requested::of);
         match standing {
