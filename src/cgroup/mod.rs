@@ -42,6 +42,15 @@ pub struct Cgroup {
     ground: Ground,
 }
 
+/// Who may create cgroups right below a cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Access {
+    /// The user who owns the cgroup's directory.
+    pub(crate) owner: u32,
+    /// Whether its group, or everybody, may write there too.
+    pub(crate) others_may_create: bool,
+}
+
 /// What is known of the host that a cgroup is on.
 #[derive(Debug, Clone, Copy)]
 struct Ground {
@@ -401,10 +410,20 @@ impl Cgroup {
     ///
     /// What the kernel says.
     pub fn owner(&self) -> Result<u32> {
-        match fstat(&self.fd) {
-            Ok(stat) => Ok(stat.st_uid),
-            Err(errno) => Err(Error::io("stat", &self.dir, errno.into())),
-        }
+        self.access().map(|access| access.owner)
+    }
+
+    /// Who may create cgroups right below.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub(crate) fn access(&self) -> Result<Access> {
+        let stat = fstat(&self.fd).map_err(|errno| Error::io("stat", &self.dir, errno.into()))?;
+        Ok(Access {
+            owner: stat.st_uid,
+            others_may_create: stat.st_mode & (libc::S_IWGRP | libc::S_IWOTH) != 0,
+        })
     }
 
     /// Its ancestors without the root, topmost first. One that can't be opened is an error.

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::host::{Filesystem, Host};
 use crate::ledger::{Entry, Kind, Pledge, boottime_us};
 use crate::patience::Patience;
-use crate::resolver::Container;
+use crate::resolver::{Container, Purpose};
 
 /// The limits where none is given.
 const FREEZE: Duration = Duration::from_secs(10);
@@ -51,7 +51,7 @@ pub(super) fn code(work: u8, command: Option<u8>, is_plan: bool) -> u8 {
 
 /// Runs `hold`: 0 where all is as it was before.
 pub(super) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]) -> u8 {
-    let targets = targets::resolve(context, "hold", typed, args.nested);
+    let targets = targets::resolve(context, ("hold", Purpose::Freeze), typed, args.nested);
     let disks = match Disks::open(context, args) {
         Ok(disks) => disks,
         Err(error) => return not_run(context, &targets, &error),

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Context, human, json, targets, unresolved};
 use crate::engine::report::SCHEMA;
 use crate::error::Error;
-use crate::resolver::{Container, Details};
+use crate::resolver::{Container, Details, Purpose};
 
 /// How long the engine's record may take.
 const RECORD: Duration = Duration::from_secs(2);
@@ -31,7 +31,12 @@ pub(super) fn run(context: &Context<'_>, args: &Path, typed: &[OsString]) -> u8 
         context.err("iceaxe: cannot tell the path: one target is wanted\n");
         return 2;
     };
-    let targets = targets::resolve(context, "path", std::slice::from_ref(one), args.nested);
+    let targets = targets::resolve(
+        context,
+        ("path", Purpose::Look),
+        std::slice::from_ref(one),
+        args.nested,
+    );
     if let Some((index, report)) = targets.lost().next() {
         context.end(index, report);
         return report.exit;

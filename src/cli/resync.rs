@@ -15,7 +15,7 @@ use crate::engine::{Before, Resync, ResyncLimits, Step};
 use crate::error::Error;
 use crate::freezer::Standing;
 use crate::ledger::Kind;
-use crate::resolver::Container;
+use crate::resolver::{Container, Purpose};
 
 /// The limits where none is given: for the freeze and for each answer of an engine, and for the proof of the thaw.
 const STEP: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]) -> u8 
     let is_selected = args.select.all || !args.select.filter.is_empty();
     let selection = select(context, &args.select, typed, All::Disagreeing, Nothing::IsFine);
     let mut codes: Vec<u8> = selection.code.into_iter().collect();
-    let targets = selection.resolve(context, "resync", args.nested);
+    let targets = selection.resolve(context, ("resync", Purpose::Freeze), args.nested);
     for (index, report) in targets.lost() {
         context.end(index, report);
         codes.push(report.exit);

@@ -11,6 +11,7 @@ use super::{Context, human, unresolved};
 use crate::engine::report::Requested;
 use crate::engine::{Filter, Status};
 use crate::error::Error;
+use crate::resolver::{Purpose, Trust};
 
 /// What a verb is to act on.
 pub(super) struct Selection {
@@ -86,6 +87,9 @@ pub(super) fn select(
         let Some(word) = status.written_outright() else {
             return;
         };
+        // No engine of root's can be asked about what a container or a user has made.
+        let is_roots = |held: &Held| held.container.identity.trust == Trust::Full;
+        let found = found.filter(|held| !matches!(all, All::Disagreeing) || is_roots(held));
         *bearers.entry(word.clone()).or_default() += 1;
         held.extend(found.map(|found| (word, found)));
     });
@@ -138,8 +142,13 @@ pub(super) fn none(filters: &[Filter], all: All) -> String {
 impl Selection {
     /// Resolves what was typed. What was selected is found already: it is acted on as it was found, by the descriptors
     /// of its cgroups, so that nothing that took its place meanwhile is.
-    pub(super) fn resolve(self, context: &Context<'_>, verb: &str, nested: Nested) -> Targets {
-        let mut targets = targets::resolve(context, verb, &self.words, nested);
+    pub(super) fn resolve(
+        self,
+        context: &Context<'_>,
+        (verb, purpose): (&str, Purpose),
+        nested: Nested,
+    ) -> Targets {
+        let mut targets = targets::resolve(context, (verb, purpose), &self.words, nested);
         targets.add(context, verb, self.held);
         targets
     }

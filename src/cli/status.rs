@@ -9,7 +9,7 @@ use super::{Context, human, joined, json, keeper, unresolved};
 use crate::cgroup::Cgroup;
 use crate::engine::{self, Holders};
 use crate::error::{Error, Result};
-use crate::resolver::{Container, Details};
+use crate::resolver::{Container, Details, Purpose};
 
 /// How long the answers wait for the engines' records, all together, beyond the kernel's own files.
 const RECORD: Duration = Duration::from_secs(2);
@@ -59,7 +59,7 @@ pub(super) fn answer(
 ) -> u8 {
     let selection = select(context, &args.select, typed, All::Every, Nothing::IsFine);
     let mut codes: Vec<u8> = selection.code.into_iter().collect();
-    let targets = selection.resolve(context, verb, args.nested);
+    let targets = selection.resolve(context, (verb, Purpose::Look), args.nested);
     for (index, report) in targets.lost() {
         context.end(index, report);
         codes.push(report.exit);

@@ -15,7 +15,7 @@ use crate::engine::report::Report;
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
 use crate::resolver::target::Target;
-use crate::resolver::{Container, Details, Nesting, Pending, Resolver};
+use crate::resolver::{Container, Details, Nesting, Pending, Purpose, Resolver};
 
 /// How long resolving one may take: 2 s each for users' records, the sources of names, the records of who has the name,
 /// and the candidates of an ambiguous one, and as much again on a busy host.
@@ -188,14 +188,19 @@ fn lines(text: &[u8]) -> impl Iterator<Item = OsString> {
 }
 
 /// Resolves each target; one container that was named twice is kept once. A pod's containers are a target each.
-pub(super) fn resolve(context: &Context<'_>, verb: &str, typed: &[OsString], nested: Nested) -> Targets {
+pub(super) fn resolve(
+    context: &Context<'_>,
+    (verb, purpose): (&str, Purpose),
+    typed: &[OsString],
+    nested: Nested,
+) -> Targets {
     let nesting = match nested {
         Nested { outer: true, .. } => Nesting::Outer,
         Nested { inner: true, .. } => Nesting::Inner,
         _ => Nesting::Refuse,
     };
     let read: Vec<Result<Target>> = typed.iter().map(|word| Target::parse(word)).collect();
-    let resolver = Resolver::new(context.host, read.iter().flatten());
+    let resolver = Resolver::new(context.host, read.iter().flatten()).with_purpose(purpose);
     let mut seen = BTreeSet::new();
     let mut each: Vec<Entry> = Vec::new();
     let mut add = |index, typed: String, result| each.push(Entry { index, typed, result });
@@ -246,7 +251,8 @@ pub(super) fn cgroup(context: &Context<'_>, typed: &OsStr) -> Result<Vec<(Hierar
         return Ok(vec![(hierarchy, path)]);
     }
     context.within(RESOLVING);
-    let found = Resolver::new(context.host, [&target]).resolve(&target, Nesting::Refuse)?;
+    let resolver = Resolver::new(context.host, [&target]).with_purpose(Purpose::Look);
+    let found = resolver.resolve(&target, Nesting::Refuse)?;
     let tops = found.iter().flat_map(|found| found.container.tops());
     Ok(tops.map(|top| (top.hierarchy(), top.path().to_owned())).collect())
 }

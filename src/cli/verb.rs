@@ -12,14 +12,14 @@ use super::turns::{self, Plan};
 use super::{Context, joined};
 use crate::engine::report::Report;
 use crate::engine::{
-    self, Clear, FreezeOptions, KillOptions, Mode, Pulses, Reach, RescueOptions, SignalOptions, ThawOptions,
-    Together, Watcher, Whom,
+    self, Clear, FreezeOptions, KillOptions, Mode, Pulses, Reach, RescueOptions, Rung, SignalOptions,
+    ThawOptions, Together, Watcher, Whom,
 };
 use crate::error::Force;
 use crate::freezer::Standing;
 use crate::ledger::Kind;
 use crate::patience::Patience;
-use crate::resolver::Container;
+use crate::resolver::{Container, Purpose};
 
 /// The limits where none is given.
 const THAW: Duration = Duration::from_secs(5);
@@ -30,7 +30,12 @@ const KILL: Duration = Duration::from_secs(10);
 pub(super) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8 {
     let selection = select(context, &args.select, typed, All::Asking, Nothing::IsFine);
     let code = selection.code;
-    let mut targets = selection.resolve(context, "thaw", args.nested);
+    // A thaw of the wrong container is mended by another freeze; its last step is not.
+    let purpose = match args.rescue {
+        Some(Rung::Kill) => Purpose::Freeze,
+        _ => Purpose::Look,
+    };
+    let mut targets = selection.resolve(context, ("thaw", purpose), args.nested);
     turns::sort(context, &mut targets, args.stagger.order);
     let clear = |wanted| if wanted { Clear::Clear } else { Clear::Leave };
     let options = ThawOptions {
@@ -77,7 +82,7 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
     let nothing = Nothing::allowed(args.allow_none);
     let selection = select(context, &args.select, typed, All::Every, nothing);
     let code = selection.code;
-    let targets = selection.resolve(context, "freeze", args.nested);
+    let targets = selection.resolve(context, ("freeze", Purpose::Freeze), args.nested);
     let options = FreezeOptions {
         force: lifted(&args.lift.force),
         mode: mode(context.cli.dry_run),
@@ -185,7 +190,7 @@ pub(super) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8
     let nothing = Nothing::allowed(args.allow_none);
     let selection = select(context, &args.select, typed, All::Every, nothing);
     let code = selection.code;
-    let targets = selection.resolve(context, "kill", args.nested);
+    let targets = selection.resolve(context, ("kill", Purpose::Freeze), args.nested);
     let mode = mode(context.cli.dry_run);
     let signal = args.signal.filter(|&signal| signal != libc::SIGKILL);
     act(

@@ -9,6 +9,7 @@ use super::message::Message;
 use super::{Context, human, joined, json, targets};
 use crate::engine::{Event, Follower};
 use crate::patience::{Patience, Woke};
+use crate::resolver::Purpose;
 use crate::resolver::target::Target;
 
 /// Between two looks at least: who toggles without end costs no more than that.
@@ -24,7 +25,7 @@ pub(super) fn run(context: &Context<'_>, typed: &[OsString]) -> u8 {
     let mut follower = if typed.is_empty() {
         Follower::all(context.host)
     } else {
-        let found = targets::resolve(context, "watch", typed, Nested::default());
+        let found = targets::resolve(context, ("watch", Purpose::Look), typed, Nested::default());
         for (index, report) in found.lost() {
             context.end(index, report);
             codes.push(report.exit);

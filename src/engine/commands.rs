@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::program;
 use crate::error::{Error, Result};
-use crate::resolver::{Believed, Details, Identity};
+use crate::resolver::{Believed, Details, Identity, Trust};
 
 /// Who keeps an idea of its own of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,14 @@ pub(super) enum Keeper {
 impl Keeper {
     /// Who keeps `identity`'s; none that is known is an error.
     pub(super) fn of(identity: &Identity, details: Option<&Details>) -> Result<Self> {
+        // To ask root's engine about an ID that a container or a user has given would speak of another container.
+        if identity.trust != Trust::Full {
+            return Err(Error::Unsupported(
+                "only what root's own engines have made can be brought back in step: this is in a container's or a \
+                 user's cgroups"
+                    .to_owned(),
+            ));
+        }
         match identity.runtime.as_deref() {
             Some("docker") => Ok(Self::Docker),
             Some("podman") => Ok(Self::Podman),
@@ -228,6 +236,7 @@ mod tests {
             id: Some(id.to_owned()),
             runtime: Some(runtime.to_owned()),
             record: (!record.is_empty()).then(|| PathBuf::from(record)),
+            trust: Trust::Full,
             ..Identity::default()
         }
     }

@@ -50,7 +50,10 @@ pub fn check(host: &Host, cgroup: &Cgroup, identity: &Identity, lifted: &[Force]
             None,
         );
     }
+    // A machine that systemd has on record is one, whatever its unit is called.
+    let is_machine = identity.runtime.as_deref() == Some("machine") && identity.record.is_some();
     if !lifted.contains(&Force::NotContainer)
+        && !is_machine
         && let Some(why) = why_no_container(cgroup)?.or_else(|| several(witness, cgroup, &tasks))
     {
         return refuse(format!("{dir} is no container: {why}"), Some(Force::NotContainer));

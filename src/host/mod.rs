@@ -23,7 +23,7 @@ use files::read_piece;
 pub(crate) use files::{open_beneath, open_dir, open_on_mount, read_number, read_whole};
 pub use filesystem::Filesystem;
 pub use mounts::Mount;
-pub(crate) use mounts::{is_cgroup, mount_lines};
+pub(crate) use mounts::{MountLine, is_cgroup, mount_lines};
 pub(crate) use namespaces::{ENTER_CGROUP_NAMESPACE, ENTER_PID_NAMESPACE};
 pub use pressure::{Percent, Pressure, Resource};
 pub(crate) use proc::{Lock, Proc, Reader, SHORT, TaskDir, Vigil, read_open};

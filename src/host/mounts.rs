@@ -377,6 +377,13 @@ impl MountLine {
     }
 }
 
+impl MountLine {
+    /// Whether it is a namespace, which is mounted so that it stays.
+    pub(crate) fn is_namespace(&self) -> bool {
+        self.kind == b"nsfs"
+    }
+}
+
 /// The lines of a mountinfo text; those that can't be understood are left out.
 pub(crate) fn mount_lines(text: &[u8]) -> impl Iterator<Item = MountLine> {
     text.split(|&byte| byte == b'\n').filter_map(MountLine::parse)

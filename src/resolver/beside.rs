@@ -29,8 +29,13 @@ pub(super) struct Reading<T> {
 impl<T> Reading<T> {
     /// Waits for it until its budget is spent; `None` where that was not enough, or no thread could be had.
     pub(super) fn wait(&self) -> Option<T> {
+        self.wait_for(BUDGET)
+    }
+
+    /// Waits for it until `limit` has passed since it began; `None` where that was not enough, or no thread could be had.
+    pub(super) fn wait_for(&self, limit: Duration) -> Option<T> {
         // What was busy elsewhere while this was read does not count against it.
-        let left = BUDGET.saturating_sub(self.since.elapsed()).max(LEAST);
+        let left = limit.saturating_sub(self.since.elapsed()).max(LEAST);
         self.done.as_ref()?.recv_timeout(left).ok()?; // a thread that is gone without a word is no answer either
         self.answer.lock().ok()?.take()
     }
@@ -57,20 +62,23 @@ pub(super) fn beside<T: Send + 'static>(
     }
 }
 
-/// Starts the thread, which says when it is done; `None` where none can be had. It is the same for all that is read, and
-/// so is its code.
+/// Starts the thread, which says when it is done; `None` where none can be had.
 fn start(host: &Host, work: Box<dyn FnOnce(&Host) + Send>) -> Option<Receiver<()>> {
-    let host = host.another();
     let (to, from) = mpsc::channel();
-    let run = move || {
-        work(&host);
+    let run = move |host: &Host| {
+        work(host);
         let _ = to.send(()); // nobody waits any more
     };
+    detach(host, run).then_some(from)
+}
+
+/// Runs `work` in a thread that nobody waits for, with its own view of the host; false where no thread can be had.
+pub(super) fn detach(host: &Host, work: impl FnOnce(&Host) + Send + 'static) -> bool {
+    let host = host.another();
     let thread = thread::Builder::new()
         .name("records".to_owned())
         .stack_size(STACK);
-    thread.spawn(run).ok()?;
-    Some(from)
+    thread.spawn(move || work(&host)).is_ok()
 }
 
 /// A source of records by the words that errors have for it.

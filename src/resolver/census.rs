@@ -2,17 +2,18 @@
 //! trees. Taking it is one listing per directory and opens no record; a record is opened when it is asked for. What
 //! could not be listed is said, since a prefix is only unique where everything was.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::beside::{Reading, Source, beside};
-use super::check::user_of;
+use super::beside::beside;
+use super::lxc;
 use super::naming;
 use super::record::Record;
-use super::roots::{self, Root, SystemRoots};
+use super::roots::{self, Listing, SlowRoots, SystemRoots, listed};
 use super::shim;
+use super::trust::{CgroupTrust, Trust};
 use crate::cgroup::Cgroup;
 use crate::error::Result;
 use crate::host::{Hierarchy, Host};
@@ -22,13 +23,13 @@ use crate::verifier::Witness;
 #[derive(Debug)]
 pub(super) struct Census {
     roots: Arc<SystemRoots>,
-    /// The roots of users' engines. They can hang: a record of these is read beside the work.
-    users: Arc<Vec<Root>>,
     entries: HashMap<String, Entry>,
-    /// What could not be listed, and why.
+    /// What of root's could not be listed, and why.
     pub(super) incomplete: Vec<String>,
-    /// The same of what is users' own, or too deep for any runtime: it makes nothing uncertain that is found elsewhere.
+    /// What is too deep for any runtime to be listed: it makes nothing uncertain that is found elsewhere.
     pub(super) doubtful: Vec<String>,
+    /// The records of users' engines, listed when somebody asks for them.
+    users: OnceLock<Users>,
 }
 
 /// Where one ID was seen.
@@ -36,17 +37,54 @@ pub(super) struct Census {
 pub(super) struct Entry {
     /// In these roots.
     roots: Vec<usize>,
-    /// In these of users'.
-    users: Vec<usize>,
-    /// As these cgroups.
+    /// In the root that is configured, with whose records these are.
+    configured: Option<&'static str>,
+    /// As these cgroups, of which root alone can have made the names, where the runtime makes them.
     pub(super) cgroups: Vec<(Hierarchy, PathBuf)>,
+    /// As these cgroups, whose names prove nothing, with whose word they are.
+    pub(super) claims: Vec<Claim>,
+}
+
+/// A cgroup that is called after a container by somebody whose word it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) hierarchy: Hierarchy,
+    pub(super) path: PathBuf,
+    /// Whose word the name is. Root's too proves nothing where the runtime does not put its cgroups.
+    pub(super) trust: Trust,
+}
+
+/// The records of users' engines.
+#[derive(Debug, Default)]
+struct Users {
+    each: Vec<SlowRoots>,
+    /// By the ID, the users' indices, each with the runtime.
+    ids: HashMap<String, Vec<(usize, &'static str)>>,
+}
+
+impl Users {
+    /// Lists the records of all users, each beside the others. What can't be listed is unknown of that user alone.
+    fn list(host: &Host) -> Self {
+        let users = roots::users(host).unwrap_or_default(); // there are none that could be told apart
+        let mut all = Self {
+            each: users.iter().map(|&user| roots::of_user(host, user)).collect(),
+            ..Self::default()
+        };
+        let asked: Vec<_> = all.each.iter().map(SlowRoots::names).collect();
+        for (index, answer) in asked.into_iter().enumerate() {
+            for (id, runtime) in answer(roots::LIMIT).unwrap_or_default().ids {
+                all.ids.entry(id).or_default().push((index, runtime));
+            }
+        }
+        all
+    }
 }
 
 impl Census {
-    /// Lists everything.
+    /// Lists everything of root's.
     pub(super) fn take(host: &Host, roots: Arc<SystemRoots>) -> Self {
-        // They are listed while the rest is.
-        let users = UserRoots::start(host);
+        // It is listed while the rest is.
+        let configured = roots.configured.names();
         let mut incomplete = roots.incomplete.clone();
         let mut doubtful = Vec::new();
         let mut entries: HashMap<String, Entry> = HashMap::new();
@@ -55,67 +93,131 @@ impl Census {
                 entries.entry(name).or_default().roots.push(index);
             }
         }
+        let trust = CgroupTrust::new(host);
         for mount in host.mounts() {
             let root = Cgroup::open(host, mount.hierarchy, "/".as_ref());
-            if let Err(error) = root.and_then(|root| walk(host, &root, &mut entries, &mut doubtful)) {
+            if let Err(error) = root.and_then(|root| walk(host, &root, &trust, &mut entries, &mut doubtful)) {
                 incomplete.push(error.to_string());
             }
         }
-        let users = users.listed(&mut doubtful);
-        let mut user_roots = Vec::new();
-        for (index, (root, names)) in users.into_iter().enumerate() {
-            for name in names {
-                entries.entry(name).or_default().users.push(index);
+        assign_lxc(host, &mut entries);
+        match configured(roots::LIMIT) {
+            Ok(Listing {
+                ids,
+                incomplete: unlisted,
+            }) => {
+                for (id, runtime) in ids {
+                    entries.entry(id).or_default().configured = Some(runtime);
+                }
+                incomplete.extend(unlisted);
             }
-            user_roots.push(root);
+            Err(error) => incomplete.push(error.to_string()),
         }
         Self {
             roots,
-            users: Arc::new(user_roots),
             entries,
             incomplete,
             doubtful,
+            users: OnceLock::new(),
         }
     }
 
-    /// All that could not be listed.
-    pub(super) fn unlisted(&self) -> Vec<String> {
-        self.incomplete.iter().chain(&self.doubtful).cloned().collect()
+    fn users(&self, host: &Host) -> &Users {
+        self.users.get_or_init(|| Users::list(host))
     }
 
-    /// Every ID, and its runtime where its place says it.
+    /// Every ID on root's word, and its runtime where its place says it.
     pub(super) fn ids(&self) -> impl Iterator<Item = (&str, Option<&'static str>)> {
-        self.entries
-            .iter()
-            .map(|(id, entry)| (id.as_str(), self.runtime(entry)))
+        let known = self.entries.iter().filter(|(_, entry)| entry.is_on_roots_word());
+        known.map(|(id, entry)| (id.as_str(), self.runtime(entry)))
+    }
+
+    /// The whole IDs that can be docker's, those of root's word first. Of the others the shim of a process may lead to a
+    /// record of root's, where that is kept at a place that no configuration names.
+    pub(super) fn may_be_dockers(&self) -> impl Iterator<Item = &str> {
+        let known = self
+            .ids()
+            .filter(|(_, runtime)| matches!(runtime, None | Some("docker")));
+        let known = known.map(|(id, _)| id);
+        known
+            .chain(self.claimed())
+            .filter(|id| super::target::is_full_id(id.as_bytes()))
+    }
+
+    /// The IDs on nobody's word, as far as they are looked into: those of the upper cgroups, as a container makes its own
+    /// below itself, however many.
+    fn claimed(&self) -> impl Iterator<Item = &str> {
+        let claimed = self.entries.iter().filter(|(_, entry)| !entry.is_on_roots_word());
+        let depth = |entry: &Entry| {
+            let claims = entry.claims.iter();
+            claims.map(|claim| claim.path.components().count()).min()
+        };
+        let mut ids: Vec<_> = claimed.map(|(id, entry)| (depth(entry), id.as_str())).collect();
+        ids.sort_unstable();
+        ids.into_iter().take(MOST_CLAIMED).map(|(_, id)| id)
+    }
+
+    /// Every ID, whoever's word it is.
+    pub(super) fn all_ids(&self, host: &Host) -> Vec<String> {
+        let users = self
+            .users(host)
+            .ids
+            .keys()
+            .filter(|id| !self.entries.contains_key(*id));
+        self.entries.keys().chain(users).cloned().collect()
     }
 
     /// The runtime of one ID, where its place says it.
     pub(super) fn runtime_of(&self, id: &str) -> Option<&'static str> {
-        self.runtime(self.entries.get(id)?)
+        let of_user = || Some(self.users.get()?.ids.get(id)?.first()?.1);
+        self.entries
+            .get(id)
+            .and_then(|entry| self.runtime(entry))
+            .or_else(of_user)
     }
 
     fn runtime(&self, entry: &Entry) -> Option<&'static str> {
         let by_root = entry.roots.first().map(|&index| self.roots.all[index].runtime);
-        by_root
-            .or_else(|| entry.users.first().map(|&index| self.users[index].runtime))
-            .or_else(|| {
-                let mut named = entry.cgroups.iter().filter_map(|(_, path)| naming::last(path));
-                named.find_map(|named| named.runtime)
-            })
+        by_root.or(entry.configured).or_else(|| {
+            let mut named = entry.cgroups.iter().filter_map(|(_, path)| naming::last(path));
+            named.find_map(|named| named.runtime)
+        })
     }
 
-    /// The IDs that begin so, sorted.
+    /// The IDs on root's word that begin so, sorted.
     pub(super) fn beginning<'c>(&'c self, prefix: &'c str) -> impl Iterator<Item = &'c str> {
-        let mut ids: Vec<&str> = self.entries.keys().map(String::as_str).collect();
+        let mut ids: Vec<&str> = self.ids().map(|(id, _)| id).collect();
         ids.retain(|id| id.starts_with(prefix));
         ids.sort_unstable();
         ids.into_iter()
     }
 
+    /// The whole IDs that begin so and that a record of root's, or a name that root alone can have given, is of; sorted.
+    pub(super) fn full_ids(&self, host: &Host, prefix: &str) -> Vec<String> {
+        let is_whole = |id: &&str| super::target::is_full_id(id.as_bytes());
+        let known = self.beginning(prefix).filter(is_whole);
+        let led = self.claimed().filter(|id| is_whole(id) && id.starts_with(prefix));
+        let led = led.filter(|id| self.record(host, id).is_some());
+        let mut ids: Vec<String> = known.chain(led).map(str::to_owned).collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// Where one ID was seen.
     pub(super) fn entry(&self, id: &str) -> Option<&Entry> {
         self.entries.get(id)
+    }
+
+    /// The cgroups that are called by a whole ID which begins so, and prove nothing by it.
+    pub(super) fn claims_beginning<'c>(&'c self, prefix: &'c str) -> impl Iterator<Item = &'c Claim> {
+        let is_meant = move |id: &str| super::target::is_full_id(id.as_bytes()) && id.starts_with(prefix);
+        let entries = self.entries.iter().filter(move |(id, _)| is_meant(id));
+        entries.flat_map(|(_, entry)| &entry.claims)
+    }
+
+    /// The cgroups that are called by an ID or a name, and prove nothing by it.
+    pub(super) fn claims(&self, id: &str) -> &[Claim] {
+        self.entries.get(id).map_or(&[], |entry| &entry.claims)
     }
 
     /// Whether the cgroup that bears an ID is where the kubelet has the pods.
@@ -128,134 +230,100 @@ impl Census {
 
     /// The cgroup above the one that bears an ID.
     pub(super) fn parent(&self, id: &str) -> Option<&Path> {
-        self.entries.get(id)?.cgroups.first()?.1.parent()
+        let entry = self.entries.get(id)?;
+        let claimed = entry.claims.first().map(|claim| &claim.path);
+        entry.cgroups.first().map(|(_, path)| path).or(claimed)?.parent()
     }
 
-    /// The records of one ID, root's and then the users'.
-    pub(super) fn records(&self, host: &Host, id: &str) -> Vec<(Word, Result<Record>)> {
+    /// The records of one ID in the roots of root's own engines. Where they have none, the shim of a process in a cgroup
+    /// that bears the ID leads to one.
+    pub(super) fn records(&self, host: &Host, id: &str) -> Vec<Result<Record>> {
         let Some(entry) = self.entries.get(id) else {
             return Vec::new();
         };
         let roots = entry.roots.iter().map(|&index| &self.roots.all[index]);
-        let records = roots.filter_map(|root| root.record(id).transpose());
-        let mut records: Vec<_> = records.map(|record| (Word::Roots, record)).collect();
-        if entry.users.is_empty() {
-            return records;
-        }
-        if self.roots.are_users_late() {
-            records.push((Word::Users, Err(USERS.late())));
-        } else {
-            let (roots, indices, wanted) = (Arc::clone(&self.users), entry.users.clone(), id.to_owned());
-            let read = beside(host, move |_| {
-                let roots = indices.iter().map(|&index| &roots[index]);
-                roots
-                    .filter_map(|root| root.record(&wanted).transpose())
-                    .collect::<Vec<_>>()
-            });
-            match read.wait() {
-                Some(theirs) => records.extend(theirs.into_iter().map(|record| (Word::Users, record))),
-                None => {
-                    self.roots.users_are_late();
-                    records.push((Word::Users, Err(USERS.late())));
-                }
+        let mut records: Vec<_> = roots.filter_map(|root| root.record(id).transpose()).collect();
+        if entry.configured.is_some() {
+            match self.roots.configured.record(id, roots::LIMIT) {
+                Ok(more) => records.extend(more),
+                Err(error) => records.push(Err(error)),
             }
         }
+        if records.is_empty() {
+            records.extend(self.record_by_shim(host, id, entry).map(Ok));
+        }
         records
+    }
+
+    fn record_by_shim(&self, host: &Host, id: &str, entry: &Entry) -> Option<Record> {
+        if !super::target::is_full_id(id.as_bytes()) {
+            return None; // only engines with shims give such IDs
+        }
+        let claimed = entry.claims.iter().map(|claim| (claim.hierarchy, &claim.path));
+        let cgroups = entry.cgroups.iter().map(|(hierarchy, path)| (*hierarchy, path));
+        cgroups
+            .chain(claimed)
+            .take(MOST_CLAIMS)
+            .find_map(|(hierarchy, path)| {
+                let cgroup = Cgroup::open(host, hierarchy, path).ok()?; // gone: no process
+                shim::record(host, first_process(host, &cgroup)?, id)
+            })
+    }
+
+    /// The records of one ID in the roots of users' engines.
+    pub(super) fn users_records(&self, host: &Host, id: &str) -> Vec<Result<Record>> {
+        let users = self.users(host);
+        let holders = users.ids.get(id).into_iter().flatten();
+        let mut indices: Vec<usize> = holders.map(|(index, _)| *index).collect();
+        indices.dedup();
+        let each = indices
+            .into_iter()
+            .map(|index| users.each[index].record(id, roots::LIMIT));
+        each.flat_map(|answer| answer.unwrap_or_else(|error| vec![Err(error)]))
+            .collect()
     }
 
     /// A readable record of one ID that is root's word.
     pub(super) fn record(&self, host: &Host, id: &str) -> Option<Record> {
         let records = self.records(host, id).into_iter();
-        let mut good = records.filter_map(|(_, record)| record.ok()); // an unreadable one is reported where it is resolved
-        good.find(|record| record.user.is_none())
-    }
-
-    /// The first process of a container that is known by its cgroup, one of root's.
-    pub(super) fn a_process(&self, host: &Host, id: &str) -> Option<i32> {
-        let cgroups = self.entries.get(id)?.cgroups.iter();
-        let mut roots = cgroups.filter(|(_, path)| user_of(path).is_none());
-        roots.find_map(|(hierarchy, path)| {
-            let cgroup = Cgroup::open(host, *hierarchy, path).ok()?; // gone: no process
-            let is_roots = cgroup.owner().is_ok_and(|owner| owner == 0);
-            is_roots.then(|| first_process(host, &cgroup)).flatten()
-        })
+        let mut good = records.filter_map(Result::ok); // an unreadable one is reported where it is resolved
+        good.find(|record| record.trust.is_full())
     }
 }
 
-/// Whose word a record is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Word {
-    Roots,
-    Users,
-}
-
-/// What is said where users' roots can't be read in time.
-pub(super) const USERS: Source = Source("the records of users' own engines, below /run/user,");
-
-/// Roots with the names in them, and what could not be listed.
-type Listed = (Vec<(Root, Vec<String>)>, Vec<String>);
-
-/// The roots of users' engines with the names in them, which are being listed.
-struct UserRoots(Option<Reading<Listed>>);
-
-impl UserRoots {
-    /// Begins to list them. Where nobody is logged in there is nothing to do.
-    fn start(host: &Host) -> Self {
-        if !roots::has_users(host) {
-            return Self(None);
-        }
-        Self(Some(beside(host, |host| {
-            let mut incomplete = Vec::new();
-            let roots = roots::of_users(host, &mut incomplete);
-            let each = roots.into_iter().map(|root| {
-                let names = listed(&root, &mut incomplete);
-                (root, names)
-            });
-            let each = each.collect();
-            (each, incomplete)
-        })))
-    }
-
-    /// Waits for them.
-    fn listed(self, incomplete: &mut Vec<String>) -> Vec<(Root, Vec<String>)> {
-        match self.0.map(|reading| reading.wait()) {
-            None => Vec::new(),
-            Some(Some((roots, unread))) => {
-                incomplete.extend(unread);
-                roots
-            }
-            Some(None) => {
-                incomplete.push(USERS.late().to_string());
-                Vec::new()
-            }
-        }
+impl Entry {
+    /// Whether a record of root's, or a name that root alone can have given, is of this ID.
+    fn is_on_roots_word(&self) -> bool {
+        !self.roots.is_empty() || self.configured.is_some() || !self.cgroups.is_empty()
     }
 }
 
-fn listed(root: &Root, incomplete: &mut Vec<String>) -> Vec<String> {
-    match root.dir.names() {
-        Ok(names) => names
-            .into_iter()
-            .filter_map(|name| name.into_string().ok())
-            .collect(), // no ID
-        Err(error) => {
-            incomplete.push(error.to_string());
-            Vec::new()
-        }
-    }
-}
+/// So many IDs on nobody's word are looked into.
+const MOST_CLAIMED: usize = 256;
+/// Of so many cgroups that bear one ID the way to a record is looked for. A container can make as many as it likes.
+const MOST_CLAIMS: usize = 8;
 
 fn walk(
     host: &Host,
     root: &Cgroup,
+    trust: &CgroupTrust<'_>,
     entries: &mut HashMap<String, Entry>,
     doubtful: &mut Vec<String>,
 ) -> Result<()> {
     let hierarchy = root.hierarchy();
     let cut = root.paths_below(host, &mut |path| {
         if let Some(named) = naming::last(path) {
+            let is_at_home = trust.is_at_home(hierarchy, &named);
+            let trust = trust.in_name(hierarchy, &named.path);
             let entry = entries.entry(named.id).or_default();
-            entry.cgroups.push((hierarchy, named.path));
+            match trust {
+                Trust::Full if is_at_home => entry.cgroups.push((hierarchy, named.path)),
+                trust => entry.claims.push(Claim {
+                    hierarchy,
+                    path: named.path,
+                    trust,
+                }),
+            }
         }
     })?;
     // What a container nests inside itself keeps no other from being certain.
@@ -270,6 +338,47 @@ fn walk(
     Ok(())
 }
 
+/// Puts LXC's cgroups to the containers that they are of, as far as LXC's own files tell: those below a parent that root has
+/// configured for them are believed, and one with a number behind its name is that container's which had to make way for a
+/// left-over cgroup, where none is called so with the number.
+fn assign_lxc(host: &Host, entries: &mut HashMap<String, Entry>) {
+    let is_lxc = |path: &Path| naming::last(path).is_some_and(|named| named.runtime == Some("lxc"));
+    let is_numbered = |name: &String, entry: &Entry| {
+        lxc::without_number(name).is_some() && entry.cgroups.iter().any(|(_, path)| is_lxc(path))
+    };
+    let is_claimed = |claim: &Claim| claim.trust.is_full() && is_lxc(&claim.path);
+    let unsettled: Vec<(String, BTreeSet<PathBuf>)> = entries
+        .iter()
+        .filter(|(name, entry)| is_numbered(name, entry) || entry.claims.iter().any(is_claimed))
+        .map(|(name, entry)| {
+            let claims = entry.claims.iter().filter(|claim| is_claimed(claim));
+            let parents = claims.filter_map(|claim| claim.path.parent().map(Path::to_owned));
+            (name.clone(), parents.collect())
+        })
+        .collect();
+    if unsettled.is_empty() {
+        return;
+    }
+    // What can't be read in time, or at all, lets nothing be believed.
+    let settled = beside(host, move |host| lxc::settled(host, unsettled)).wait();
+    for lxc::Settled { name, parents, owner } in settled.unwrap_or_default() {
+        let Some(entry) = entries.get_mut(&name) else {
+            continue; // each is of one
+        };
+        let is_believed = |claim: &mut Claim| {
+            is_claimed(claim) && claim.path.parent().is_some_and(|parent| parents.contains(parent))
+        };
+        let believed = entry.claims.extract_if(.., is_believed);
+        let believed: Vec<_> = believed.map(|claim| (claim.hierarchy, claim.path)).collect();
+        entry.cgroups.extend(believed);
+        if let Some(owner) = owner {
+            let moved: Vec<_> = entry.cgroups.extract_if(.., |(_, path)| is_lxc(path)).collect();
+            entries.entry(owner).or_default().cgroups.extend(moved);
+        }
+    }
+    entries.retain(|_, entry| entry.is_on_roots_word() || !entry.claims.is_empty());
+}
+
 /// The process that the others in a cgroup come from: the oldest of those whose parent is not in it.
 pub(super) fn first_process(host: &Host, cgroup: &Cgroup) -> Option<i32> {
     let witness = Witness::new(host);
@@ -281,9 +390,4 @@ pub(super) fn first_process(host: &Host, cgroup: &Cgroup) -> Option<i32> {
         .min_by_key(|stat| (stat.starttime, stat.pid));
     // Where it does not answer its children show that they are none.
     first.map(|stat| stat.pid).or_else(|| silent.first().copied())
-}
-
-/// The record that a shim's bundle leads to, for a container whose engine keeps its records elsewhere.
-pub(super) fn record_by_shim(host: &Host, pid: i32, id: &str) -> Option<Record> {
-    shim::runc_root(host, pid)?.record(id).ok()? // unreadable: as if there were none
 }

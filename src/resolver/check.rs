@@ -3,38 +3,75 @@
 
 use std::path::{Path, PathBuf};
 
-use super::beside::beside;
-use super::lines::{cgroup_lines, within_namespace};
+use super::lines::{Lines, cgroup_lines, task_lines, within_namespace};
 use super::place::Point;
 use super::record::{Place, Record, Recorded};
-use super::roots::{self, Root, SystemRoots};
+use super::roots::{self, SlowRoots, SystemRoots, all_records};
 use super::{Identity, Located, naming};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
-use crate::host::{Hierarchy, Host};
+use crate::host::{Hierarchy, Host, Stat};
 use crate::verifier::Witness;
+
+/// The first process of a container on record, which is the one that the record means.
+struct First {
+    /// Its cgroups, as a thread of it that is not about to end has them.
+    lines: Lines,
+    /// Whether none of its threads is left but one that is on its way out. v1 shows the root as its cgroup then
+    /// (`proc_cgroup_show()`, kernel/cgroup/cgroup.c): it can wait for a child that is held elsewhere.
+    is_exiting: bool,
+    /// Whether it does not say since when it lives, as it hangs.
+    is_silent: bool,
+}
+
+impl First {
+    /// Finds the process: it lives, or a thread of it does, and it started when the record says.
+    fn find(host: &Host, record: &Record, gone: &dyn Fn(String) -> Error) -> Result<Self> {
+        let pid = record.pid;
+        let witness = Witness::new(host);
+        // A process that does not answer lives, and does not say since when.
+        let stat = witness.stat_of(pid);
+        let is_silent = stat.is_err();
+        let stat = stat.unwrap_or_default();
+        match (&stat, record.start) {
+            (None, _) if !is_silent => return Err(gone(format!("its process {pid} is gone"))),
+            (Some(stat), Some(start)) if stat.starttime != start => {
+                return Err(gone(format!(
+                    "process {pid} is another one now: it started at tick {} and the container's at {start}",
+                    stat.starttime
+                )));
+            }
+            (Some(_) | None, _) => {}
+        }
+        let is_ended = stat.as_ref().is_some_and(Stat::is_ended);
+        let thread = if is_ended {
+            witness.living_thread(pid)
+        } else {
+            Some(pid)
+        };
+        let is_dead = stat.is_some_and(|stat| matches!(stat.state, 'Z' | 'X' | 'x'));
+        let lines = match thread {
+            None if is_dead => return Err(gone(format!("its process {pid} is dead"))),
+            Some(tid) if tid != pid => task_lines(host, tid),
+            _ => cgroup_lines(host, pid),
+        };
+        Ok(Self {
+            lines: lines.ok_or_else(|| gone(format!("its process {pid} is gone")))?,
+            is_exiting: thread.is_none(),
+            is_silent,
+        })
+    }
+}
 
 /// Checks a record against what runs: the process lives, started when the record says, and is where it says.
 pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
     let (pid, id) = (record.pid, record.id.as_str());
     let gone = |why: String| Error::NotRunning(format!("{id} ({}): {why}", record.dir.display()));
-    let stat = Witness::new(host).stat_of(pid);
-    // A process that does not answer lives, and does not say since when.
-    let is_silent = stat.is_err();
-    match (stat, record.start) {
-        (Ok(None), _) => return Err(gone(format!("its process {pid} is gone"))),
-        (Ok(Some(stat)), Some(start)) if stat.starttime != start => {
-            return Err(gone(format!(
-                "process {pid} is another one now: it started at tick {} and the container's at {start}",
-                stat.starttime
-            )));
-        }
-        (Ok(Some(stat)), _) if matches!(stat.state, 'Z' | 'X' | 'x') => {
-            return Err(gone(format!("its process {pid} is dead")));
-        }
-        (Ok(Some(_)) | Err(_), _) => {}
-    }
-    let lines = cgroup_lines(host, pid).ok_or_else(|| gone(format!("its process {pid} is gone")))?;
+    let First {
+        lines,
+        is_exiting,
+        is_silent,
+    } = First::find(host, &record, &gone)?;
     let mut recorded: Vec<(Hierarchy, PathBuf)> = Vec::new();
     let mut unnamed = record.start.is_none() || is_silent;
     for hierarchy in by_version(host) {
@@ -63,6 +100,9 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
                 recorded.push((hierarchy, path));
             }
             Recorded::At(_) => {}
+            Recorded::Elsewhere(path) if is_exiting && line.parent().is_none() => {
+                recorded.push((hierarchy, path));
+            }
             // Of the second hierarchy the tasks' own word is taken; and so it is where crun runs in another one than
             // v1's, as it keeps one path for all.
             Recorded::Elsewhere(path)
@@ -114,7 +154,7 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
     // The level that a runtime adds below its scope is the one on record; the scope is the container's too.
     let top = top_of(&path, id).unwrap_or_else(|| path.clone());
     let first = Cgroup::open(host, hierarchy, &top)?;
-    if let Some(user) = record.user {
+    if let Some(user) = record.trust.user() {
         check_owner(&record, user, &first)?;
     }
     if !bears(&path, id) {
@@ -125,9 +165,9 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
     let named = naming::chain(&path).into_iter().find(|named| named.id == id);
     let named = named.and_then(|named| named.runtime);
     let runtime = named.unwrap_or(record.runtime);
-    let user = record.user;
+    let trust = record.trust;
     let mut about = record.about;
-    if user.is_some() {
+    if !trust.is_full() {
         // A path that a user wrote can lead anywhere.
         (about.rootfs, about.bundle) = (None, None);
     }
@@ -139,6 +179,7 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
         record: Some(record.dir),
         is_sandbox: about.is_sandbox(),
         about,
+        trust,
     };
     Ok(Located {
         identity,
@@ -146,26 +187,12 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
         point: if by_name { Point::Named } else { Point::At(path) },
         other,
         lines: Some(lines),
-        user,
     })
 }
 
 /// Whether a path says whose it is: a part of it is the ID, or is called after it.
 fn bears(path: &Path, id: &str) -> bool {
     path.iter().any(|part| part == id) || naming::chain(path).iter().any(|named| named.id == id)
-}
-
-/// The user to whom systemd delegates what is at a path: everything there is called as they like.
-pub(super) fn user_of(path: &Path) -> Option<u32> {
-    let mut parts = path.iter().skip(1);
-    (parts.next()? == "user.slice").then_some(())?;
-    let user = parts
-        .next()?
-        .to_str()?
-        .strip_prefix("user-")?
-        .strip_suffix(".slice")?;
-    let service = parts.next()?.to_str()?;
-    (service == format!("user@{user}.service")).then(|| user.parse().ok())? // no user's number
 }
 
 /// Refuses a cgroup on record that bears another container's name, or that others live below: it does not say itself
@@ -243,36 +270,42 @@ fn records_above(host: &Host, hierarchy: Hierarchy, path: &Path) -> Vec<(PathBuf
     let above = |record: Record| match record.place.cgroup(host, hierarchy, path) {
         Recorded::At(own) => {
             let is_theirs = |user| is_users(user, &Cgroup::open(host, hierarchy, &own).ok()?).ok(); // gone
-            let counts = record.user.is_none_or(|user| is_theirs(user) == Some(true));
+            let counts = record
+                .trust
+                .user()
+                .is_none_or(|user| is_theirs(user) == Some(true));
             counts.then_some((own, record))
         }
         _ => None,
     };
-    // One that can't be read names no cgroup.
-    let roots: Vec<_> = all_records(&SystemRoots::open(host).all)
-        .into_iter()
+    // A record that can't be read names no cgroup, and a source that does not answer has none to show.
+    let system = SystemRoots::open(host);
+    let mut of_root: Vec<_> = system
+        .all
+        .iter()
+        .flat_map(all_records)
         .filter_map(above)
         .collect();
-    if !roots.is_empty() || !roots::has_users(host) {
-        return roots;
+    let limit = if of_root.is_empty() {
+        roots::LIMIT
+    } else {
+        roots::GRACE
+    };
+    let configured = system.configured.all(limit).unwrap_or_default();
+    of_root.extend(configured.into_iter().filter_map(above));
+    if !of_root.is_empty() {
+        return of_root;
     }
-    let users = beside(host, |host| all_records(&roots::of_users(host, &mut Vec::new())));
-    users
-        .wait()
+    let users: Vec<SlowRoots> = roots::users(host)
         .unwrap_or_default()
         .into_iter()
-        .filter_map(above)
-        .collect()
-}
-
-fn all_records(roots: &[Root]) -> Vec<Record> {
-    let each = roots.iter().flat_map(|root| {
-        let names = root.dir.names().unwrap_or_default();
-        names
-            .into_iter()
-            .filter_map(move |name| root.record(name.to_str()?).ok()?)
-    });
-    each.collect()
+        .map(|user| roots::of_user(host, user))
+        .collect();
+    let asked: Vec<_> = users.iter().map(SlowRoots::begin_all).collect();
+    let answered = asked
+        .into_iter()
+        .flat_map(|answer| answer(roots::LIMIT).unwrap_or_default());
+    answered.filter_map(above).collect()
 }
 
 /// Refuses a cgroup that a second running container has on record as its own: what freezes one freezes both.

@@ -46,7 +46,7 @@ pub(super) fn record(root: &Root, id: &str) -> Result<Option<Record>> {
         runtime: root.runtime,
         id: id.to_owned(),
         dir: root.dir.path().join(id),
-        user: root.user.or(Some(file.owner)).filter(|&user| user != 0),
+        trust: root.trust_in(file.owner),
         written: file.written,
         pid: status.pid,
         start: Some(status.start),

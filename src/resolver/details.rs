@@ -1,7 +1,7 @@
 //! What an engine has on record of a container: name, image, labels, what it believes, where things lie. On a disk
 //! that may hang, so it is read beside the work and waited for only so long.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use super::beside::beside;
 use super::docker::DataRoot;
-use super::names::KIN;
-use super::podman::Stores;
+use super::podman::{Recorded, Stored, Stores};
 use super::record::{About, Pod, Writer};
 use super::target::is_full_id;
-use super::{Identity, census, docker, kube, lxc, machine, nerdctl, shim};
+use super::trust::Trust;
+use super::{Identity, docker, kube, lxc, machine, nerdctl, users};
 use crate::error::Result;
 use crate::host::Host;
 
@@ -144,13 +144,17 @@ impl Pending {
     }
 }
 
+/// How long the files of one user's engines are waited for, while root's containers wait for their own.
+const OF_USER: Duration = Duration::from_millis(500);
+
 /// What is read of the disk, and kept for the next container.
 struct Disk<'h> {
     host: &'h Host,
     docker: OnceCell<(Vec<DataRoot>, Option<String>)>,
-    /// How many containers in a row were in no data root.
-    fruitless: Cell<usize>,
+    /// Root's stores of podman's.
     podman: OnceCell<Stores>,
+    /// The users whose files did not come in time.
+    late: RefCell<BTreeSet<u32>>,
 }
 
 impl<'h> Disk<'h> {
@@ -158,8 +162,8 @@ impl<'h> Disk<'h> {
         Self {
             host,
             docker: OnceCell::new(),
-            fruitless: Cell::new(0),
             podman: OnceCell::new(),
+            late: RefCell::default(),
         }
     }
 
@@ -170,11 +174,11 @@ impl<'h> Disk<'h> {
             return details; // a cgroup that no runtime names has no record
         };
         let full = is_full_id(id.as_bytes());
-        let by_shim = || {
-            let pid = identity.pid.filter(|_| full && identity.record.is_none())?;
-            Some(census::record_by_shim(host, pid, id)?.about)
-        };
-        let about = by_shim().unwrap_or_else(|| identity.about.clone());
+        // What a name means that nobody is believed of is in no engine's records under that name.
+        if identity.trust == Trust::None {
+            return details;
+        }
+        let about = identity.about.clone();
         let pod = about.pod();
         details.pod = pod.as_ref().map(Pod::to_string);
         details.image = about.image();
@@ -183,11 +187,11 @@ impl<'h> Disk<'h> {
         details.rootfs.clone_from(&about.rootfs);
         details.bundle.clone_from(&about.bundle);
         details.labels =
-            Some(about.annotations.clone()).filter(|labels| identity.record.is_some() || !labels.is_empty());
+            Some(about.annotations.clone()).filter(|labels| about.writer.is_some() || !labels.is_empty());
         match identity.runtime.as_deref() {
-            None | Some("docker") if full => self.of_docker(id, identity.pid, &about, &mut details),
-            Some("podman") if full => self.of_podman(id, identity.record.as_deref(), &about, &mut details),
-            Some("cri-o") if full => self.of_crio(id, identity.record.as_deref(), &about, &mut details),
+            None | Some("docker") if full => self.of_docker(id, identity.trust, &about, &mut details),
+            Some("podman") if full => self.of_podman(id, identity, &about, &mut details),
+            Some("cri-o") if full => self.of_crio(id, identity, &about, &mut details),
             Some("containerd") if full => of_containerd(host, id, &about, pod.as_ref(), &mut details),
             Some("lxc") => of_lxc(host, id, &mut details),
             Some("machine") => of_machine(host, id, &mut details),
@@ -196,41 +200,27 @@ impl<'h> Disk<'h> {
         details
     }
 
-    fn of_docker(&self, id: &str, pid: Option<i32>, about: &About, details: &mut Details) {
-        let (roots, unread) = self.docker.get_or_init(|| {
-            let read = docker::configured_data_roots(self.host);
-            let (paths, unread) = read.map_or_else(
-                |error| (BTreeSet::new(), Some(error.to_string())),
-                |roots| (roots, None),
-            );
-            (paths.into_iter().map(DataRoot::new).collect(), unread)
-        });
-        details.unreadable.extend(unread.clone());
+    fn of_docker(&self, id: &str, trust: Trust, about: &About, details: &mut Details) {
         let mut config = None;
-        for root in roots {
-            config = config.or_else(|| noted(details, root.config(id)));
+        if trust.is_full() {
+            let (roots, unread) = self.docker.get_or_init(|| {
+                let read = docker::data_roots(self.host);
+                let (paths, unread) = read.map_or_else(
+                    |error| (BTreeSet::new(), Some(error.to_string())),
+                    |roots| (roots, None),
+                );
+                (paths.into_iter().map(DataRoot::new).collect(), unread)
+            });
+            details.unreadable.extend(unread.clone());
+            for root in roots {
+                config = config.or_else(|| noted(details, root.config(id)));
+            }
+            if let Some(root) = about.data_root.as_ref().filter(|_| config.is_none()) {
+                config = noted(details, DataRoot::new(self.host.inside(root)).config(id));
+            }
+        } else if let Some(user) = trust.user() {
+            config = self.of_users_docker(id, user, details);
         }
-        let mut others: Vec<PathBuf> = about
-            .data_root
-            .iter()
-            .map(|root| self.host.inside(root))
-            .collect();
-        if config.is_none()
-            && others.is_empty()
-            && let Some(pid) = pid
-            && self.fruitless.get() < KIN
-        {
-            let sources = shim::mount_sources(self.host, pid);
-            let found = sources.iter().filter_map(|source| docker::root_in(source));
-            others.extend(found.map(|root| self.host.inside(&root)));
-        }
-        for root in others {
-            config = config.or_else(|| noted(details, DataRoot::new(root).config(id)));
-        }
-        self.fruitless.set(match config {
-            Some(_) => 0,
-            None => self.fruitless.get() + 1,
-        });
         if let Some(config) = config {
             details.name = Some(config.name().to_owned()).filter(|name| !name.is_empty());
             details.pod = kube::of_docker_name(config.name()).map(|pod| pod.to_string());
@@ -241,13 +231,42 @@ impl<'h> Disk<'h> {
         }
     }
 
+    /// The record that a user's docker has, read beside the rest: it is on the user's own file system.
+    fn of_users_docker(&self, id: &str, user: u32, details: &mut Details) -> Option<docker::Config> {
+        let id = id.to_owned();
+        let read = move |host: &Host| {
+            let home = users::home(host, user)?;
+            let root = home.map(|home| DataRoot::new(home.join(".local/share/docker")));
+            root.map_or(Ok(None), |root| root.config(&id))
+        };
+        self.of_user(user, details, read)
+            .and_then(|read| noted(details, read))
+    }
+
+    /// What is read of a user's files; `None` where that takes too long, or did so before.
+    fn of_user<T: Send + 'static>(
+        &self,
+        user: u32,
+        details: &mut Details,
+        read: impl FnOnce(&Host) -> T + Send + 'static,
+    ) -> Option<T> {
+        let late = || format!("the files of user {user}'s engines could not be read in time");
+        if self.late.borrow().contains(&user) {
+            details.unreadable.push(late());
+            return None;
+        }
+        let answer = beside(self.host, read).wait_for(OF_USER);
+        if answer.is_none() {
+            self.late.borrow_mut().insert(user);
+            details.unreadable.push(late());
+        }
+        answer
+    }
+
     /// podman keeps labels, its own pods and what it believes in its database alone.
-    fn of_podman(&self, id: &str, record: Option<&Path>, about: &About, details: &mut Details) {
-        let stores = self.in_store(id, record, details);
-        let recorded = stores.recorded(id, record).unwrap_or_else(|unread| {
-            details.unreadable.push(unread);
-            None
-        });
+    fn of_podman(&self, id: &str, identity: &Identity, about: &About, details: &mut Details) {
+        let (stored, recorded) = self.in_store(id, identity, details);
+        details.add_stored(stored);
         details.labels = None;
         if let Some(recorded) = recorded {
             details.labels = Some(recorded.labels);
@@ -258,23 +277,59 @@ impl<'h> Disk<'h> {
         details.log = about.bundle.as_ref().map(|bundle| bundle.join("ctr.log"));
     }
 
-    fn of_crio(&self, id: &str, record: Option<&Path>, about: &About, details: &mut Details) {
-        self.in_store(id, record, details);
+    fn of_crio(&self, id: &str, identity: &Identity, about: &About, details: &mut Details) {
+        let (stored, _) = self.in_store(id, identity, details);
+        details.add_stored(stored);
         let get = |key: &str| about.annotations.get(key);
         details.log = get("io.kubernetes.cri-o.LogPath").map(PathBuf::from);
         let labels = get("io.kubernetes.cri-o.Labels").and_then(|text| serde_json::from_str(text).ok()); // not its word
         details.labels = labels.or_else(|| details.labels.take());
     }
 
-    fn in_store(&self, id: &str, record: Option<&Path>, details: &mut Details) -> &Stores {
-        let stores = self.podman.get_or_init(|| Stores::read(self.host));
-        details.unreadable.extend(stores.unread.iter().cloned());
-        if let Some(container) = stores.get(id, record) {
-            details.image = details.image.take().or_else(|| container.image());
+    /// What podman's lists have of a container, and what its database has, in the stores of whose word it is.
+    fn in_store(
+        &self,
+        id: &str,
+        identity: &Identity,
+        details: &mut Details,
+    ) -> (Option<Stored>, Option<Recorded>) {
+        let look = |stores: &Stores, id: &str, record: Option<&Path>| {
+            let recorded = stores.recorded(id, record);
+            (stores.get(id, record).cloned(), recorded, stores.unread.clone())
+        };
+        let record = identity.record.as_deref();
+        let (stored, recorded, unread) = match identity.trust.user() {
+            None => {
+                let stores = self.podman.get_or_init(|| Stores::read(self.host, Trust::Full));
+                look(stores, id, record)
+            }
+            Some(user) => {
+                let (id, record) = (id.to_owned(), identity.record.clone());
+                let trust = identity.trust;
+                let read = move |host: &Host| look(&Stores::read(host, trust), &id, record.as_deref());
+                let Some(read) = self.of_user(user, details, read) else {
+                    return (None, None);
+                };
+                read
+            }
+        };
+        details.unreadable.extend(unread);
+        let recorded = recorded.unwrap_or_else(|unread| {
+            details.unreadable.push(unread);
+            None
+        });
+        (stored, recorded)
+    }
+}
+
+impl Details {
+    /// Adds what podman's list has of the container.
+    fn add_stored(&mut self, stored: Option<Stored>) {
+        if let Some(container) = stored {
+            self.image = self.image.take().or_else(|| container.image());
             let name = container.names.iter().flatten().next().cloned();
-            details.name = details.name.take().or(name);
+            self.name = self.name.take().or(name);
         }
-        stores
     }
 }
 

@@ -13,11 +13,12 @@ use serde::Deserialize;
 
 use super::census::Census;
 use super::details::Believed;
-use super::shim;
+use super::record::Record;
 use super::state::StateDir;
-use super::target::is_full_id;
+use super::target::{SHORT_ID, is_full_id, is_hex};
 use crate::error::Result;
-use crate::host::Host;
+use crate::host::{Host, MountLine, mount_lines};
+use crate::verifier::Witness;
 
 /// What is read of a `config.v2.json`.
 #[derive(Debug, Deserialize)]
@@ -40,6 +41,7 @@ struct State {
     running: bool,
     paused: bool,
     restarting: bool,
+    pid: i32,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -65,6 +67,11 @@ impl Config {
 
     pub(super) fn log(&self) -> Option<PathBuf> {
         Some(self.log.clone()).filter(|log| !log.as_os_str().is_empty())
+    }
+
+    /// Its first process, as dockerd has written it down last; `None` where none runs.
+    pub(super) fn pid(&self) -> Option<i32> {
+        Some(self.state.pid).filter(|&pid| pid > 0)
     }
 
     /// What dockerd has written down last.
@@ -104,22 +111,51 @@ pub(super) fn configured_exec_root(host: &Host) -> Result<Option<PathBuf>> {
 }
 
 /// The usual data root and the one that `daemon.json` names.
-pub(super) fn configured_data_roots(host: &Host) -> Result<BTreeSet<PathBuf>> {
+///
+/// # Errors
+///
+/// `daemon.json` can't be read or understood.
+pub(super) fn data_roots(host: &Host) -> Result<BTreeSet<PathBuf>> {
     let mut roots = BTreeSet::from([host.path("/var/lib/docker")]);
     roots.extend(daemon_json(host)?.data_root.map(|path| host.inside(&path)));
     Ok(roots)
 }
 
-/// The data root that one container's files are mounted from.
-pub(super) fn data_root_of(host: &Host, census: &Census, id: &str) -> Option<PathBuf> {
-    if let Some(record) = census.record(host, id) {
-        return record.about.data_root.map(|root| host.inside(&root));
+/// The exec-roots at which a dockerd has mounted the network namespaces of its containers, `<exec-root>/netns/<12 digits>`.
+/// It is the caller's own mount table that is read and that of the host's first process, in which nobody but root mounts
+/// a namespace: a container's own table is the container's word. The mounts outlive dockerd and the shim.
+pub(super) fn mounted_exec_roots(host: &Host) -> BTreeSet<PathBuf> {
+    let mut roots = BTreeSet::new();
+    let own = host.read_proc("self/mountinfo").unwrap_or_default(); // it may not be read: nothing is told
+    let hosts = Witness::new(host).mountinfo(1);
+    for (text, seen_from) in [(own, host.root()), (hosts, Path::new("/"))] {
+        let namespaces = mount_lines(&text).filter(MountLine::is_namespace);
+        let found = namespaces.filter_map(|line| root_of_namespace(&line.dir));
+        let of_host = found.filter_map(|root| Some(Path::new("/").join(root.strip_prefix(seen_from).ok()?)));
+        roots.extend(of_host.map(|root| host.inside(&root)));
     }
-    let pid = census.a_process(host, id)?;
-    shim::mount_sources(host, pid)
-        .iter()
-        .find_map(|source| root_in(source))
-        .map(|root| host.inside(&root))
+    roots
+}
+
+/// `<exec-root>` of `<exec-root>/netns/<12 digits>`.
+fn root_of_namespace(dir: &Path) -> Option<PathBuf> {
+    let netns = dir.parent()?;
+    let name = dir.file_name()?.as_bytes();
+    let fits = name.len() == SHORT_ID && is_hex(name) && netns.file_name() == Some(OsStr::new("netns"));
+    fits.then(|| netns.parent().map(Path::to_owned)).flatten()
+}
+
+/// The data root that one container's files are mounted from, as its runtime has it on record. What is mounted in its
+/// processes' namespace is their own word, and not asked.
+///
+/// # Errors
+///
+/// The runtime's record is there and can't be read.
+pub(super) fn data_root_of(host: &Host, census: &Census, id: &str) -> Result<Option<PathBuf>> {
+    let records: Vec<Record> = census.records(host, id).into_iter().collect::<Result<_>>()?;
+    let of_root = records.into_iter().find(|record| record.trust.is_full());
+    let root = of_root.and_then(|record| record.about.data_root);
+    Ok(root.map(|root| host.inside(&root)))
 }
 
 /// `<data-root>` of `<data-root>/containers/<id>/hostname`, or `hosts`, or `resolv.conf`.
@@ -175,11 +211,20 @@ fn record_of(id: &OsStr) -> PathBuf {
     Path::new(id).join("config.v2.json")
 }
 
+/// A container that has a name.
+#[derive(Debug)]
+pub(super) struct Called {
+    pub(super) name: String,
+    pub(super) id: String,
+    /// Its first process, as dockerd has it on record.
+    pub(super) pid: Option<i32>,
+}
+
 /// What is found in a data root.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// Those of the wanted names that it has, each with its container's ID.
-    pub(super) called: Vec<(String, String)>,
+    /// The containers that have one of the wanted names.
+    pub(super) called: Vec<Called>,
     /// The IDs of all its containers.
     pub(super) ids: HashSet<OsString>,
     /// How many records can't be read.
@@ -206,7 +251,7 @@ pub(super) fn scan(data_root: &Path, names: &BTreeSet<String>) -> Result<Scan> {
     ids.retain(|id| is_full_id(id.as_bytes()));
     let threads = thread::available_parallelism().map_or(1, |threads| threads.get().min(MOST_THREADS));
     let share = ids.len().div_ceil(threads).max(SHARE);
-    let mut called: Vec<Result<(String, String)>> = Vec::new();
+    let mut called: Vec<Result<Called>> = Vec::new();
     thread::scope(|scope| {
         let look = |ids: &[OsString]| {
             ids.iter()
@@ -238,11 +283,7 @@ pub(super) fn scan(data_root: &Path, names: &BTreeSet<String>) -> Result<Scan> {
 }
 
 /// The name and the ID of a container that has one of these names.
-fn called_so(
-    containers: &StateDir,
-    id: &OsStr,
-    names: &BTreeSet<String>,
-) -> Result<Option<(String, String)>> {
+fn called_so(containers: &StateDir, id: &OsStr, names: &BTreeSet<String>) -> Result<Option<Called>> {
     let name = record_of(id);
     let file = containers.read(&name)?;
     let Some(file) = file.filter(|file| may_be_called(&file.text, names)) else {
@@ -253,8 +294,12 @@ fn called_so(
     if OsStr::new(&config.id) != id {
         return Err(containers.odd("understand", &name, "it is the record of another container"));
     }
-    let called = config.name().to_owned();
-    Ok(names.contains(&called).then_some((called, config.id)))
+    let called = Called {
+        name: config.name().to_owned(),
+        pid: config.pid(),
+        id: config.id,
+    };
+    Ok(names.contains(&called.name).then_some(called))
 }
 
 /// The containers whose names have `part` in them, each with its ID and its name. Records that can't be read have none.
@@ -373,7 +418,12 @@ mod tests {
         ); // another's ID
         let names = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<BTreeSet<_>>();
         let scanned = scan(root.path(), &names(&["web", "db"])).unwrap();
-        assert_eq!(scanned.called, [("web".to_owned(), ID.to_owned())]);
+        let called: Vec<_> = scanned
+            .called
+            .iter()
+            .map(|one| (one.name.as_str(), one.id.as_str()))
+            .collect();
+        assert_eq!(called, [("web", ID)]);
         assert_eq!((scanned.unreadable, scanned.ids.len()), (2, 3));
         let scanned = scan(root.path(), &names(&["/web"])).unwrap();
         assert_eq!((scanned.called.len(), scanned.unreadable), (0, 1));

@@ -1,14 +1,18 @@
 //! Containers by their IDs: a runtime's record, checked against what runs, or a cgroup that is named by the ID.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use super::beside::beside;
-use super::census::{self, Census, Word};
-use super::check::{self, by_record};
+use super::census::{self, Census, Claim};
+use super::check::by_record;
 use super::docker::DataRoot;
 use super::place::Point;
 use super::record::Record;
-use super::{Identity, Located, Resolver, docker, naming, no_such, only, roots, shim, target};
+use super::trust::{CgroupTrust, Trust};
+use super::{
+    Found, Identity, Located, Purpose, Resolver, docker, naming, no_such, only, podman, roots, shim, target,
+};
 use crate::cgroup::Cgroup;
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host};
@@ -35,17 +39,28 @@ impl Traces {
         }
     }
 
-    fn add(&mut self, host: &Host, word: Word, record: Result<Record>) {
-        let is_users = word == Word::Users || record.as_ref().is_ok_and(|record| record.user.is_some());
+    /// Adds a record of root's.
+    fn add(&mut self, host: &Host, record: Result<Record>) {
+        let is_users = record.as_ref().is_ok_and(|record| !record.trust.is_full());
+        if is_users {
+            return self.add_users(host, record);
+        }
         let checked = record.map(|record| by_record(host, record));
         let is_rejected = checked.as_ref().is_ok_and(Result::is_err);
         match checked.and_then(|located| located) {
             Ok(located) => self.live.push(located),
-            Err(error) if is_users && !matches!(error, Error::NotRunning(_)) => self.lies.push(error),
             Err(error) => {
                 self.is_rejected |= is_rejected;
                 self.dead.push(error);
             }
+        }
+    }
+
+    /// Adds a record of a user's.
+    fn add_users(&mut self, host: &Host, record: Result<Record>) {
+        match record.and_then(|record| by_record(host, record)) {
+            Ok(located) => self.live.push(located),
+            Err(error) => self.lies.push(error),
         }
     }
 
@@ -64,7 +79,7 @@ impl Traces {
         self.is_rejected |= other.is_rejected;
     }
 
-    /// The same, of root's word alone.
+    /// Why there is none on root's word.
     pub(super) fn reason_of_roots(self) -> Option<Error> {
         self.dead.into_iter().next()
     }
@@ -76,7 +91,7 @@ impl Traces {
 }
 
 /// An ID, whole or its beginning.
-pub(super) fn by_id(resolver: &Resolver<'_>, id: &str) -> Result<super::Found> {
+pub(super) fn by_id(resolver: &Resolver<'_>, id: &str) -> Result<Found> {
     let host = resolver.host;
     let mut exact = exactly(resolver, id);
     if !exact.live.is_empty() {
@@ -88,44 +103,195 @@ pub(super) fn by_id(resolver: &Resolver<'_>, id: &str) -> Result<super::Found> {
         return only(resolver, id, traces.live);
     }
     exact.extend(traces);
-    if full_ids(census, id).any(|full| full != id) {
+    let ids = census.full_ids(host, id);
+    if ids.iter().any(|full| full != id) {
         let unread = exact.unread();
         if !unread.is_empty() {
-            let ids: Vec<&str> = full_ids(census, id).collect();
+            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
             return Err(unsure(id, &unread, resolver.candidates(&ids)));
         }
         return by_prefix(resolver, id);
     }
-    let unlisted = census.unlisted();
-    if exact.dead.is_empty() && !unlisted.is_empty() {
-        return Err(unsure(id, &unlisted, Vec::new()));
+    if let Some(reason) = exact.reason_of_roots().or_else(|| stopped(host, id)) {
+        return Err(reason);
     }
-    if exact.dead.is_empty()
-        && let Some(found) = unrecorded(resolver, id)?
-    {
-        return Ok(found);
-    }
-    Err(exact
-        .reason()
-        .or_else(|| stopped(host, id))
-        .unwrap_or_else(|| no_such(id)))
+    of_others(
+        resolver,
+        id,
+        census.incomplete.clone(),
+        locate_of_users(host, census, id),
+    )
 }
 
-/// A container whose runtime keeps its records where nobody told: its cgroup is called by its ID and nothing else, as
-/// runc and crun have it where no other path is asked for, and the first process of a PID namespace is in it.
-pub(super) fn unrecorded(resolver: &Resolver<'_>, id: &str) -> Result<Option<super::Found>> {
+/// What a word means that nothing of root's knows, as far as root's sources could be read: the container of one user, or a
+/// cgroup that bears the whole ID; else what it could mean.
+pub(super) fn of_others(
+    resolver: &Resolver<'_>,
+    word: &str,
+    unlisted: Vec<String>,
+    mut users: Traces,
+) -> Result<Found> {
     let host = resolver.host;
-    // A whole ID of an engine's is known by every cgroup that bears it.
-    if !target::is_id(id.as_bytes()) || target::is_full_id(id.as_bytes()) {
+    let census = resolver.census();
+    let is_whole = target::is_full_id(word.as_bytes());
+    if is_whole {
+        let claims = census.claims(word).iter();
+        // A cgroup at which a user's record has the container already is not another one.
+        let known: BTreeSet<_> = users.live.iter().map(|located| located.first.id()).collect();
+        for claim in claims.take(MOST_CANDIDATES) {
+            let mut traces = Traces::default();
+            by_claim(host, claim, &mut traces);
+            let new = traces
+                .live
+                .into_iter()
+                .filter(|located| !known.contains(&located.first.id()));
+            users.live.extend(new);
+        }
+    }
+    if !users.live.is_empty() {
+        if resolver.purpose == Purpose::Freeze && !unlisted.is_empty() {
+            let candidates = users
+                .live
+                .iter()
+                .map(|located| candidate_of(word, located))
+                .collect();
+            return Err(unsure(word, &unlisted, candidates));
+        }
+        if resolver.purpose == Purpose::Freeze && !is_whole {
+            return Err(Error::Ambiguous {
+                why: format!(
+                    "\"{}\" is what a user calls a container, and no engine of root's knows it",
+                    word.escape_debug()
+                ),
+                candidates: users
+                    .live
+                    .iter()
+                    .map(|located| candidate_of(word, located))
+                    .collect(),
+            });
+        }
+        let at: Vec<String> = users.live.iter().map(whose).collect();
+        let each: Vec<Candidate> = users.live.iter().map(|one| candidate_of(word, one)).collect();
+        let mut found = only(resolver, word, users.live).map_err(|error| match error {
+            Error::Ambiguous { why, .. } => Error::Ambiguous {
+                why,
+                candidates: each,
+            },
+            other => other,
+        })?;
+        found.notes.extend(
+            at.first()
+                .map(|whose| format!("no engine of root's knows {word}; it is {whose}")),
+        );
+        found.notes.extend(unlisted);
+        return Ok(found);
+    }
+    if !unlisted.is_empty() {
+        return Err(unsure(word, &unlisted, Vec::new()));
+    }
+    if let Some(error) = claimed(resolver, word)? {
+        return Err(error);
+    }
+    Err(users.reason().unwrap_or_else(|| no_such(word)))
+}
+
+/// Whose a container is that root's engines do not know, in words.
+fn whose(located: &Located) -> String {
+    let dir = located.first.dir().display();
+    match located.identity.trust {
+        Trust::User(user) => format!("user {user}'s, at {dir}"),
+        Trust::Full => format!("told by its cgroup {dir} alone"),
+        Trust::None => format!("told alone by the name of {dir}, which a container or a user can have given"),
+    }
+}
+
+/// How a container of a user's, or one that only its cgroup tells, is written so that it means nothing else.
+fn candidate_of(word: &str, located: &Located) -> Candidate {
+    let at = &located.first;
+    let path = format!("v{}:{}", at.hierarchy().version(), at.path().display());
+    Candidate {
+        runtime: super::runtime_of(&located.identity),
+        name: None,
+        id: located.identity.id.clone().unwrap_or_else(|| path.clone()),
+        unambiguous: match located.identity.trust {
+            Trust::User(user) => format!("user:{user}/{word}"),
+            Trust::Full | Trust::None => path,
+        },
+    }
+}
+
+/// So many cgroups that bear one name are shown. A container can make as many as it likes.
+const MOST_CANDIDATES: usize = 16;
+
+/// How a container inside another one is written.
+const INSIDE: &str =
+    ": a container inside another one is written by its path, or by its name to iceaxe in that one";
+
+/// Why a word means nothing for certain, where cgroups are called so and no record is of them: who may have given such a
+/// name is not known, or not believed. `None` where there is no such cgroup.
+fn claimed(resolver: &Resolver<'_>, word: &str) -> Result<Option<Error>> {
+    let host = resolver.host;
+    let mut all: Vec<(PathBuf, Candidate)> = Vec::new();
+    let mut add = |hierarchy: Hierarchy, path: &Path, runtime: Option<&str>| {
+        let is_known = all.iter().any(|(known, _)| known == path);
+        let is_empty = || {
+            let cgroup = Cgroup::open(host, hierarchy, path);
+            cgroup
+                .and_then(|cgroup| cgroup.tids_below())
+                .is_ok_and(|tids| tids.is_empty())
+        };
+        if all.len() >= MOST_CANDIDATES || is_known || is_empty() {
+            return;
+        }
+        let candidate = Candidate {
+            runtime: runtime.unwrap_or("container").to_owned(),
+            name: None,
+            id: word.to_owned(),
+            unambiguous: format!("v{}:{}", hierarchy.version(), path.display()),
+        };
+        all.push((path.to_owned(), candidate));
+    };
+    let census = resolver.census();
+    let begun = target::is_hex(word.as_bytes()).then(|| census.claims_beginning(word));
+    let mut is_inside = false;
+    for claim in census.claims(word).iter().chain(begun.into_iter().flatten()) {
+        let named = naming::last(&claim.path);
+        let parent = claim.path.parent();
+        is_inside |= parent.is_some_and(|parent| naming::innermost(parent).is_some());
+        let runtime = named.and_then(|named| named.runtime);
+        add(claim.hierarchy, &claim.path, runtime);
+    }
+    for (hierarchy, path) in unrecorded(host, word)? {
+        add(hierarchy, &path, None);
+    }
+    if all.is_empty() {
         return Ok(None);
     }
+    Ok(Some(Error::Ambiguous {
+        why: format!(
+            "\"{}\" is in no engine's records; a cgroup that bears it proves nothing{}",
+            word.escape_debug(),
+            if is_inside { INSIDE } else { "" }
+        ),
+        candidates: all.into_iter().map(|(_, candidate)| candidate).collect(),
+    }))
+}
+
+/// The cgroups that are called by a word and nothing else, as runc and crun have it where no other path is asked for,
+/// and in which the first process of a PID namespace is.
+fn unrecorded(host: &Host, id: &str) -> Result<Vec<(Hierarchy, PathBuf)>> {
+    let mut found = Vec::new();
+    // A whole ID of an engine's is known by every cgroup that bears it.
+    if !target::is_id(id.as_bytes()) || target::is_full_id(id.as_bytes()) {
+        return Ok(found);
+    }
     let witness = Witness::new(host);
-    let mut live = Vec::new();
     for mount in host.mounts() {
         let root = Cgroup::open(host, mount.hierarchy, "/".as_ref())?;
         let mut paths = Vec::new();
         root.paths_below(host, &mut |path| {
-            if path.file_name().is_some_and(|name| name == id) && naming::parent(path).is_none() {
+            let is_called_so = path.file_name().is_some_and(|name| name == id);
+            if paths.len() < MOST_CANDIDATES && is_called_so && naming::parent(path).is_none() {
                 paths.push(path.to_owned());
             }
         })?; // what is too deep to be listed is no runtime's
@@ -136,36 +302,15 @@ pub(super) fn unrecorded(resolver: &Resolver<'_>, id: &str) -> Result<Option<sup
             // In the cgroup itself: what has its processes only below is a parent of others.
             let own = first.tids().unwrap_or_default(); // gone: nobody is in it
             let is_it = |pid: &i32| own.contains(pid) && witness.is_first_in_namespace(*pid);
-            let Some(pid) = census::first_process(host, &first).filter(is_it) else {
-                continue;
-            };
-            let identity = Identity {
-                id: Some(id.to_owned()),
-                pid: Some(pid),
-                ..Identity::default()
-            };
-            live.push(Located {
-                identity,
-                user: check::user_of(first.path()),
-                first,
-                point: Point::Named,
-                other: None,
-                lines: None,
-            });
+            if census::first_process(host, &first).is_some_and(|pid| is_it(&pid)) {
+                found.push((mount.hierarchy, path));
+            }
         }
     }
-    if live.is_empty() {
-        return Ok(None);
-    }
-    let mut found = only(resolver, id, live)?;
-    found.notes.push(format!(
-        "{id} is told by its cgroup {} alone: its runtime's record was not found",
-        found.container.freeze_point().dir().display()
-    ));
-    Ok(Some(found))
+    Ok(found)
 }
 
-/// Why a whole ID is no running container, where docker has it on record or containerd runs it in another way.
+/// Why a whole ID is no running container, where docker or podman has it on record, or containerd runs it in another way.
 fn stopped(host: &Host, id: &str) -> Option<Error> {
     if !target::is_full_id(id.as_bytes()) {
         return None;
@@ -175,37 +320,56 @@ fn stopped(host: &Host, id: &str) -> Option<Error> {
     }
     let wanted = id.to_owned();
     let known = beside(host, move |host| {
-        let roots = docker::configured_data_roots(host).unwrap_or_default(); // unreadable: nothing is known
-        roots
-            .into_iter()
-            .any(|root| matches!(DataRoot::new(root).config(&wanted), Ok(Some(_))))
+        let roots = docker::data_roots(host).unwrap_or_default(); // unreadable: nothing is known
+        let is_dockers = |root| matches!(DataRoot::new(root).config(&wanted), Ok(Some(_)));
+        if roots.into_iter().any(is_dockers) {
+            return Some("docker");
+        }
+        let stores = podman::stores(host).unwrap_or_default(); // as above
+        let mut lists = stores.iter().filter_map(|store| podman::stored(store).ok()); // as above
+        lists
+            .any(|list| list.iter().any(|one| one.id == wanted))
+            .then_some("podman")
     });
     // Too late is not known.
-    known
-        .wait()?
-        .then(|| Error::NotRunning(format!("docker's {id}, of which no process runs")))
+    let engine = known.wait()??;
+    Some(Error::NotRunning(format!(
+        "{engine}'s {id}, of which no process runs"
+    )))
 }
 
-/// The whole IDs that begin so.
-pub(super) fn full_ids<'c>(census: &'c Census, prefix: &'c str) -> impl Iterator<Item = &'c str> {
-    let ids = census.beginning(prefix);
-    ids.filter(|id| target::is_full_id(id.as_bytes()))
-}
-
-pub(super) fn by_prefix(resolver: &Resolver<'_>, prefix: &str) -> Result<super::Found> {
+pub(super) fn by_prefix(resolver: &Resolver<'_>, prefix: &str) -> Result<Found> {
     let census = resolver.census();
     let mut all = Traces::default();
-    for id in full_ids(census, prefix) {
-        all.extend(locate(resolver.host, census, id));
+    for id in census.full_ids(resolver.host, prefix) {
+        all.extend(locate(resolver.host, census, &id));
     }
-    let notes = census.doubtful.clone();
+    let mut notes = census.doubtful.clone();
     if !census.incomplete.is_empty() {
-        let ids: Vec<&str> = all
-            .live
-            .iter()
-            .filter_map(|located| located.identity.id.as_deref())
-            .collect();
-        return Err(unsure(prefix, &census.incomplete, resolver.candidates(&ids)));
+        // Of twelve digits there is hardly ever a second one.
+        if resolver.purpose == Purpose::Freeze || prefix.len() < target::SHORT_ID || all.live.is_empty() {
+            let ids: Vec<&str> = all
+                .live
+                .iter()
+                .filter_map(|located| located.identity.id.as_deref())
+                .collect();
+            return Err(unsure(prefix, &census.incomplete, resolver.candidates(&ids)));
+        }
+        notes.extend(census.incomplete.iter().cloned());
+    }
+    // What is told by its cgroup alone is told by enough of its ID.
+    if prefix.len() < target::SHORT_ID {
+        let (certain, told): (Vec<_>, Vec<_>) =
+            all.live.into_iter().partition(|located| !located.lacks_record());
+        all.live = certain;
+        if let (true, Some(one)) = (all.live.is_empty(), told.first()) {
+            let candidates = told.iter().map(super::described_first).collect();
+            let why = format!(
+                "\"{prefix}\" is too short for {}, whose record was not found",
+                one.first.dir().display()
+            );
+            return Err(Error::Ambiguous { why, candidates });
+        }
     }
     if all.live.is_empty() {
         return Err(all.reason().unwrap_or_else(|| no_such(prefix)));
@@ -224,68 +388,115 @@ pub(super) fn unsure(word: &str, sources: &[String], candidates: Vec<Candidate>)
     }
 }
 
-/// The containers whose ID is `id`, looked for where a bounded number of files tells: each runtime's own record, and
-/// for a whole ID the usual cgroups. The records of users' engines are asked where root's have none.
+/// The containers on root's word whose ID is `id`, looked for where a bounded number of files tells: each runtime's own
+/// record, and for a whole ID the usual cgroups.
 pub(super) fn exactly(resolver: &Resolver<'_>, id: &str) -> Traces {
     let host = resolver.host;
     let mut traces = Traces::default();
     if !target::is_id(id.as_bytes()) {
         return traces;
     }
+    let roots = resolver.roots();
     // What can't be opened hides nothing else, and an ID that is found is certain.
-    for root in &resolver.roots().all {
+    for root in &roots.all {
         if let Some(record) = root.record(id).transpose() {
-            traces.add(host, Word::Roots, record);
+            traces.add(host, record);
         }
-    }
-    if traces.live.is_empty() && !traces.is_rejected && target::is_full_id(id.as_bytes()) {
-        for path in naming::usual_paths(id) {
-            for mount in host.mounts() {
-                by_named(host, mount.hierarchy, &path, &mut traces);
-            }
-        }
-    }
-    if traces.live.is_empty()
-        && !traces.is_rejected
-        && roots::has_users(host)
-        && !resolver.roots().are_users_late()
-    {
-        let wanted = id.to_owned();
-        let read = beside(host, move |host| {
-            let roots = roots::of_users(host, &mut Vec::new());
-            let records = roots.iter().filter_map(|root| root.record(&wanted).transpose());
-            records.collect::<Vec<_>>()
-        });
-        match read.wait() {
-            Some(records) => records
-                .into_iter()
-                .for_each(|record| traces.add(host, Word::Users, record)),
-            None => {
-                resolver.roots().users_are_late();
-                traces.lies.push(census::USERS.late());
-            }
-        }
-    }
-    traces
-}
-
-/// The containers that a census has under an ID, and why its other traces are no match.
-pub(super) fn locate(host: &Host, census: &Census, id: &str) -> Traces {
-    let mut traces = Traces::default();
-    for (word, record) in census.records(host, id) {
-        traces.add(host, word, record);
     }
     if traces.live.is_empty() && !traces.is_rejected {
-        for (hierarchy, path) in census.entry(id).iter().flat_map(|entry| &entry.cgroups) {
-            by_named(host, *hierarchy, path, &mut traces);
+        let mut told = Traces::default();
+        if target::is_full_id(id.as_bytes()) {
+            let trust = CgroupTrust::new(host);
+            for path in naming::usual_paths(id) {
+                for mount in host.mounts() {
+                    if trust.in_name(mount.hierarchy, &path).is_full() {
+                        by_named(host, mount.hierarchy, &path, Trust::Full, &mut told);
+                    }
+                }
+            }
+        }
+        let limit = if told.live.is_empty() {
+            roots::LIMIT
+        } else {
+            roots::GRACE
+        };
+        // A source that does not answer is told of where its IDs are listed.
+        for record in roots.configured.record(id, limit).unwrap_or_default() {
+            traces.add(host, record);
+        }
+        if traces.live.is_empty() && !traces.is_rejected {
+            traces.extend(told);
         }
     }
     traces
 }
 
-/// A cgroup that is named after a container, where no record tells more: its name and the tasks in it are the
-/// kernel's word.
-pub(super) fn by_named(host: &Host, hierarchy: Hierarchy, path: &Path, traces: &mut Traces) {
+/// What the records in the roots of root's own engines have under an ID: on root's word, and on that of users who wrote
+/// there.
+fn by_records(host: &Host, census: &Census, id: &str) -> (Traces, Traces) {
+    let (mut roots, mut users) = (Traces::default(), Traces::default());
+    for record in census.records(host, id) {
+        match record.as_ref().map(|record| record.trust) {
+            Ok(Trust::User(_) | Trust::None) => users.add_users(host, record),
+            Ok(Trust::Full) | Err(_) => roots.add(host, record),
+        }
+    }
+    (roots, users)
+}
+
+/// The containers on root's word that a census has under an ID, and why its other traces are no match.
+pub(super) fn locate(host: &Host, census: &Census, id: &str) -> Traces {
+    or_by_cgroup(host, census, id, by_records(host, census, id).0)
+}
+
+fn or_by_cgroup(host: &Host, census: &Census, id: &str, mut traces: Traces) -> Traces {
+    if traces.live.is_empty() && !traces.is_rejected {
+        for (hierarchy, path) in census.entry(id).iter().flat_map(|entry| &entry.cgroups) {
+            by_named(host, *hierarchy, path, Trust::Full, &mut traces);
+        }
+        // LXC's cgroup can bear a number behind the name.
+        let is_lxc = |located: &&mut Located| located.identity.runtime.as_deref() == Some("lxc");
+        for located in traces.live.iter_mut().filter(is_lxc) {
+            located.identity.name = Some(id.to_owned());
+            located.identity.id = Some(id.to_owned());
+        }
+    }
+    traces
+}
+
+/// The containers with an ID on users' word, by the records of their engines.
+pub(super) fn locate_of_users(host: &Host, census: &Census, id: &str) -> Traces {
+    or_of_users(host, census, id, by_records(host, census, id).1)
+}
+
+fn or_of_users(host: &Host, census: &Census, id: &str, mut traces: Traces) -> Traces {
+    for record in census.users_records(host, id) {
+        traces.add_users(host, record);
+    }
+    traces
+}
+
+/// Everything that a census has under an ID, whoever's word it is, and why root's traces of it are no match.
+pub(super) fn locate_all(host: &Host, census: &Census, id: &str) -> Traces {
+    let (roots, users) = by_records(host, census, id);
+    let mut all = or_by_cgroup(host, census, id, roots);
+    let mut others = or_of_users(host, census, id, users);
+    if all.live.is_empty() && others.live.is_empty() {
+        let claims = census.claims(id).iter();
+        claims.for_each(|claim| by_claim(host, claim, &mut others));
+    }
+    all.live.append(&mut others.live);
+    all
+}
+
+/// A cgroup that is called after a container by somebody who is not believed of more than what is theirs.
+pub(super) fn by_claim(host: &Host, claim: &Claim, traces: &mut Traces) {
+    by_named(host, claim.hierarchy, &claim.path, claim.trust, traces);
+}
+
+/// A cgroup that is named after a container, where no record tells more: the tasks in it are the kernel's word, and its
+/// name is that of whom `trust` says.
+pub(super) fn by_named(host: &Host, hierarchy: Hierarchy, path: &Path, trust: Trust, traces: &mut Traces) {
     let Some(named) = naming::last(path) else {
         return;
     };
@@ -312,18 +523,9 @@ pub(super) fn by_named(host: &Host, hierarchy: Hierarchy, path: &Path, traces: &
             first.dir().display()
         )));
     };
-    let identity = Identity {
-        name: named.is_name.then(|| named.id.clone()),
-        id: Some(named.id),
-        runtime: named.runtime.map(str::to_owned),
-        pid: Some(pid),
-        ..Identity::default()
-    };
-    let user = check::user_of(first.path());
     traces.live.push(Located {
-        identity,
+        identity: Identity::of_cgroup(named, trust, Some(pid)),
         first,
-        user,
         point: Point::Named,
         other: None,
         lines: None,

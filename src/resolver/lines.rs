@@ -76,6 +76,11 @@ fn read(host: &Host, tid: i32, path: String) -> Option<Lines> {
     text.flatten().ok()?.map(Lines) // it does not answer, or may not be read
 }
 
+/// Reads the lines of this process itself; `None` where they can't be read.
+pub(crate) fn cgroup_lines_of_self(host: &Host) -> Option<Lines> {
+    host.read_proc_piece("self/cgroup").map(Lines)
+}
+
 /// Refuses a path that leads out of this process's own cgroup namespace: the missing names are not in the text, so it
 /// can't be joined to any mount (`cgroup_show_path()`, kernel/cgroup/cgroup.c).
 pub(crate) fn within_namespace(path: &Path) -> Result<&Path> {

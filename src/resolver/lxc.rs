@@ -1,6 +1,7 @@
 //! LXC: a container is a name. Its cgroup bears it, `lxc.payload.NAME`, with a number behind it where an empty one of
 //! that name was in the way; its configuration can put it elsewhere. What state it is in LXC keeps in memory alone.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::state::StateDir;
@@ -76,6 +77,69 @@ pub(super) fn roots(host: &Host) -> Result<Vec<StateDir>> {
         open.extend(StateDir::open(&root)?);
     }
     Ok(open)
+}
+
+/// Where LXD and Incus keep a directory or a link for each container.
+const INSTANCES: [&str; 3] = [
+    "/var/lib/incus/containers",
+    "/var/lib/lxd/containers",
+    "/var/snap/lxd/common/lxd/containers",
+];
+
+/// The names of LXD's and Incus' containers, as their cgroups bear them: those of a project begin with its name.
+///
+/// # Errors
+///
+/// One of the directories is there and can't be listed.
+pub(super) fn instances(host: &Host) -> Result<BTreeSet<String>> {
+    let mut all = BTreeSet::new();
+    for dir in INSTANCES {
+        if let Some(dir) = StateDir::open(&host.path(dir))? {
+            let names = dir.names()?.into_iter();
+            all.extend(names.filter_map(|name| name.into_string().ok())); // it can't have been asked for
+        }
+    }
+    Ok(all)
+}
+
+/// Whose a cgroup of LXC's is, as far as LXC's own files tell.
+#[derive(Debug)]
+pub(super) struct Settled {
+    /// The name that the cgroup bears.
+    pub(super) name: String,
+    /// The cgroups below which a configuration puts it.
+    pub(super) parents: BTreeSet<PathBuf>,
+    /// The container that it is of, where that is called without the number at the name's end.
+    pub(super) owner: Option<String>,
+}
+
+/// Looks up whose some cgroups are, given the name that each bears and the parents at which nothing else tells that LXC made
+/// it. What can't be read settles nothing.
+pub(super) fn settled(host: &Host, unsettled: Vec<(String, BTreeSet<PathBuf>)>) -> Vec<Settled> {
+    let instances = instances(host).unwrap_or_default();
+    let roots = roots(host).unwrap_or_default();
+    let is_known = |name: &str| {
+        let has_directory = |root: &StateDir| root.below(name).is_ok_and(|dir| dir.is_some());
+        instances.contains(name) || roots.iter().any(has_directory)
+    };
+    let is_configured = |name: &str, parent: &Path| {
+        let mut configs = roots.iter().filter_map(|root| config(host, root, name).ok()?);
+        configs.any(|config| config.dir.is_some_and(|dir| Path::new("/").join(dir) == *parent))
+    };
+    let each = unsettled.into_iter().map(|(name, mut parents)| {
+        let without = without_number(&name);
+        parents.retain(|parent| {
+            let mut called = [Some(name.as_str()), without].into_iter().flatten();
+            called.any(|called| is_configured(called, parent))
+        });
+        let owner = without.filter(|without| is_known(without) && !is_known(&name));
+        Settled {
+            owner: owner.map(str::to_owned),
+            parents,
+            name,
+        }
+    });
+    each.collect()
 }
 
 /// A container's configuration; `None` where there is none of that name.

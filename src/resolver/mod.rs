@@ -27,6 +27,8 @@ mod runc;
 mod shim;
 pub(crate) mod state;
 pub mod target;
+mod trust;
+mod users;
 mod words;
 mod youki;
 
@@ -48,6 +50,7 @@ use target::Target;
 pub use details::{Believed, Details, Pending};
 pub(crate) use lines::{Lines, cgroup_lines, task_lines};
 pub use record::About;
+pub use trust::Trust;
 
 /// Who a container is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,6 +69,25 @@ pub struct Identity {
     pub is_sandbox: bool,
     /// What else its runtime has on record.
     pub about: About,
+    /// Whose word all this is.
+    pub trust: Trust,
+}
+
+impl Identity {
+    /// Who a container is by the name of its cgroup, which is the word of whom `trust` says. A name that nobody is believed
+    /// of is not told; a whole ID is hard to mistake for another, and is how such a container is written.
+    fn of_cgroup(named: naming::Named, trust: Trust, pid: Option<i32>) -> Self {
+        let is_believed = trust != Trust::None;
+        let is_whole = target::is_full_id(named.id.as_bytes());
+        Self {
+            name: named.id_as_name().filter(|_| is_believed),
+            runtime: named.runtime.map(str::to_owned),
+            id: Some(named.id).filter(|_| is_believed || is_whole),
+            pid,
+            trust,
+            ..Self::default()
+        }
+    }
 }
 
 /// A container: its cgroups, held open, so that what was verified is what is written.
@@ -166,8 +188,27 @@ struct Located {
     other: Option<PathBuf>,
     /// The cgroups of its first process, where they were read.
     lines: Option<Lines>,
-    /// The user whose word it is that this is a container called so; `None` for root's, and the kernel's.
-    user: Option<u32>,
+}
+
+impl Located {
+    /// Whether its runtime must have had a record of it, and none was found.
+    fn lacks_record(&self) -> bool {
+        let leaves_none = matches!(
+            self.identity.runtime.as_deref(),
+            Some("lxc" | "machine" | naming::KATA)
+        );
+        self.identity.record.is_none() && !leaves_none
+    }
+}
+
+/// What a target is resolved for, which says how sure its meaning must be while a source of names can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// To thaw it or to look at it: what was found is meant, with a note on what could not be read.
+    Look,
+    /// To freeze or to end it, which would stop the wrong container: what is not certain is an error.
+    #[default]
+    Freeze,
 }
 
 /// Finds containers. What it has read once it does not read again, so that a disk that hangs costs its budget once,
@@ -175,6 +216,7 @@ struct Located {
 #[derive(Debug)]
 pub struct Resolver<'h> {
     host: &'h Host,
+    purpose: Purpose,
     /// Every name among the targets.
     wanted: BTreeSet<String>,
     /// The sources of names, once they are being read.
@@ -187,16 +229,21 @@ pub struct Resolver<'h> {
 impl<'h> Resolver<'h> {
     /// Prepares to find these targets, and reads nothing yet.
     pub fn new<'t>(host: &'h Host, targets: impl IntoIterator<Item = &'t Target>) -> Self {
-        let mut wanted = BTreeSet::new();
-        wanted.extend(targets.into_iter().filter_map(Target::name)); // collecting would sort first, which is much code
         Self {
             host,
-            wanted,
+            purpose: Purpose::default(),
+            wanted: targets.into_iter().filter_map(Target::name).collect(),
             asked: OnceCell::new(),
             roots: OnceCell::new(),
             census: OnceCell::new(),
             names: OnceCell::new(),
         }
+    }
+
+    /// Says what the targets are resolved for; unless said otherwise, to be frozen.
+    #[must_use]
+    pub fn with_purpose(self, purpose: Purpose) -> Self {
+        Self { purpose, ..self }
     }
 
     /// Finds the container that `target` means; of a pod all its containers.
@@ -210,13 +257,15 @@ impl<'h> Resolver<'h> {
         host.check_freezer()?;
         // Names are looked for all at once, and this one was not among them.
         if target.name().is_some_and(|name| !self.wanted.contains(&name)) {
-            return Resolver::new(host, [target]).resolve(target, nesting);
+            let resolver = Resolver::new(host, [target]).with_purpose(self.purpose);
+            return resolver.resolve(target, nesting);
         }
         let one = match target {
             Target::Pod(pod) => return pods::by_pod(self, pod),
             Target::Bare(word) => words::bare(self, word),
             Target::Id(id) => ids::by_id(self, id),
             Target::Name(name) => words::by_name(self, name),
+            Target::User(user, inner) => users::of_user(self, user, inner),
             Target::Pid(pid) => pids::by_pid(self, *pid, nesting),
             Target::In(hierarchy, path) => {
                 paths::by_cgroup(host, *hierarchy, target::trimmed(path)).map(found)
@@ -234,7 +283,7 @@ impl<'h> Resolver<'h> {
     #[must_use]
     pub fn everything(&self) -> Everything {
         let census = Arc::clone(self.census());
-        let mut ids: Vec<String> = census.ids().map(|(id, _)| id.to_owned()).collect();
+        let mut ids = census.all_ids(self.host);
         ids.sort_unstable();
         Everything {
             host: self.host.another(),
@@ -342,7 +391,7 @@ impl Everything {
     /// The containers with one of the IDs, or why there is none.
     #[must_use]
     pub fn containers(&self, id: &str) -> Vec<std::result::Result<Glimpse, Unknown>> {
-        let traces = ids::locate(&self.host, &self.census, id);
+        let traces = ids::locate_all(&self.host, &self.census, id);
         let unknown = |why| Unknown {
             id: id.to_owned(),
             runtime: self.census.runtime_of(id),
@@ -359,7 +408,7 @@ impl Everything {
         each.map(|one| one.map_err(unknown)).collect()
     }
 
-    /// The sources that could not be read.
+    /// The sources of root's that could not be read.
     #[must_use]
     pub fn incomplete(&self) -> &[String] {
         &self.census.incomplete
@@ -423,22 +472,18 @@ fn each_once(host: &Host, live: Vec<Located>) -> Vec<Result<Glimpse>> {
 }
 
 /// One container out of what was found: a cgroup found twice, also once in each hierarchy, is one.
-fn only(resolver: &Resolver<'_>, word: &str, mut live: Vec<Located>) -> Result<Found> {
-    // A user can call anything so; root's container is not to be hidden by that.
-    let (roots, users): (Vec<Located>, Vec<Located>) = live.into_iter().partition(|one| one.user.is_none());
-    let mut notes = Vec::new();
-    live = match (roots.is_empty(), users.is_empty()) {
-        (false, false) => {
-            notes.extend(
-                users
-                    .iter()
-                    .map(|one| format!("{word} is also what a user calls {}", one.first.dir().display())),
-            );
-            roots
-        }
-        (true, _) => users,
-        _ => roots,
-    };
+fn only(resolver: &Resolver<'_>, word: &str, live: Vec<Located>) -> Result<Found> {
+    // What the engine's record does not say is told by the cgroup's name, where root alone can have given it.
+    let told = live
+        .iter()
+        .filter(|one| one.lacks_record() && one.identity.trust.is_full())
+        .map(|one| {
+            format!(
+                "{word} is told by its cgroup {} alone: its engine's record was not found",
+                one.first.dir().display()
+            )
+        });
+    let notes: Vec<String> = told.take(1).collect();
     let each = each_once(resolver.host, live).into_iter();
     let mut containers = each
         .map(|one| one.map(|glimpse| glimpse.container))
@@ -463,6 +508,18 @@ fn only(resolver: &Resolver<'_>, word: &str, mut live: Vec<Located>) -> Result<F
             })
         }
         (None, _) => Err(no_such(word)),
+    }
+}
+
+/// A container of which one cgroup is known, as a candidate.
+fn described_first(located: &Located) -> Candidate {
+    let at = &located.first;
+    let path = format!("v{}:{}", at.hierarchy().version(), at.path().display());
+    Candidate {
+        runtime: runtime_of(&located.identity),
+        name: located.identity.name.clone(),
+        id: located.identity.id.clone().unwrap_or_else(|| path.clone()),
+        unambiguous: path,
     }
 }
 

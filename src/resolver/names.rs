@@ -9,9 +9,10 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use super::beside::{BUDGET, Reading, beside};
 use super::census::Census;
-use super::target::is_full_id;
-use super::{docker, lxc, nerdctl, podman};
-use crate::error::Result;
+use super::state::Budget;
+use super::trust::caller;
+use super::{docker, lxc, nerdctl, podman, users};
+use crate::error::{Error, Result};
 use crate::host::Host;
 
 /// A container that has a name.
@@ -21,8 +22,8 @@ pub(super) enum Holder {
     Id {
         id: String,
         runtime: &'static str,
-        /// The user in whose store it is; `None` for root's.
-        user: Option<u32>,
+        /// Its first process, where the engine that has the name on record has it too.
+        pid: Option<i32>,
     },
     /// LXC's, at this place.
     Lxc(lxc::Place),
@@ -73,7 +74,11 @@ impl Names {
     /// Takes what could not be read as a reason to be unsure.
     fn noted<T: Default>(&mut self, read: Result<T>) -> T {
         read.unwrap_or_else(|error| {
-            self.unsure.push(error.to_string());
+            // What a user may not read of root's is of no container that the user could act on.
+            let is_roots_own = matches!(error, Error::Unsupported(_)) && caller() != 0;
+            if !is_roots_own {
+                self.unsure.push(error.to_string());
+            }
             T::default()
         })
     }
@@ -95,18 +100,27 @@ impl Asked {
             let names = Arc::clone(&names);
             beside(host, move |host| read(host, &names))
         };
-        let for_docker = Arc::clone(&names);
+        let (for_docker, for_caller) = (Arc::clone(&names), Arc::clone(&names));
         let sources = vec![
             (
                 "docker's records",
                 beside(host, move |host| of_docker(host, &for_docker, &from)),
             ),
             ("podman's store", begin(of_podman)),
-            (USERS, begin(of_users)),
             ("nerdctl's names", begin(of_nerdctl)),
             ("LXC's configurations", begin(of_lxc)),
         ];
-        Self { sources, census }
+        let mut asked = Self { sources, census };
+        // Run by a user, that user's own engines count as root's do.
+        let caller = caller();
+        if caller != 0 {
+            let names = Arc::clone(&for_caller);
+            let own = beside(host, move |host| {
+                of_user(host, caller, &names, &Budget::default())
+            });
+            asked.sources.push(("the stores of your own engines", own));
+        }
+        asked
     }
 
     /// Waits for them. The census tells docker's source of data roots that no configuration names.
@@ -119,11 +133,7 @@ impl Asked {
                 None => {
                     all.late = true;
                     let why = format!("{source} could not be read within {} s", BUDGET.as_secs());
-                    // A user who lets it hang shall not make root's names uncertain.
-                    match *source == USERS {
-                        true => all.torn.push(why),
-                        false => all.unsure.push(why),
-                    }
+                    all.unsure.push(why);
                 }
             }
         }
@@ -131,25 +141,19 @@ impl Asked {
     }
 }
 
-/// The source that is the users' own.
-const USERS: &str = "the stores of users' engines";
-
 fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Census>>) -> Names {
     let mut names = Names::default();
     let mut ids = Vec::new();
-    let mut roots = names.noted(docker::configured_data_roots(host));
+    let mut roots = names.noted(docker::data_roots(host));
     for root in &roots {
-        ids.push(in_data_root(root, wanted, None, &mut names));
+        ids.push(in_data_root(root, wanted, &mut names));
     }
     // Without one there is nobody who would wait for more.
     let Ok(census) = census.recv() else {
         return names;
     };
     let mut fruitless: BTreeMap<Option<&Path>, usize> = BTreeMap::new();
-    for (id, _) in census
-        .ids()
-        .filter(|(id, runtime)| is_full_id(id.as_bytes()) && matches!(runtime, None | Some("docker")))
-    {
+    for id in census.may_be_dockers() {
         if ids.iter().any(|known| known.contains(OsStr::new(id))) {
             continue;
         }
@@ -158,10 +162,15 @@ fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Censu
             continue;
         }
         match docker::data_root_of(host, &census, id) {
-            Some(root) if roots.insert(root.clone()) => {
-                ids.push(in_data_root(&root, wanted, None, &mut names));
+            Ok(Some(root)) if roots.insert(root.clone()) => {
+                ids.push(in_data_root(&root, wanted, &mut names));
             }
-            _ => *kin += 1,
+            // Where its docker has the names is in that record.
+            Err(error) => {
+                names.torn.push(error.to_string());
+                *kin += 1;
+            }
+            Ok(_) => *kin += 1,
         }
     }
     names
@@ -171,18 +180,13 @@ fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Censu
 /// where its disk is not mounted here no other of them will show it.
 pub(super) const KIN: usize = 16;
 
-fn in_data_root(
-    root: &Path,
-    wanted: &BTreeSet<String>,
-    user: Option<u32>,
-    names: &mut Names,
-) -> HashSet<OsString> {
+fn in_data_root(root: &Path, wanted: &BTreeSet<String>, names: &mut Names) -> HashSet<OsString> {
     let scan = names.noted(docker::scan(root, wanted));
-    for (name, id) in scan.called {
+    for docker::Called { name, id, pid } in scan.called {
         let holder = Holder::Id {
             id,
             runtime: "docker",
-            user,
+            pid,
         };
         names.hold(&name, holder);
     }
@@ -199,13 +203,14 @@ fn in_data_root(
 fn of_podman(host: &Host, wanted: &BTreeSet<String>) -> Names {
     let mut names = Names::default();
     for store in names.noted(podman::stores(host)) {
-        in_store(&store, wanted, None, &mut names);
+        let stored = podman::stored(&store);
+        in_store(stored, wanted, &mut names);
     }
     names
 }
 
-fn in_store(store: &Path, wanted: &BTreeSet<String>, user: Option<u32>, names: &mut Names) {
-    for container in names.noted(podman::stored(store)) {
+fn in_store(stored: Result<Vec<podman::Stored>>, wanted: &BTreeSet<String>, names: &mut Names) {
+    for container in names.noted(stored) {
         for name in container
             .names
             .iter()
@@ -215,21 +220,22 @@ fn in_store(store: &Path, wanted: &BTreeSet<String>, user: Option<u32>, names: &
             let holder = Holder::Id {
                 id: container.id.clone(),
                 runtime: "podman",
-                user,
+                pid: None,
             };
             names.hold(name, holder);
         }
     }
 }
 
-/// What can't be read of users' is no reason to doubt what is found among root's.
-fn of_users(host: &Host, wanted: &BTreeSet<String>) -> Names {
+/// What the engines of one user have: all of it, and whether it can be read, is that user's word. No more than is left of
+/// `budget` is read.
+pub(super) fn of_user(host: &Host, user: u32, wanted: &BTreeSet<String>, budget: &Budget) -> Names {
     let mut names = Names::default();
-    for (user, home) in names.noted(podman::user_homes(host)) {
-        in_store(&podman::store_at(&home), wanted, Some(user), &mut names);
-        in_data_root(&home.join(".local/share/docker"), wanted, Some(user), &mut names);
+    if let Some(home) = names.noted(users::home(host, user)) {
+        let stored = podman::stored_within(&podman::store_at(&home), budget);
+        in_store(stored, wanted, &mut names);
+        in_data_root(&home.join(".local/share/docker"), wanted, &mut names);
     }
-    names.torn.append(&mut names.unsure);
     names
 }
 
@@ -241,7 +247,7 @@ fn of_nerdctl(host: &Host, wanted: &BTreeSet<String>) -> Names {
                 let holder = Holder::Id {
                     id,
                     runtime: "containerd",
-                    user: None,
+                    pid: None,
                 };
                 names.hold(name, holder);
             }
@@ -252,6 +258,7 @@ fn of_nerdctl(host: &Host, wanted: &BTreeSet<String>) -> Names {
 
 fn of_lxc(host: &Host, wanted: &BTreeSet<String>) -> Names {
     let mut names = Names::default();
+    names.lxc = names.noted(lxc::instances(host));
     for root in names.noted(lxc::roots(host)) {
         let all = names.noted(root.names());
         names

@@ -20,62 +20,139 @@ enum Kind {
     Name,
 }
 
+/// The place at which a cgroup's name counts for its runtime, where the runtime's record is lost or never readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Home {
+    /// Right below the hierarchy's root.
+    Root,
+    /// `/machine.slice`, in which systemd makes the units of machines.
+    Machines,
+    /// Below slices alone, which only systemd makes.
+    Slices,
+    /// Below slices and one service, which podman splits.
+    Service,
+    /// `/libpod_parent`, or a pod's cgroup in it.
+    Podman,
+    /// The cgroup of a pod, where the kubelet makes those.
+    Pod,
+    /// Nowhere: the runtime always leaves a record that can be read.
+    Nowhere,
+}
+
+impl Home {
+    /// Whether the cgroup `parent` is such a place.
+    fn is(self, parent: &Path) -> bool {
+        let mut above = parent.iter().skip(1);
+        let is_slice = |name: &OsStr| name.as_bytes().ends_with(b".slice");
+        match self {
+            Self::Root => parent.parent().is_none(),
+            Self::Machines => parent == Path::new("/machine.slice"),
+            Self::Slices => parent.parent().is_some() && above.all(is_slice),
+            Self::Service => {
+                let is_service = |name: &OsStr| name.as_bytes().ends_with(b".service");
+                let slices = parent.parent().unwrap_or(parent);
+                parent.file_name().is_some_and(is_service) && Self::Slices.is(slices)
+            }
+            Self::Podman => {
+                above.next() == Some(OsStr::new("libpod_parent"))
+                    && above.next().is_none_or(|pod| is_full_id(pod.as_bytes()))
+                    && above.next().is_none()
+            }
+            Self::Pod => is_pod(parent),
+            Self::Nowhere => false,
+        }
+    }
+}
+
+/// Whether a cgroup is a pod's where the kubelet makes them without systemd: `/kubepods/podUID`,
+/// `/kubepods/burstable/podUID`, or the like below `/kubelet`, which kind sets as the root.
+fn is_pod(path: &Path) -> bool {
+    let mut parts: Vec<&[u8]> = path.iter().skip(1).map(OsStr::as_bytes).collect();
+    if parts.first() == Some(&&b"kubelet"[..]) {
+        parts.remove(0);
+    }
+    match parts[..] {
+        [b"kubepods", pod] | [b"kubepods", b"burstable" | b"besteffort", pod] => pod.starts_with(b"pod"),
+        _ => false,
+    }
+}
+
 /// One pattern.
 struct Row {
     runtime: &'static str,
     prefix: &'static str,
     kind: Kind,
     suffix: &'static str,
+    home: Home,
     /// The level below in which the runtime keeps the tasks, and which it freezes.
     below: Option<&'static str>,
 }
 
-const fn row(runtime: &'static str, prefix: &'static str, kind: Kind, suffix: &'static str) -> Row {
+const fn row(
+    runtime: &'static str,
+    prefix: &'static str,
+    kind: Kind,
+    suffix: &'static str,
+    home: Home,
+) -> Row {
     Row {
         runtime,
         prefix,
         kind,
         suffix,
+        home,
         below: None,
     }
 }
 
 const ROWS: [Row; 16] = [
-    row("docker", "docker-", Kind::Full, ".scope"),
+    row("docker", "docker-", Kind::Full, ".scope", Home::Slices),
     Row {
         below: Some("container"),
-        ..row("podman", "libpod-", Kind::Full, ".scope")
+        ..row("podman", "libpod-", Kind::Full, ".scope", Home::Slices)
     },
-    row("podman", "libpod-payload-", Kind::Full, ""),
-    row("podman", "libpod-", Kind::Full, ""),
-    row("containerd", "cri-containerd-", Kind::Full, ".scope"),
-    row("containerd", "nerdctl-", Kind::Full, ".scope"),
+    row("podman", "libpod-payload-", Kind::Full, "", Home::Service),
+    row("podman", "libpod-", Kind::Full, "", Home::Podman),
+    row(
+        "containerd",
+        "cri-containerd-",
+        Kind::Full,
+        ".scope",
+        Home::Slices,
+    ),
+    row("containerd", "nerdctl-", Kind::Full, ".scope", Home::Slices),
     Row {
         below: Some("container"),
-        ..row("cri-o", "crio-", Kind::Full, ".scope")
+        ..row("cri-o", "crio-", Kind::Full, ".scope", Home::Slices)
     },
-    row("cri-o", "crio-", Kind::Full, ""),
-    row("lxc", "lxc.payload.", Kind::Name, ""),
+    row("cri-o", "crio-", Kind::Full, "", Home::Pod),
+    row("lxc", "lxc.payload.", Kind::Name, "", Home::Root),
     Row {
         below: Some("payload"),
-        ..row("machine", "machine-", Kind::Name, ".scope")
+        ..row("machine", "machine-", Kind::Name, ".scope", Home::Machines)
     },
     Row {
         below: Some("payload"),
-        ..row("machine", "systemd-nspawn@", Kind::Name, ".service")
+        ..row(
+            "machine",
+            "systemd-nspawn@",
+            Kind::Name,
+            ".service",
+            Home::Machines,
+        )
     },
-    row("runc", "runc-", Kind::Id, ".scope"),
+    row("runc", "runc-", Kind::Id, ".scope", Home::Nowhere),
     Row {
         below: Some("container"),
-        ..row("crun", "crun-", Kind::Id, ".scope")
+        ..row("crun", "crun-", Kind::Id, ".scope", Home::Nowhere)
     },
-    row("youki", "youki-", Kind::Id, ".scope"),
-    row("youki", ":youki:", Kind::Id, ""),
-    row(KATA, "kata_", Kind::Full, ""),
+    row("youki", "youki-", Kind::Id, ".scope", Home::Nowhere),
+    row("youki", ":youki:", Kind::Id, "", Home::Nowhere),
+    row(KATA, "kata_", Kind::Full, "", Home::Pod),
 ];
 
 /// Its containers are in a virtual machine.
-const KATA: &str = "kata";
+pub(super) const KATA: &str = "kata";
 
 /// Why the containers of a runtime can't be frozen by their cgroups.
 pub(super) fn refusal(runtime: Option<&str>) -> Option<&'static str> {
@@ -98,9 +175,16 @@ pub struct Named {
     pub path: PathBuf,
     /// The level below that its runtime freezes.
     pub below: Option<&'static str>,
+    /// Whether the cgroup is at a place where its runtime puts cgroups, so that the name can count without a record.
+    pub(crate) is_at_home: bool,
 }
 
 impl Named {
+    /// The container's name, where its runtime calls cgroups by it.
+    pub(super) fn id_as_name(&self) -> Option<String> {
+        self.is_name.then(|| self.id.clone())
+    }
+
     /// The level below in which its runtime keeps the tasks.
     pub(super) fn level(&self) -> Option<PathBuf> {
         self.below.map(|below| self.path.join(below))
@@ -127,16 +211,8 @@ pub(crate) fn chain(path: &Path) -> Vec<Named> {
     while let Some(component) = components.next() {
         at.push(component);
         let is_pod = components.peek().is_some_and(|below| is_in_podmans_pod(below));
-        if let Some((runtime, id, is_name, below)) =
-            read(parent, component).filter(|(runtime, ..)| runtime.is_some() || !is_pod)
-        {
-            named.push(Named {
-                runtime,
-                id,
-                is_name,
-                path: at.clone(),
-                below,
-            });
+        if let Some(parts) = read(parent, component).filter(|parts| parts.runtime.is_some() || !is_pod) {
+            named.push(parts.at(&at));
         }
         parent = Some(component);
     }
@@ -152,14 +228,12 @@ pub(super) fn is_in_podmans_pod(name: &OsStr) -> bool {
 /// The container that a path's last component names.
 pub(crate) fn last(path: &Path) -> Option<Named> {
     let parent = path.parent().and_then(Path::file_name);
-    let (runtime, id, is_name, below) = read(parent, path.file_name()?)?;
-    Some(Named {
-        runtime,
-        id,
-        is_name,
-        path: path.to_owned(),
-        below,
-    })
+    read(parent, path.file_name()?).map(|parts| parts.at(path))
+}
+
+/// Whether a cgroup can be a container's by its name: what is below it is then that container's own business.
+pub(super) fn may_be_a_container(path: &Path) -> bool {
+    last(path).is_some()
 }
 
 /// The container nearest to the leaf.
@@ -167,7 +241,39 @@ pub(crate) fn innermost(path: &Path) -> Option<Named> {
     chain(path).pop()
 }
 
-type Parts = (Option<&'static str>, String, bool, Option<&'static str>);
+/// What a name alone says.
+struct Parts {
+    runtime: Option<&'static str>,
+    id: String,
+    is_name: bool,
+    below: Option<&'static str>,
+    /// `None` for a bare ID, which has a home for each engine.
+    home: Option<Home>,
+}
+
+impl Parts {
+    /// The container that the cgroup at `path`, whose last name this is, is called after.
+    fn at(self, path: &Path) -> Named {
+        let parent = path.parent().unwrap_or(path);
+        Named {
+            is_at_home: self
+                .home
+                .map_or_else(|| is_home_of_bare_ids(parent), |home| home.is(parent)),
+            runtime: self.runtime,
+            id: self.id,
+            is_name: self.is_name,
+            path: path.to_owned(),
+            below: self.below,
+        }
+    }
+}
+
+/// Whether docker, containerd or the kubelet puts cgroups that are called by a bare ID right below the cgroup `parent`.
+fn is_home_of_bare_ids(parent: &Path) -> bool {
+    let at_top = parent.parent().is_some_and(|above| above.parent().is_none());
+    let name = parent.file_name().map(OsStr::as_bytes);
+    (at_top && matches!(name, Some(b"docker" | b"default" | b"k8s.io" | b"moby"))) || is_pod(parent)
+}
 
 fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<Parts> {
     let name = component.to_str()?;
@@ -176,7 +282,13 @@ fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<Parts> {
         if parent == Some(OsStr::new("libpod_parent")) {
             return None;
         }
-        return Some((bare(parent), name.to_owned(), false, None));
+        return Some(Parts {
+            runtime: bare(parent),
+            id: name.to_owned(),
+            is_name: false,
+            below: None,
+            home: None,
+        });
     }
     ROWS.iter().find_map(|row| {
         let middle = name.strip_prefix(row.prefix)?.strip_suffix(row.suffix)?;
@@ -192,7 +304,13 @@ fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<Parts> {
         } else {
             middle.to_owned()
         };
-        (fits && is_sane(&id)).then_some((Some(row.runtime), id, row.kind == Kind::Name, row.below))
+        (fits && is_sane(&id)).then_some(Parts {
+            runtime: Some(row.runtime),
+            id,
+            is_name: row.kind == Kind::Name,
+            below: row.below,
+            home: Some(row.home),
+        })
     })
 }
 
@@ -344,6 +462,50 @@ mod tests {
         check("/system.slice/nerdctl-ID.scope", &[(Some("containerd"), ID)]);
         check("/system.slice/runc-web.scope", &[(Some("runc"), "web")]);
         check("/system.slice/crun-web.scope/container", &[(Some("crun"), "web")]);
+    }
+
+    #[test]
+    fn a_name_counts_only_where_its_runtime_puts_its_cgroups() {
+        for (path, expected) in [
+            ("/docker/ID", true),
+            ("/system.slice/docker-ID.scope", true),
+            ("/a.slice/a-b.slice/docker-ID.scope", true),
+            ("/docker-ID.scope", false),
+            ("/a/docker-ID.scope", false),
+            ("/abs/ID", false),
+            ("/docker/ID2/docker/ID", false),
+            ("/system.slice/docker-ID2.scope/a.slice/docker-ID.scope", false),
+            ("/machine.slice/libpod-ID.scope", true),
+            ("/libpod_parent/libpod-ID", true),
+            ("/libpod_parent/ID2/libpod-ID", true),
+            ("/libpod_parent/ID2/x/libpod-ID", false),
+            ("/libpod_parent/x/libpod-ID", false),
+            ("/system.slice/web.service/libpod-payload-ID", true),
+            ("/web.service/libpod-payload-ID", false),
+            ("/kubepods/podx/ID", true),
+            ("/kubepods/burstable/podx/ID", true),
+            ("/kubelet/kubepods/besteffort/podx/crio-ID", true),
+            ("/kubepods/x/podx/ID", false),
+            ("/a/kubepods/podx/ID", false),
+            (
+                "/kubepods.slice/kubepods-podx.slice/cri-containerd-ID.scope",
+                true,
+            ),
+            ("/lxc.payload.web", true),
+            ("/a/lxc.payload.web", false),
+            ("/machine.slice/machine-web.scope", true),
+            ("/machine.slice/systemd-nspawn@web.service", true),
+            ("/machine-web.scope", false),
+            ("/a/machine.slice/machine-web.scope", false),
+            ("/system.slice/runc-web.scope", false),
+            ("/system.slice/crun-web.scope", false),
+            ("/system.slice/youki-web.scope", false),
+            ("/:youki:web", false),
+        ] {
+            let spelled = path.replace("ID2", OTHER).replace("ID", ID);
+            let named = last(Path::new(&spelled)).unwrap();
+            assert_eq!(named.is_at_home, expected, "{path}");
+        }
     }
 
     #[test]

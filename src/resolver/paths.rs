@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::beside::{BUDGET, beside};
 use super::place::{self, Point, WriteAt};
+use super::trust::CgroupTrust;
 use super::{Container, Found, Identity, Located, Resolver, census, found, naming, target, words};
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::{Candidate, Error, Result};
@@ -14,13 +15,10 @@ use crate::host::{Hierarchy, Host};
 pub(super) fn by_cgroup(host: &Host, hierarchy: Hierarchy, path: &Path) -> Result<Container> {
     let first = Cgroup::open(host, hierarchy, path).map_err(absent)?;
     let identity = match naming::last(path) {
-        Some(named) => Identity {
-            name: named.is_name.then(|| named.id.clone()),
-            id: Some(named.id),
-            runtime: named.runtime.map(str::to_owned),
-            pid: census::first_process(host, &first),
-            ..Identity::default()
-        },
+        Some(named) => {
+            let trust = CgroupTrust::new(host).in_name(hierarchy, path);
+            Identity::of_cgroup(named, trust, census::first_process(host, &first))
+        }
         None => Identity::default(),
     };
     if first.is_root() {
@@ -38,7 +36,6 @@ pub(super) fn by_cgroup(host: &Host, hierarchy: Hierarchy, path: &Path) -> Resul
         point: Point::Named,
         other: None,
         lines: None,
-        user: None,
     };
     place::complete(host, located, WriteAt::Here)
 }

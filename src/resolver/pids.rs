@@ -2,29 +2,43 @@
 
 use std::path::Path;
 
-use super::check::recorded_at;
-use super::ids::{Traces, by_named, exactly};
-use super::lines::{Lines, cgroup_lines, within_namespace};
-use super::{Found, Nesting, Resolver, completed, found, naming, no_such};
+use super::check::{by_record, recorded_at};
+use super::ids::{Traces, by_named, exactly, locate_of_users};
+use super::lines::{Lines, cgroup_lines, task_lines, within_namespace};
+use super::target::is_full_id;
+use super::trust::CgroupTrust;
+use super::{Found, Located, Nesting, Resolver, census, completed, found, naming, no_such, shim};
 use crate::cgroup::Cgroup;
 use crate::error::{Candidate, Error, Result};
-use crate::host::Hierarchy;
+use crate::host::{Hierarchy, Host, Stat};
 use crate::verifier::Witness;
 
 /// The container that a process is in.
 pub(super) fn by_pid(resolver: &Resolver<'_>, pid: i32, nesting: Nesting) -> Result<Found> {
     let host = resolver.host;
     let no_process = || Error::NotFound(format!("no process {pid}"));
-    // One that does not answer lives.
-    let stat = match Witness::new(host).stat_of(pid) {
+    let witness = Witness::new(host);
+    // A process that does not answer lives.
+    let stat = match witness.stat_of(pid) {
         Ok(None) => return Err(no_process()),
         Ok(stat) => stat,
         Err(_) => None,
     };
-    if stat.is_some_and(|stat| matches!(stat.state, 'Z' | 'X' | 'x')) {
+    // The first thread of a process can have ended before the others.
+    let is_ended = stat.as_ref().is_some_and(Stat::is_ended);
+    let thread = if is_ended {
+        witness.living_thread(pid)
+    } else {
+        None
+    };
+    if thread.is_none() && stat.is_some_and(|stat| matches!(stat.state, 'Z' | 'X' | 'x')) {
         return Err(Error::NotRunning(format!("process {pid} is dead")));
     }
-    let lines = cgroup_lines(host, pid).ok_or_else(no_process)?;
+    let lines = match thread {
+        Some(tid) => task_lines(host, tid),
+        None => cgroup_lines(host, pid),
+    };
+    let lines = lines.ok_or_else(no_process)?;
     let mut places: Vec<(Hierarchy, &Path)> = Vec::new();
     // v1 first, as the runtimes have it.
     for mount in [Hierarchy::V1, Hierarchy::V2]
@@ -65,7 +79,7 @@ pub(super) fn by_pid(resolver: &Resolver<'_>, pid: i32, nesting: Nesting) -> Res
                 return Err(Error::Ambiguous { why, candidates });
             }
         };
-        return in_named(resolver, hierarchy, named);
+        return in_named(resolver, hierarchy, named, pid);
     }
     for &(hierarchy, path) in &places {
         if let Some(located) = recorded_at(host, hierarchy, path)? {
@@ -120,19 +134,27 @@ fn unnamed_inside(
         is_name: false,
         path: located.first.path().to_owned(),
         below: None,
+        is_at_home: false,
     }))
 }
 
 /// The container whose cgroup is named so: by its runtime's record where that fits the cgroup, else by the cgroup.
-fn in_named(resolver: &Resolver<'_>, hierarchy: Hierarchy, named: &naming::Named) -> Result<Found> {
+fn in_named(resolver: &Resolver<'_>, hierarchy: Hierarchy, named: &naming::Named, pid: i32) -> Result<Found> {
     let host = resolver.host;
     let id = Cgroup::open(host, hierarchy, &named.path)?.id();
-    let exact = exactly(resolver, &named.id).live;
-    let located = match exact.into_iter().find(|located| located.first.id() == id) {
+    let trust = CgroupTrust::new(host).in_name(hierarchy, &named.path);
+    let mut known = exactly(resolver, &named.id).live;
+    known.extend(by_shim(host, hierarchy, named));
+    if trust.user().is_some() && known.iter().all(|located| located.first.id() != id) {
+        known = locate_of_users(host, resolver.census(), &named.id).live;
+    }
+    // The first process itself is the container's wherever it is shown: v1 shows the root for one that is on its way out.
+    let is_it = |located: &Located| located.first.id() == id || located.identity.pid == Some(pid);
+    let located = match known.into_iter().find(is_it) {
         Some(located) => located,
         None => {
             let mut traces = Traces::default();
-            by_named(host, hierarchy, &named.path, &mut traces);
+            by_named(host, hierarchy, &named.path, trust, &mut traces);
             match traces.live.pop() {
                 Some(located) => located,
                 None => return Err(traces.reason().unwrap_or_else(|| no_such(&named.id))),
@@ -140,4 +162,12 @@ fn in_named(resolver: &Resolver<'_>, hierarchy: Hierarchy, named: &naming::Named
         }
     };
     completed(host, located).map(found)
+}
+
+/// The container that the record of an engine with a shim has of a cgroup that bears a whole ID.
+fn by_shim(host: &Host, hierarchy: Hierarchy, named: &naming::Named) -> Option<Located> {
+    is_full_id(named.id.as_bytes()).then_some(())?;
+    let cgroup = Cgroup::open(host, hierarchy, &named.path).ok()?; // it is gone
+    let record = shim::record(host, census::first_process(host, &cgroup)?, &named.id)?;
+    by_record(host, record).ok() // it is no match
 }

@@ -47,7 +47,6 @@ pub(super) fn glimpse(host: &Host, located: Located, write_at: WriteAt) -> Resul
         point,
         other,
         lines,
-        user: _,
     } = located;
     let hierarchy = first.hierarchy();
     let OtherSide {
@@ -58,10 +57,11 @@ pub(super) fn glimpse(host: &Host, located: Located, write_at: WriteAt) -> Resul
         Some(_) => other_side(host, &identity, &first, other.as_deref())?,
         None => OtherSide::default(),
     };
-    let here = levels(host, first, &point)?;
+    let is_machine = identity.runtime.as_deref() == Some("machine");
+    let here = levels(host, first, &point, is_machine)?;
     let mut there = Levels::default();
     for cgroup in theirs {
-        let more = levels(host, cgroup, &point)?;
+        let more = levels(host, cgroup, &point, is_machine)?;
         there.freeze_at = there.own.len() + more.freeze_at;
         there.own.extend(more.own);
     }
@@ -109,12 +109,15 @@ struct Levels {
 }
 
 /// A cgroup, and the level below it that its runtime made too, where there is one.
-fn levels(host: &Host, top: Cgroup, point: &Point) -> Result<Levels> {
+///
+/// A machine's unit can be called anything: the level of its tasks is `payload` whatever its name.
+fn levels(host: &Host, top: Cgroup, point: &Point, is_machine: bool) -> Result<Levels> {
     let named = naming::last(top.path());
     let below = match point {
         Point::At(path) | Point::Above(path) if path.starts_with(top.path()) => {
             (path != top.path()).then(|| path.clone())
         }
+        _ if is_machine => Some(top.path().join("payload")),
         _ => named.as_ref().and_then(naming::Named::level),
     };
     let hierarchy = top.hierarchy();
@@ -129,7 +132,7 @@ fn levels(host: &Host, top: Cgroup, point: &Point) -> Result<Levels> {
             freeze_at: 0,
         });
     };
-    let is_a_unit = named.is_some_and(|named| named.runtime == Some("machine"));
+    let is_a_unit = is_machine || named.is_some_and(|named| named.runtime == Some("machine"));
     // systemd freezes the whole unit. Where nspawn itself lives in it too, it is not the container's: the level of the
     // container's tasks comes first then, and the unit's own request is still one that holds it.
     if is_a_unit && open(&top.path().join("supervisor"))?.is_some() {

@@ -11,7 +11,9 @@ use serde::Deserialize;
 
 use super::bolt::Database;
 use super::details::Believed;
-use super::state::StateDir;
+use super::state::{Budget, StateDir};
+use super::trust::{Trust, caller};
+use super::users;
 use crate::error::Result;
 use crate::host::Host;
 
@@ -139,7 +141,7 @@ fn understood<T: serde::de::DeserializeOwned>(database: &Database, text: &[u8]) 
     serde_json::from_slice(text).map_err(|error| database.odd(error.to_string()))
 }
 
-/// Every store there is, root's first, and which container is in which.
+/// The stores of root, or of one user, and which container is in which.
 #[derive(Debug)]
 pub(super) struct Stores {
     stores: Vec<Store>,
@@ -158,22 +160,32 @@ struct Store {
 }
 
 impl Stores {
-    /// Reads the lists of all of them.
-    pub(super) fn read(host: &Host) -> Self {
+    /// Reads the lists of the stores that have what `trust` is the trust in: root's (and the caller's own), or one user's.
+    pub(super) fn read(host: &Host, trust: Trust) -> Self {
         let mut all = Self {
             stores: Vec::new(),
             held: HashMap::new(),
             unread: Vec::new(),
         };
-        match stores(host) {
-            Ok(paths) => paths.into_iter().for_each(|path| all.add(path, None)),
-            Err(error) => all.unread.push(error.to_string()),
+        if trust.is_full() {
+            match stores(host) {
+                Ok(paths) => paths.into_iter().for_each(|path| all.add(path, None)),
+                Err(error) => all.unread.push(error.to_string()),
+            }
         }
-        match user_homes(host) {
-            Ok(homes) => homes.into_iter().for_each(|(user, home)| {
-                all.add(store_at(&home), Some(host.path(&format!("/run/user/{user}"))));
-            }),
-            Err(error) => all.unread.push(error.to_string()),
+        let caller = caller();
+        if let Some(user) = trust
+            .user()
+            .or(Some(caller).filter(|&caller| caller != 0 && trust.is_full()))
+        {
+            match users::home(host, user) {
+                Ok(Some(home)) => {
+                    let records = host.path(&format!("/run/user/{user}"));
+                    all.add(store_at(&home), Some(records));
+                }
+                Ok(None) => {}
+                Err(error) => all.unread.push(error.to_string()),
+            }
         }
         all
     }
@@ -279,43 +291,6 @@ pub(super) fn stores(host: &Host) -> Result<BTreeSet<PathBuf>> {
     Ok(stores)
 }
 
-/// The homes of the users who are logged in or have an engine running.
-pub(super) fn user_homes(host: &Host) -> Result<Vec<(u32, PathBuf)>> {
-    let Some(users) = StateDir::open(&host.path("/run/user"))? else {
-        return Ok(Vec::new());
-    };
-    let wanted: Vec<u32> = users
-        .names()?
-        .iter()
-        .filter_map(|name| name.to_str()?.parse().ok()) // others are no user's
-        .collect();
-    let mut homes = homes(host)?;
-    homes.retain(|(user, _)| *user != 0 && wanted.contains(user));
-    for (_, home) in &mut homes {
-        *home = host.inside(home);
-    }
-    Ok(homes)
-}
-
-/// The users' homes, as /etc/passwd has them.
-fn homes(host: &Host) -> Result<Vec<(u32, PathBuf)>> {
-    let Some(file) = StateDir::open(&host.path("/etc"))?
-        .map(|etc| etc.read_config("passwd"))
-        .transpose()?
-        .flatten()
-    else {
-        return Ok(Vec::new());
-    };
-    let lines = file.text.split(|&byte| byte == b'\n');
-    let homes = lines.filter_map(|line| {
-        let fields: Vec<&[u8]> = line.split(|&byte| byte == b':').collect();
-        let user = std::str::from_utf8(fields.get(2)?).ok()?.parse().ok()?; // no user's line
-        let home = Path::new(std::ffi::OsStr::from_bytes(fields.get(5)?));
-        home.is_absolute().then(|| (user, home.to_owned()))
-    });
-    Ok(homes.collect())
-}
-
 /// The store of the user whose home this is.
 pub(super) fn store_at(home: &Path) -> PathBuf {
     home.join(".local/share/containers/storage")
@@ -327,6 +302,22 @@ pub(super) fn store_at(home: &Path) -> PathBuf {
 ///
 /// A list is there and can't be read or understood.
 pub(super) fn stored(store: &Path) -> Result<Vec<Stored>> {
+    lists(store, |dir, list| dir.json(list))
+}
+
+/// Every container in a store of a user's, as far as `budget` goes.
+///
+/// # Errors
+///
+/// A list is there and can't be read or understood; the budget is used up.
+pub(super) fn stored_within(store: &Path, budget: &Budget) -> Result<Vec<Stored>> {
+    lists(store, |dir, list| dir.json_within(list, budget))
+}
+
+fn lists(
+    store: &Path,
+    read: impl Fn(&StateDir, &Path) -> Result<Option<Vec<Stored>>>,
+) -> Result<Vec<Stored>> {
     let Some(dir) = StateDir::open(store)? else {
         return Ok(Vec::new());
     };
@@ -336,7 +327,7 @@ pub(super) fn stored(store: &Path) -> Result<Vec<Stored>> {
             continue;
         }
         for file in ["containers.json", "volatile-containers.json"] {
-            let list: Option<Vec<Stored>> = dir.json(Path::new(&driver).join(file))?;
+            let list = read(&dir, &Path::new(&driver).join(file))?;
             all.extend(list.into_iter().flatten());
         }
     }
@@ -425,7 +416,7 @@ mod tests {
     fn the_database_has_labels_pod_image_and_belief() {
         let believed = |state: &str| {
             let (_dir, host) = host((&list(&[WEB, DB]), Some(&database(state))), ("[]", None));
-            let stores = Stores::read(&host);
+            let stores = Stores::read(&host, Trust::Full);
             let bare = stores.recorded(WEB, None).unwrap().unwrap();
             assert_eq!(bare, Recorded::default());
             stores.recorded(DB, None).unwrap().unwrap()
@@ -462,6 +453,7 @@ mod tests {
             let identity = Identity {
                 id: Some(DB.to_owned()),
                 runtime: Some("podman".to_owned()),
+                trust: Trust::Full,
                 ..Identity::default()
             };
             Details::of(&host, identity, std::time::Duration::from_secs(60)).unwrap()
@@ -492,41 +484,38 @@ mod tests {
         let theirs = database(r#"{"state":5}"#);
         let roots = database(r#"{"state":3}"#);
         let (dir, host) = host((&list(&[DB]), Some(&roots)), (&list(&[DB, WEB]), Some(&theirs)));
-        let stores = Stores::read(&host);
         let record = |at: &str| Some(dir.path().join(at));
-        let of = |id: &str, at: Option<PathBuf>| stores.recorded(id, at.as_deref()).unwrap();
+        let of = |trust, id: &str, at: Option<PathBuf>| {
+            Stores::read(&host, trust).recorded(id, at.as_deref()).unwrap()
+        };
         // A user's list may name root's containers, and changes nothing by it.
-        let found = of(DB, record("run/runc/x")).unwrap();
+        let found = of(Trust::Full, DB, record("run/runc/x")).unwrap();
         assert_eq!(found.believed, Some(Believed::Running));
-        assert!(of(WEB, record("run/user/1000/crun/x")).is_some());
-        assert!(of(WEB, record("run/crun/x")).is_none());
-        assert!(of(WEB, record("run/user/1001/crun/x")).is_none());
-        assert!(
-            stores
-                .get(WEB, record("run/user/1001/crun/x").as_deref())
-                .is_none()
-        );
-        assert!(of(POD, None).is_none());
+        assert!(of(Trust::User(1000), WEB, record("run/user/1000/crun/x")).is_some());
+        assert!(of(Trust::Full, WEB, record("run/crun/x")).is_none());
+        assert!(of(Trust::User(1000), WEB, record("run/user/1001/crun/x")).is_none());
+        assert!(of(Trust::User(1001), WEB, record("run/user/1001/crun/x")).is_none());
+        assert!(of(Trust::Full, POD, None).is_none());
     }
 
     #[test]
     fn without_its_database_nothing_is_told_and_a_torn_one_is_named() {
         let (_dir, without) = host((&list(&[WEB]), None), ("[]", None));
-        let stores = Stores::read(&without);
+        let stores = Stores::read(&without, Trust::Full);
         assert_eq!(stores.recorded(WEB, None), Ok(None));
         assert!(stores.get(WEB, None).is_some());
         for torn in [&b"SQLite format 3"[..], &database(r#"{"state":"#)] {
             let (_dir, host) = host((&list(&[DB]), Some(torn)), ("[", None));
-            let stores = Stores::read(&host);
+            let stores = Stores::read(&host, Trust::Full);
             let error = stores.recorded(DB, None).unwrap_err();
             assert!(error.contains("storage/libpod/bolt_state.db"), "{error}");
-            // A list that can't be read leaves the others.
-            assert!(stores.unread[0].contains("/home/ann/"), "{:?}", stores.unread);
             assert!(stores.get(DB, None).is_some());
+            let users = Stores::read(&host, Trust::User(1000));
+            assert!(users.unread[0].contains("/home/ann/"), "{:?}", users.unread);
         }
         let (dir, odd) = host((&list(&[DB]), None), ("[]", None));
         std::fs::create_dir_all(dir.path().join("var/lib/containers/storage").join(DATABASE)).unwrap();
-        let stores = Stores::read(&odd);
+        let stores = Stores::read(&odd, Trust::Full);
         for _ in 0..2 {
             let error = stores.recorded(DB, None).unwrap_err();
             assert!(error.contains("no regular file"), "{error}");
@@ -557,23 +546,6 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .contains("containers.json")
-        );
-    }
-
-    #[test]
-    fn homes_are_read_of_passwd() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
-        std::fs::create_dir_all(dir.path().join("etc")).unwrap();
-        std::fs::write(
-            dir.path().join("etc/passwd"),
-            "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n\nbad:x:y:z\nrel:x:7:7::home:/bin/sh\n",
-        )
-        .unwrap();
-        let host = Host::made_up(dir.path()).unwrap();
-        assert_eq!(
-            homes(&host).unwrap(),
-            [(0, PathBuf::from("/root")), (1000, PathBuf::from("/home/ann"))]
         );
     }
 }

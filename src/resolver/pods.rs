@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::beside::beside;
-use super::census::Word;
 use super::ids::{locate, unsure};
 use super::record::Pod;
 use super::target::is_full_id;
@@ -26,14 +25,10 @@ pub(super) fn by_pod(resolver: &Resolver<'_>, written: &str) -> Result<Vec<Found
     let mut sandboxes = Vec::new();
     let mut unread = census.incomplete.clone();
     for (id, _) in census.ids() {
-        let record = match census
-            .records(host, id)
-            .into_iter()
-            .find(|(word, _)| *word == Word::Roots)
-        {
-            Some((_, Ok(record))) if record.user.is_none() => record,
+        let record = match census.records(host, id).into_iter().next() {
+            Some(Ok(record)) if record.trust.is_full() => record,
             // Of a container that is not in a pod's cgroup it hides nothing.
-            Some((_, Err(error))) if census.is_in_a_pod(id) => {
+            Some(Err(error)) if census.is_in_a_pod(id) => {
                 unread.push(error.to_string());
                 continue;
             }
@@ -149,9 +144,9 @@ fn whole(resolver: &Resolver<'_>, id: &str) -> Whole {
         return Whole::One(id.to_owned());
     }
     // Cut short by the length of the names.
-    let mut fits = super::ids::full_ids(resolver.census(), id);
+    let mut fits = resolver.census().full_ids(resolver.host, id).into_iter();
     match (fits.next(), fits.next()) {
-        (Some(one), None) => Whole::One(one.to_owned()),
+        (Some(one), None) => Whole::One(one),
         (None, _) => Whole::Gone,
         _ => Whole::Several,
     }
@@ -168,7 +163,7 @@ enum Whole {
 fn on_disk(host: &Host, namespace: &str, name: &str) -> Result<Vec<(String, Pod)>> {
     let links = kube::links(host, namespace, name)?;
     let mut all: Vec<(String, Pod)> = links.into_iter().map(|link| (link.id, link.pod)).collect();
-    for root in docker::configured_data_roots(host)? {
+    for root in docker::data_roots(host)? {
         for (id, called) in docker::names_with(&root, &format!("_{name}_{namespace}_"))? {
             all.extend(
                 kube::of_docker_name(&called)

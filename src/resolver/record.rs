@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::trust::Trust;
 use crate::host::{Hierarchy, Host};
 
 /// One container's record.
@@ -15,8 +16,8 @@ pub(super) struct Record {
     pub(super) id: String,
     /// The directory that it is in.
     pub(super) dir: PathBuf,
-    /// The user whose word it is, if it is not root's.
-    pub(super) user: Option<u32>,
+    /// Whose word it is.
+    pub(super) trust: Trust,
     /// When it was written, in seconds since 1970.
     pub(super) written: i64,
     /// The container's first process.

@@ -4,31 +4,34 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::time::{Duration, Instant};
 
-use super::beside::{Source, beside};
+use super::beside::{BUDGET, Source, detach};
 use super::record::Record;
 use super::state::StateDir;
+use super::trust::{Trust, caller};
 use super::{crun, docker, runc, youki};
 use crate::error::Result;
 use crate::host::Host;
 
-/// One of them.
+/// A directory with one record per container.
 #[derive(Debug)]
 pub(super) struct Root {
     pub(super) dir: StateDir,
     /// Whose records these are.
     pub(super) runtime: &'static str,
-    /// The user whose word the records are; `None` for root's.
-    pub(super) user: Option<u32>,
+    /// Whose word the records are at best.
+    pub(super) trust: Trust,
 }
 
 impl Root {
-    /// Opens a root; `None` where there is none.
+    /// Opens a root of root's own engines; `None` where there is none.
     pub(super) fn open(path: &Path, runtime: &'static str) -> Result<Option<Self>> {
         let root = StateDir::open(path)?.map(|dir| Self {
             dir,
             runtime,
-            user: None,
+            trust: Trust::Full,
         });
         Ok(root)
     }
@@ -46,67 +49,190 @@ impl Root {
             None => crun::record(self, id),
         }
     }
+
+    /// The trust in a record that `owner` owns the file of.
+    pub(super) fn trust_in(&self, owner: u32) -> Trust {
+        match self.trust {
+            Trust::Full => Trust::in_user(owner),
+            other => other,
+        }
+    }
 }
 
-const CONFIGURATION: Source = Source("docker's configuration in /etc/docker");
+/// Records that may lie on a disk that hangs, or where a user can have mounted anything. A thread of their own opens and
+/// reads them; a source that was late once is not asked again, as each question would cost as much.
+#[derive(Debug)]
+pub(super) struct SlowRoots {
+    source: Source,
+    asks: Option<Sender<Ask>>,
+    is_late: AtomicBool,
+}
+
+/// What the thread of a slow source is asked.
+enum Ask {
+    Record(String, Sender<Answer>),
+    Names(Sender<Listing>),
+    All(Sender<Vec<Record>>),
+}
+
+/// The records of one ID, and what of the source could not be opened.
+type Answer = Vec<Result<Record>>;
+
+/// The IDs of a source, each with its runtime, and what could not be listed.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) ids: Vec<(String, &'static str)>,
+    pub(super) incomplete: Vec<String>,
+}
+
+impl SlowRoots {
+    /// Prepares to open the roots, which adds what can't be opened in words.
+    fn start(
+        host: &Host,
+        source: Source,
+        open: impl FnOnce(&Host, &mut Vec<String>) -> Vec<Root> + Send + 'static,
+    ) -> Self {
+        let (asks, asked) = mpsc::channel();
+        let serve = move |host: &Host| {
+            // Nothing is opened that nobody asks for.
+            let mut asked = asked.into_iter().peekable();
+            if asked.peek().is_none() {
+                return;
+            }
+            let mut incomplete = Vec::new();
+            let roots = open(host, &mut incomplete);
+            for ask in asked {
+                // Nobody waits any more where an answer can't be sent.
+                match ask {
+                    Ask::Record(id, to) => {
+                        let records = roots.iter().filter_map(|root| root.record(&id).transpose());
+                        drop(to.send(records.collect()));
+                    }
+                    Ask::Names(to) => {
+                        let mut listing = Listing {
+                            incomplete: incomplete.clone(),
+                            ..Listing::default()
+                        };
+                        for root in &roots {
+                            let names = listed(root, &mut listing.incomplete).into_iter();
+                            listing.ids.extend(names.map(|name| (name, root.runtime)));
+                        }
+                        drop(to.send(listing));
+                    }
+                    Ask::All(to) => drop(to.send(roots.iter().flat_map(all_records).collect())),
+                }
+            }
+        };
+        Self {
+            source,
+            asks: detach(host, serve).then_some(asks),
+            is_late: AtomicBool::new(false),
+        }
+    }
+
+    /// The records under one ID; none where the source has none.
+    ///
+    /// # Errors
+    ///
+    /// The source does not answer within `limit`, or did not before.
+    pub(super) fn record(&self, id: &str, limit: Duration) -> Result<Answer> {
+        self.ask(|to| Ask::Record(id.to_owned(), to))(limit)
+    }
+
+    /// Begins to list the IDs; what is returned waits for the answer.
+    pub(super) fn names(&self) -> impl FnOnce(Duration) -> Result<Listing> {
+        self.ask(Ask::Names)
+    }
+
+    /// Every record that can be read.
+    ///
+    /// # Errors
+    ///
+    /// The source does not answer within `limit`, or did not before.
+    pub(super) fn all(&self, limit: Duration) -> Result<Vec<Record>> {
+        self.begin_all()(limit)
+    }
+
+    /// Begins to read every record; what is returned waits for the answer.
+    pub(super) fn begin_all(&self) -> impl FnOnce(Duration) -> Result<Vec<Record>> {
+        self.ask(Ask::All)
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(Sender<T>) -> Ask) -> impl FnOnce(Duration) -> Result<T> {
+        let began = Instant::now();
+        let (to, from) = mpsc::channel();
+        let is_asked = !self.is_late.load(Ordering::Relaxed)
+            && self.asks.as_ref().is_some_and(|asks| asks.send(ask(to)).is_ok());
+        move |limit: Duration| {
+            let left = limit.saturating_sub(began.elapsed());
+            let answer = is_asked.then(|| from.recv_timeout(left).ok()).flatten();
+            answer.ok_or_else(|| {
+                self.is_late.store(true, Ordering::Relaxed);
+                self.source.late()
+            })
+        }
+    }
+}
 
 /// The runtimes that keep a root called by their own name below a directory for state.
 const BARE: [&str; 3] = ["runc", "crun", "youki"];
 
 /// The roots of root's own engines, and what of them can't be opened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SystemRoots {
+    /// Those at the usual places, which are on a file system in memory.
     pub(super) all: Vec<Root>,
+    /// Where docker is configured to keep its records, or has them as the mount table tells, on whichever disk.
+    pub(super) configured: SlowRoots,
     pub(super) incomplete: Vec<String>,
-    /// Whether a record of a user's did not come in time. None is asked for again: each would cost as much.
-    users_late: AtomicBool,
 }
 
 impl SystemRoots {
-    /// Opens them.
+    /// Opens the usual ones. The others are opened when they are asked for the first time.
     pub(super) fn open(host: &Host) -> Self {
+        // /etc can lie on a disk that hangs too.
+        let configured = SlowRoots::start(host, CONFIGURED, |host, incomplete| {
+            let mut paths = docker::mounted_exec_roots(host);
+            match docker::configured_exec_root(host) {
+                Ok(path) => paths.extend(path),
+                Err(error) => incomplete.push(error.to_string()),
+            }
+            paths.remove(&host.path("/run/docker"));
+            paths.remove(&host.path("/var/run/docker"));
+            let each = paths
+                .iter()
+                .flat_map(|path| of_docker(path, Trust::Full, incomplete));
+            each.collect()
+        });
         let mut incomplete = Vec::new();
+        let mut all = of_docker(&host.path("/run/docker"), Trust::Full, &mut incomplete);
+        all.extend(namespaces(
+            &host.path("/run/containerd/runc"),
+            runtime_of,
+            Trust::Full,
+            &mut incomplete,
+        ));
+        all.extend(bare(&host.path("/run"), Trust::Full, &mut incomplete));
+        // Run by a user, that user's own engines count as root's do.
+        let caller = caller();
+        if caller != 0 {
+            let dir = host.path(&format!("/run/user/{caller}"));
+            all.extend(bare(&dir, Trust::in_user(caller), &mut incomplete));
+            all.extend(of_docker(
+                &dir.join("docker"),
+                Trust::in_user(caller),
+                &mut incomplete,
+            ));
+        }
         Self {
-            all: of_system(host, &mut incomplete),
+            all,
+            configured,
             incomplete,
-            users_late: AtomicBool::new(false),
         }
-    }
-
-    /// Whether the records of users did not come in time once.
-    pub(super) fn are_users_late(&self) -> bool {
-        self.users_late.load(Ordering::Relaxed)
-    }
-
-    /// Says that they did not.
-    pub(super) fn users_are_late(&self) {
-        self.users_late.store(true, Ordering::Relaxed);
     }
 }
 
-/// The roots of root's own engines: the usual ones and the configured one. What can't be opened is added to
-/// `incomplete`, and hides nothing else.
-fn of_system(host: &Host, incomplete: &mut Vec<String>) -> Vec<Root> {
-    let mut roots = of_docker(&host.path("/run/docker"), incomplete);
-    // /etc can lie on a disk that hangs.
-    let configured = beside(host, docker::configured_exec_root).wait();
-    match configured.unwrap_or_else(|| Err(CONFIGURATION.late())) {
-        Ok(Some(exec_root))
-            if exec_root != host.path("/run/docker") && exec_root != host.path("/var/run/docker") =>
-        {
-            roots.extend(of_docker(&exec_root, incomplete));
-        }
-        Ok(_) => {}
-        Err(error) => incomplete.push(error.to_string()),
-    }
-    roots.extend(namespaces(
-        &host.path("/run/containerd/runc"),
-        runtime_of,
-        incomplete,
-    ));
-    roots.extend(bare(&host.path("/run"), incomplete));
-    roots
-}
+const CONFIGURED: Source = Source("the records of docker where daemon.json or the mount table has them");
 
 /// Whose containers are in a namespace of containerd.
 fn runtime_of(namespace: &str) -> &'static str {
@@ -116,49 +242,35 @@ fn runtime_of(namespace: &str) -> &'static str {
     }
 }
 
-/// Whether any user has a directory for state of a login's.
-pub(super) fn has_users(host: &Host) -> bool {
-    let names =
-        StateDir::open(&host.path("/run/user")).and_then(|dir| dir.map_or(Ok(Vec::new()), |dir| dir.names()));
-    // One that can't be listed is told of where it is listed for its names.
-    names.map_or(true, |names| {
-        names
-            .iter()
-            .any(|name| name.as_bytes().iter().all(u8::is_ascii_digit))
+/// The users who have a directory for the state of a login, each with it.
+///
+/// # Errors
+///
+/// `/run/user` can't be listed.
+pub(super) fn users(host: &Host) -> Result<Vec<u32>> {
+    let names = StateDir::open(&host.path("/run/user"))
+        .and_then(|dir| dir.map_or(Ok(Vec::new()), |dir| dir.names()))?;
+    // Other names are no user's, and root's own engines are known by other places.
+    let users = names.iter().filter_map(|name| name.to_str()?.parse().ok());
+    Ok(users.filter(|&user| user != 0 && user != caller()).collect())
+}
+
+/// The records of one user's engines, below the directory that a login gives the user.
+pub(super) fn of_user(host: &Host, user: u32) -> SlowRoots {
+    SlowRoots::start(host, USERS, move |host, incomplete| {
+        let dir = host.path(&format!("/run/user/{user}"));
+        let trust = Trust::in_user(user);
+        let mut roots = bare(&dir, trust, incomplete);
+        roots.extend(of_docker(&dir.join("docker"), trust, incomplete));
+        roots
     })
 }
 
-/// The roots of users' engines, below the directories that a login gives them. Whoever owns one can have anything
-/// mounted there: this is not for the main path, and a record of these may only name what is its user's.
-pub(super) fn of_users(host: &Host, incomplete: &mut Vec<String>) -> Vec<Root> {
-    let users = host.path("/run/user");
-    let names = match StateDir::open(&users).and_then(|dir| dir.map_or(Ok(Vec::new()), |dir| dir.names())) {
-        Ok(names) => names,
-        Err(error) => {
-            incomplete.push(error.to_string());
-            return Vec::new();
-        }
-    };
-    let mut roots = Vec::new();
-    for name in &names {
-        let Some(user) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue; // no user's
-        };
-        let dir = users.join(name);
-        let theirs = bare(&dir, incomplete)
-            .into_iter()
-            .chain(of_docker(&dir.join("docker"), incomplete));
-        roots.extend(theirs.map(|root| Root {
-            user: Some(user),
-            ..root
-        }));
-    }
-    roots
-}
+const USERS: Source = Source("the records of a user's own engines, below /run/user,");
 
-fn bare(state: &Path, incomplete: &mut Vec<String>) -> Vec<Root> {
+fn bare(state: &Path, trust: Trust, incomplete: &mut Vec<String>) -> Vec<Root> {
     let open = |name| match Root::open(&state.join(name), name) {
-        Ok(root) => root,
+        Ok(root) => root.map(|root| Root { trust, ..root }),
         Err(error) => {
             incomplete.push(error.to_string());
             None
@@ -168,13 +280,13 @@ fn bare(state: &Path, incomplete: &mut Vec<String>) -> Vec<Root> {
 }
 
 /// The roots of a docker with this exec-root: one per configured runtime, with one namespace each.
-fn of_docker(exec_root: &Path, incomplete: &mut Vec<String>) -> Vec<Root> {
+fn of_docker(exec_root: &Path, trust: Trust, incomplete: &mut Vec<String>) -> Vec<Root> {
     let names = StateDir::open(exec_root).and_then(|dir| dir.map_or(Ok(Vec::new()), |dir| dir.names()));
     match names {
         Ok(names) => names
             .iter()
             .filter(|name| name.as_bytes().starts_with(b"runtime-"))
-            .flat_map(|name| namespaces(&exec_root.join(name), |_| "docker", incomplete))
+            .flat_map(|name| namespaces(&exec_root.join(name), |_| "docker", trust, incomplete))
             .collect(),
         Err(error) => {
             incomplete.push(error.to_string());
@@ -186,6 +298,7 @@ fn of_docker(exec_root: &Path, incomplete: &mut Vec<String>) -> Vec<Root> {
 fn namespaces(
     path: &Path,
     runtime: impl Fn(&str) -> &'static str,
+    trust: Trust,
     incomplete: &mut Vec<String>,
 ) -> Vec<Root> {
     let open = || -> Result<Vec<Root>> {
@@ -198,7 +311,7 @@ fn namespaces(
                 roots.push(Root {
                     dir: below,
                     runtime: runtime(&name.to_string_lossy()),
-                    user: None,
+                    trust,
                 });
             }
         }
@@ -209,3 +322,31 @@ fn namespaces(
         Vec::new()
     })
 }
+
+/// The IDs that a root has records of.
+pub(super) fn listed(root: &Root, incomplete: &mut Vec<String>) -> Vec<String> {
+    match root.dir.names() {
+        Ok(names) => names
+            .into_iter()
+            .filter_map(|name| name.into_string().ok()) // no ID
+            .collect(),
+        Err(error) => {
+            incomplete.push(error.to_string());
+            Vec::new()
+        }
+    }
+}
+
+/// Every record of a root that can be read.
+pub(super) fn all_records(root: &Root) -> Vec<Record> {
+    let names = root.dir.names().unwrap_or_default(); // what can't be listed is told of where names are looked for
+    let each = names.into_iter();
+    each.filter_map(|name| root.record(name.to_str()?).ok()?)
+        .collect()
+}
+
+/// How long the records of users, or of one source of them, are waited for.
+pub(super) const LIMIT: Duration = BUDGET;
+/// How long they are waited for where something certain is known already. A disk that does not hang answers within a
+/// millisecond or two.
+pub(super) const GRACE: Duration = Duration::from_millis(50);

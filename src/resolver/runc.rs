@@ -69,7 +69,7 @@ pub(super) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Record> 
         runtime: root.runtime,
         id: state.id,
         dir: root.dir.path().join(id),
-        user: root.user.or(Some(file.owner)).filter(|&user| user != 0),
+        trust: root.trust_in(file.owner),
         written: file.written,
         pid: state.init_process_pid,
         start: Some(state.init_process_start),

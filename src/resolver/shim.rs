@@ -1,15 +1,17 @@
-//! What a container's surroundings tell where no configuration does: its shim's working directory is its bundle, and
-//! what its files are mounted from. Both are read of /proc, off the main path: `mountinfo` waits for a lock that a
-//! stuck mount holds.
+//! What a container's shim tells where no configuration does: its working directory is the container's bundle. It leads
+//! to a record that root's engine wrote, and is none itself.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::lines::{Lines, cgroup_lines};
+use super::record::Record;
 use super::roots::Root;
 use super::state::StateDir;
-use crate::host::{Host, mount_lines};
+use super::trust::CgroupTrust;
+use crate::host::{Hierarchy, Host};
 use crate::verifier::Witness;
 
 /// `comm` of containerd's shim, cut to 15 bytes.
@@ -21,12 +23,13 @@ struct Options {
     root: Option<PathBuf>,
 }
 
-/// The directory with the runc records of the engine that started `pid`, told by the bundle that its shim works in:
-/// `<state>/io.containerd.runtime.v2.task/<namespace>/<id>`, whose `options.json` names the root.
-pub(super) fn runc_root(host: &Host, pid: i32) -> Option<Root> {
+/// The record of the container `id` that the shim which started `pid` leads to: where its engine keeps its records is
+/// told by the bundle that the shim works in, `<state>/io.containerd.runtime.v2.task/<namespace>/<id>`, whose
+/// `options.json` names the root. `None` where there is none, or where it can't be read.
+pub(super) fn record(host: &Host, pid: i32, id: &str) -> Option<Record> {
     let witness = Witness::new(host);
     let shim = witness.stat(witness.stat(pid)?.ppid)?;
-    if !shim.comm.starts_with(SHIM) {
+    if !shim.comm.starts_with(SHIM) || !is_roots(host, shim.pid) {
         return None;
     }
     let bundle = host.inside(&witness.working_dir(shim.pid)?);
@@ -38,27 +41,22 @@ pub(super) fn runc_root(host: &Host, pid: i32) -> Option<Root> {
     } else {
         "containerd"
     };
-    Root::open(&host.inside(&options.root?).join(namespace), runtime).ok()?
+    let root = Root::open(&host.inside(&options.root?).join(namespace), runtime).ok()??;
+    root.record(id).ok()? // unreadable: as if there were none
 }
 
-/// The files and directories of the host that are mounted into the mount namespace of `pid`, as far as they lie on
-/// file systems that the host has mounted too.
-pub(super) fn mount_sources(host: &Host, pid: i32) -> Vec<PathBuf> {
-    let witness = Witness::new(host);
-    let (inside, outside) = (witness.mountinfo(pid), witness.mountinfo(1));
-    let outside: Vec<_> = mount_lines(&outside).collect();
-    mount_lines(&inside)
-        .filter(|line| line.root != Path::new("/"))
-        .filter_map(|line| {
-            outside
-                .iter()
-                .filter(|mount| mount.device == line.device)
-                .find_map(|mount| {
-                    let below = line.root.strip_prefix(&mount.root).ok()?;
-                    Some(mount.dir.join(below))
-                })
+/// Whether a process is root's on the host itself: it runs as root in the PID namespace of this /proc, and in no
+/// container's cgroup. Its name is its own word, and so is where it works; both count only then.
+fn is_roots(host: &Host, pid: i32) -> bool {
+    let trust = CgroupTrust::new(host);
+    let is_outside = |lines: Lines| {
+        [Hierarchy::V1, Hierarchy::V2].into_iter().all(|hierarchy| {
+            let line = lines.path(hierarchy).filter(|_| host.mount(hierarchy).is_some());
+            line.is_none_or(|line| trust.in_children(hierarchy, line).is_full())
         })
-        .collect()
+    };
+    let witness = Witness::new(host);
+    witness.is_of_host_root(pid) && cgroup_lines(host, pid).is_some_and(is_outside)
 }
 
 /// Where containerd keeps the bundles of its shims, by namespace.

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -18,6 +19,29 @@ use crate::host::{open_beneath, open_dir, read_whole};
 
 /// The largest file that is read: runc's are 40 KB, and a podman store of 10,000 containers is 5 MB.
 const LARGEST: u64 = 16 << 20;
+
+/// So much is read of all that users' engines have in their stores: what is parsed takes about twice as much memory.
+const OF_USERS: u64 = 32 << 20;
+
+/// How many bytes may still be read of sources that anybody can make as large as they like, and as many.
+#[derive(Debug)]
+pub(crate) struct Budget(AtomicU64);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(AtomicU64::new(OF_USERS))
+    }
+}
+
+impl Budget {
+    /// Takes `bytes` of what is left; false where that is not enough.
+    fn take(&self, bytes: u64) -> bool {
+        let rest = |left: u64| left.checked_sub(bytes);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest)
+            .is_ok()
+    }
+}
 
 /// An open directory with state files.
 #[derive(Debug)]
@@ -92,6 +116,28 @@ impl StateDir {
         read.map(|file| self.understood(name, &file.text)).transpose()
     }
 
+    /// Reads a file in it as JSON where `budget` has enough left for it; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`StateDir::json`]; the budget is used up.
+    pub(crate) fn json_within<T: DeserializeOwned>(
+        &self,
+        name: impl AsRef<Path>,
+        budget: &Budget,
+    ) -> Result<Option<T>> {
+        let name = name.as_ref();
+        let Some((fd, stat)) = self.open_file(name, Links::Never)? else {
+            return Ok(None);
+        };
+        if !budget.take(u64::try_from(stat.st_size).unwrap_or(u64::MAX)) {
+            let why = "more is not read of what users' engines keep; 32 MiB of it were read already";
+            return Err(self.odd("read", name, why));
+        }
+        let file = self.read_opened(name, &fd, &stat)?;
+        self.understood(name, &file.text).map(Some)
+    }
+
     /// The same of an administrator's own file, which may be a link to where it is kept.
     ///
     /// # Errors
@@ -145,23 +191,27 @@ impl StateDir {
     }
 
     fn read_file(&self, name: &Path, links: Links) -> Result<Option<StateFile>> {
-        let Some((fd, stat)) = self.open_file(name, links)? else {
-            return Ok(None);
-        };
+        match self.open_file(name, links)? {
+            Some((fd, stat)) => self.read_opened(name, &fd, &stat).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn read_opened(&self, name: &Path, fd: &OwnedFd, stat: &FileStat) -> Result<StateFile> {
         let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
         if size > LARGEST {
             return Err(self.odd("read", name, "it is larger than 16 MiB"));
         }
-        let text = read_whole(&fd, usize::try_from(size).ok(), LARGEST)
+        let text = read_whole(fd, usize::try_from(size).ok(), LARGEST)
             .map_err(|cause| Error::io("read", &self.path.join(name), cause))?;
         if text.len() as u64 > LARGEST {
             return Err(self.odd("read", name, "it is larger than 16 MiB"));
         }
-        Ok(Some(StateFile {
+        Ok(StateFile {
             text,
             owner: stat.st_uid,
             written: stat.st_mtime,
-        }))
+        })
     }
 
     fn open_file(&self, name: &Path, links: Links) -> Result<Option<(OwnedFd, FileStat)>> {

@@ -27,6 +27,8 @@ pub enum Target {
     Id(String),
     /// `name:`.
     Name(String),
+    /// `user:NAME/web`: a container of that user's, who is written by name or by number.
+    User(String, Inner),
     /// `namespace/pod` or `namespace/pod/container`.
     Pod(String),
     /// `pid:`.
@@ -37,6 +39,34 @@ pub enum Target {
     In(Hierarchy, PathBuf),
     /// An absolute path: a directory below a cgroup mount, or a name as docker prints it, with a slash in front.
     Path(PathBuf),
+}
+
+/// What a target means to the engines of one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inner {
+    /// `web`: an ID, a name or a prefix of an ID.
+    Bare(String),
+    /// `id:`, or 64 hex digits: an ID or a prefix of one.
+    Id(String),
+    /// `name:`.
+    Name(String),
+}
+
+impl Inner {
+    /// What was typed, without the word in front.
+    pub(super) fn word(&self) -> &str {
+        match self {
+            Self::Bare(word) | Self::Id(word) | Self::Name(word) => word,
+        }
+    }
+
+    pub(super) fn may_be_an_id(&self) -> bool {
+        !matches!(self, Self::Name(_))
+    }
+
+    pub(super) fn may_be_a_name(&self) -> bool {
+        !matches!(self, Self::Id(_))
+    }
 }
 
 impl Target {
@@ -96,6 +126,22 @@ impl Target {
                 name if name.len() > LONGEST_COMPONENT => usage("a name over 255 bytes"),
                 name => Ok(Self::Name(text(name)?)),
             },
+            b"user" => {
+                let slash = rest.iter().position(|&byte| byte == b'/');
+                let Some((user, target)) = slash.map(|at| (&rest[..at], &rest[at + 1..])) else {
+                    return usage("a user's container is written user:NAME/CONTAINER");
+                };
+                if user.is_empty() || user.len() > LONGEST_COMPONENT {
+                    return usage("not the name of a user");
+                }
+                let inner = match Self::parse(OsStr::from_bytes(target))? {
+                    Self::Bare(word) => Inner::Bare(word),
+                    Self::Id(word) => Inner::Id(word),
+                    Self::Name(word) => Inner::Name(word),
+                    _ => return usage("of a user's containers only names and IDs are understood"),
+                };
+                Ok(Self::User(text(user)?, inner))
+            }
             b"pod" => {
                 check_components(rest, typed)?;
                 let parts = rest.split(|&byte| byte == b'/').count();

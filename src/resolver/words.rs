@@ -3,12 +3,16 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use super::census::{Census, Claim};
 use super::check;
-use super::ids::{Traces, by_prefix, full_ids, locate, unrecorded, unsure};
+use super::ids::{Traces, by_claim, by_prefix, locate, of_others, unsure};
 use super::lines::cgroup_lines;
 use super::names::Holder;
 use super::place::Point;
-use super::{Found, Identity, Located, Resolver, census, lxc, machine, no_such, only, target};
+use super::trust::{CgroupTrust, Trust};
+use super::{
+    Found, Identity, Located, Purpose, Resolver, census, lxc, machine, naming, no_such, only, target, users,
+};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -20,10 +24,15 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
     let census = resolver.census();
     let mut exact = locate(resolver.host, census, word);
     exact.live.retain(|located| located.identity.name.is_none());
-    let prefixed: Vec<&str> = match target::is_hex(word.as_bytes()) {
-        true => full_ids(census, word).filter(|&id| id != word).collect(),
+    let begun = match target::is_hex(word.as_bytes()) {
+        true => census.full_ids(resolver.host, word),
         false => Vec::new(),
     };
+    let prefixed: Vec<&str> = begun
+        .iter()
+        .map(String::as_str)
+        .filter(|&id| id != word)
+        .collect();
     let named = Named::find(resolver, word);
     // A container that is called by the beginning of its own ID is not another.
     let prefixed: Vec<&str> = prefixed
@@ -34,13 +43,6 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
         let note = |id: &&str| format!("{word} is taken for {what}; it also begins the ID {id} (id:{id})");
         prefixed.iter().map(note).collect()
     };
-    if !exact.live.is_empty() && exact.live.iter().all(|one| one.user.is_some()) && !named.is_empty() {
-        let ids: Vec<&str> = named.ids().map(String::as_str).chain([word]).collect();
-        return Err(Error::Ambiguous {
-            why: format!("\"{word}\" is a name, and the ID that a user has given"),
-            candidates: resolver.candidates(&ids),
-        });
-    }
     if !exact.live.is_empty() {
         let mut notes = also_begins("an ID");
         let others = named
@@ -56,9 +58,11 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
         );
         return Ok(noted(only(resolver, word, exact.live)?, notes));
     }
+    // A record under that very ID that can't be read: what else is found need not be what is meant.
     let unread = exact.unread();
+    let may_be_taken = resolver.purpose == Purpose::Look && !named.is_empty();
     let is_something_else = !named.is_empty() || !prefixed.is_empty();
-    if !unread.is_empty() && is_something_else {
+    if !unread.is_empty() && is_something_else && !may_be_taken {
         let ids: Vec<&str> = named.ids().map(String::as_str).chain(prefixed).collect();
         return Err(unsure(word, &unread, resolver.candidates(&ids)));
     }
@@ -70,27 +74,18 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
                 candidates: resolver.candidates(&ids),
             });
         }
-        let notes = also_begins("a name");
+        let notes = also_begins("a name").into_iter().chain(unread).collect();
         return Ok(noted(named.container(resolver, word)?, notes));
     }
-    if let Some(uncertain) = named.uncertain(resolver, word, &prefixed) {
-        return Err(uncertain);
-    }
+    let unread = named.unread(resolver);
     if !prefixed.is_empty() {
-        return by_prefix(resolver, word);
+        let may_be_taken = resolver.purpose == Purpose::Look && word.len() >= target::SHORT_ID;
+        if !unread.is_empty() && !may_be_taken {
+            return Err(unsure(word, &unread, resolver.candidates(&prefixed)));
+        }
+        return Ok(noted(by_prefix(resolver, word)?, unread));
     }
-    let unlisted = census.unlisted();
-    if !unlisted.is_empty() {
-        return Err(unsure(word, &unlisted, Vec::new()));
-    }
-    if exact.dead.is_empty()
-        && named.machine.is_none()
-        && let Some(found) = unrecorded(resolver, word)?
-    {
-        return Ok(found);
-    }
-    let reason = exact.reason().or(named.machine);
-    Err(reason.unwrap_or_else(|| no_such(word)))
+    nothing_of_roots(resolver, word, unread, exact.reason_of_roots().or(named.reason))
 }
 
 /// A name.
@@ -100,8 +95,22 @@ pub(super) fn by_name(resolver: &Resolver<'_>, name: &str) -> Result<Found> {
     if !named.is_empty() {
         return named.container(resolver, name);
     }
-    let uncertain = named.uncertain(resolver, name, &[]);
-    Err(uncertain.or(named.machine).unwrap_or_else(|| no_such(name)))
+    let unread = named.unread(resolver);
+    nothing_of_roots(resolver, name, unread, named.reason)
+}
+
+/// What a word means that no running container of root's is called by: `reason` is why one that is known is none.
+fn nothing_of_roots(
+    resolver: &Resolver<'_>,
+    word: &str,
+    unread: Vec<String>,
+    reason: Option<Error>,
+) -> Result<Found> {
+    match reason {
+        Some(_) if !unread.is_empty() => Err(unsure(word, &unread, Vec::new())),
+        Some(reason) => Err(reason),
+        None => of_others(resolver, word, unread, users::called(resolver, word)),
+    }
 }
 
 fn noted(mut found: Found, notes: Vec<String>) -> Found {
@@ -109,14 +118,14 @@ fn noted(mut found: Found, notes: Vec<String>) -> Found {
     found
 }
 
-/// The containers that are called by one name.
+/// The containers of root's that are called by one name.
 struct Named<'r> {
     /// As a source of names has them.
     holders: &'r [Holder],
     /// Those that are named by their cgroup.
     live: Vec<Located>,
-    /// Why systemd's machine of that name can't be had.
-    machine: Option<Error>,
+    /// Why what is known by that name can't be had.
+    reason: Option<Error>,
     /// Two containers of LXC's that the cgroup can be either's of.
     doubt: Option<(String, String)>,
 }
@@ -127,7 +136,8 @@ fn is_lxc(located: &Located) -> bool {
 
 impl<'r> Named<'r> {
     fn find(resolver: &'r Resolver<'_>, name: &str) -> Self {
-        let mut live = locate(resolver.host, resolver.census(), name).live;
+        let census = resolver.census();
+        let mut live = locate(resolver.host, census, name).live;
         live.retain(|located| located.identity.name.is_some());
         let names = resolver.names();
         let mut doubt = None;
@@ -135,22 +145,26 @@ impl<'r> Named<'r> {
         if let Some(without) = lxc::without_number(name)
             && names.is_lxc(without)
             && live.iter().any(is_lxc)
-            && locate(resolver.host, resolver.census(), without).live.is_empty()
+            && locate(resolver.host, census, without).live.is_empty()
         {
             match names.is_lxc(name) {
                 true => doubt = Some((name.to_owned(), without.to_owned())),
                 false => live.retain(|located| !is_lxc(located)),
             }
         }
-        if live.is_empty() && names.is_lxc(name) {
+        let is_left_over = || {
+            let cgroups = census.entry(name).into_iter().flat_map(|entry| &entry.cgroups);
+            let mut named = cgroups.filter_map(|(_, path)| naming::last(path));
+            named.any(|named| named.runtime == Some("lxc"))
+        };
+        if live.is_empty() && (names.is_lxc(name) || is_left_over()) {
             live = numbered(resolver, name);
-            let others = live
-                .iter()
-                .filter_map(|located| located.first.path().to_str()?.strip_prefix("/lxc.payload."));
-            doubt = others
-                .into_iter()
-                .find(|other| names.is_lxc(other))
-                .map(|other| (name.to_owned(), other.to_owned()));
+            let others = live.iter().filter_map(|located| {
+                let named = naming::last(located.first.path())?;
+                let is_anothers = names.is_lxc(&named.id) || !names.is_lxc(name);
+                is_anothers.then_some(named.id)
+            });
+            doubt = others.map(|other| (name.to_owned(), other)).next();
         }
         let mut reason = None;
         if live.is_empty() {
@@ -158,11 +172,15 @@ impl<'r> Named<'r> {
                 Ok(found) => live.extend(found),
                 Err(error) => reason = Some(error),
             }
+            if live.is_empty() && reason.is_none() && (names.is_lxc(name) || is_left_over()) {
+                let why = format!("\"{name}\" is LXC's, and no process runs in a cgroup of it");
+                reason = Some(Error::NotRunning(why));
+            }
         }
         Self {
             holders: names.of(name),
             live,
-            machine: reason,
+            reason,
             doubt,
         }
     }
@@ -179,11 +197,11 @@ impl<'r> Named<'r> {
     }
 
     /// Why nobody can say what a name means that was not found.
-    fn uncertain(&self, resolver: &Resolver<'_>, word: &str, prefixed: &[&str]) -> Option<Error> {
+    fn unread(&self, resolver: &Resolver<'_>) -> Vec<String> {
         let names = resolver.names();
-        let mut reasons: Vec<String> = names.unsure.iter().chain(&names.torn).cloned().collect();
-        reasons.extend(resolver.census().incomplete.iter().cloned());
-        (!reasons.is_empty()).then(|| unsure(word, &reasons, resolver.candidates(prefixed)))
+        let census = resolver.census();
+        let sources = names.unsure.iter().chain(&names.torn).chain(&census.incomplete);
+        sources.cloned().collect()
     }
 
     /// The one that runs.
@@ -193,12 +211,12 @@ impl<'r> Named<'r> {
         let mut all = Traces::of(self.live);
         for holder in self.holders {
             match holder {
-                Holder::Id { id, runtime, user } => {
+                Holder::Id { id, runtime, pid } => {
                     let mut traces = locate(host, census, id);
-                    if let Some(user) = user {
-                        let theirs =
-                            |located: &Located| check::is_users(*user, &located.first).unwrap_or(false); // gone
-                        traces.live.retain(theirs);
+                    if traces.live.is_empty() {
+                        traces
+                            .live
+                            .extend(pid.and_then(|pid| by_first_process(host, census, id, pid)));
                     }
                     if traces.live.is_empty() && traces.dead.is_empty() {
                         traces.dead.push(Error::NotRunning(format!(
@@ -220,7 +238,7 @@ impl<'r> Named<'r> {
             if !census.incomplete.is_empty() {
                 return Err(unsure(name, &census.incomplete, Vec::new()));
             }
-            let reason = all.reason().or(self.machine);
+            let reason = all.reason().or(self.reason);
             return Err(reason.unwrap_or_else(|| no_such(name)));
         }
         let mut found = only(resolver, name, all.live)?;
@@ -233,7 +251,7 @@ impl<'r> Named<'r> {
                 candidates: vec![super::described(&found.container, false).1],
             });
         }
-        if !names.unsure.is_empty() {
+        if !names.unsure.is_empty() && resolver.purpose == Purpose::Freeze {
             // Another container can have the same name where nobody could look.
             let id = found.container.identity.id.clone();
             let candidates = match id.as_deref() {
@@ -245,14 +263,30 @@ impl<'r> Named<'r> {
                 {
                     resolver.candidates(&[id])
                 }
-                _ => vec![super::described(&found.container, false).1],
+                _ => vec![super::described(&found.container, true).1],
             };
             return Err(unsure(name, &names.unsure, candidates));
         }
         // An engine gives a name once: one that is found in its records is certain there.
-        found.notes.extend(names.torn.iter().cloned());
+        found
+            .notes
+            .extend(names.unsure.iter().chain(&names.torn).cloned());
         Ok(found)
     }
+}
+
+/// The container whose engine has its first process on record, where the runtime's own record is out of reach: the process
+/// is in a cgroup that root alone can have called by the ID.
+fn by_first_process(host: &Host, census: &Census, id: &str, pid: i32) -> Option<Located> {
+    let lines = cgroup_lines(host, pid)?; // it is gone
+    let mut claims = census.claims(id).iter().filter(|claim| claim.trust.is_full());
+    let holds = |claim: &&Claim| {
+        let line = lines.path(claim.hierarchy);
+        line.is_some_and(|line| line.starts_with(&claim.path))
+    };
+    let mut traces = Traces::default();
+    by_claim(host, claims.find(holds)?, &mut traces);
+    traces.live.pop()
 }
 
 /// LXC's container whose configuration says where its cgroup is.
@@ -280,6 +314,7 @@ fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &lxc::Place, all: &
             name: Some(name.to_owned()),
             runtime: Some("lxc".to_owned()),
             pid: Some(pid),
+            trust: Trust::Full,
             ..Identity::default()
         };
         all.live.push(Located {
@@ -288,7 +323,6 @@ fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &lxc::Place, all: &
             point: place.inner.clone().map_or(Point::Named, Point::Above),
             other: Some(place.path.clone()),
             lines: None,
-            user: None,
         });
     }
     if all.live.is_empty() && all.dead.is_empty() {
@@ -311,15 +345,24 @@ fn machine(host: &Host, name: &str) -> Result<Option<Located>> {
             "\"{name}\" is a machine of systemd's, of which no process runs"
         )));
     };
+    let trust = CgroupTrust::new(host);
     for hierarchy in check::by_version(host) {
-        let levels = lines.path(hierarchy).into_iter().flat_map(Path::ancestors);
+        let Some(line) = lines.path(hierarchy) else {
+            continue;
+        };
+        // Of two levels that are called after the unit, the upper one is the unit: below it the machine names what it likes.
+        let mut levels: Vec<&Path> = line.ancestors().filter(|path| path.parent().is_some()).collect();
+        levels.reverse();
         let is_unit = |path: &&Path| path.file_name().and_then(OsStr::to_str) == machine.unit.as_deref();
-        if let Some(path) = levels.filter(|path| path.file_name().is_some()).find(is_unit) {
+        let unit = levels.into_iter().find(is_unit);
+        if let Some(path) = unit.filter(|path| trust.in_name(hierarchy, path).is_full()) {
             let identity = Identity {
                 id: Some(name.to_owned()),
                 name: Some(name.to_owned()),
                 runtime: Some("machine".to_owned()),
                 pid: Some(stat.pid),
+                record: Some(host.path("/run/systemd/machines").join(name)),
+                trust: Trust::Full,
                 ..Identity::default()
             };
             return Ok(Some(Located {
@@ -328,7 +371,6 @@ fn machine(host: &Host, name: &str) -> Result<Option<Located>> {
                 point: Point::Named,
                 other: None,
                 lines: None,
-                user: None,
             }));
         }
     }

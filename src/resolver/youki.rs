@@ -52,7 +52,7 @@ pub(super) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Option<R
         runtime: root.runtime,
         id: state.id,
         dir: root.dir.path().join(id),
-        user: root.user.or(Some(file.owner)).filter(|&user| user != 0),
+        trust: root.trust_in(file.owner),
         written: file.written,
         pid,
         start: None,

@@ -257,6 +257,27 @@ impl<'h> Witness<'h> {
             .collect()
     }
 
+    /// Whether a process runs as root in the PID namespace of this /proc: one of a container's has a number of its own
+    /// there, or another user, also where the container's root is user 0 of a user namespace.
+    #[must_use]
+    pub(crate) fn is_of_host_root(self, pid: i32) -> bool {
+        let status = self.text_of(pid, "status");
+        let words = |field| status_field(&status, field).map(|text| text.split_whitespace());
+        let is_outermost = words("NSpid:").is_some_and(|numbers| numbers.count() == 1);
+        is_outermost && words("Uid:").is_some_and(|mut users| users.all(|user| user == "0"))
+    }
+
+    /// A thread of a process that is neither dead nor about to be; the first one may have ended before the others
+    /// (`pthread_exit()` in `main`). `None` where all have.
+    #[must_use]
+    pub(crate) fn living_thread(self, pid: i32) -> Option<i32> {
+        let list = move |reader: Reader<'_>| reader.numbers(&format!("{pid}/task"));
+        let mut tids = self.proc.one(Lock::None, pid, list).flatten().ok()?; // it is gone, or may not be seen
+        tids.sort_unstable();
+        let lives = |tid: &i32| self.stat(*tid).is_some_and(|stat| !stat.is_ended());
+        tids.into_iter().find(lives)
+    }
+
     /// The process that a task is of; `None` if it is gone or may not be seen.
     #[must_use]
     pub(crate) fn leader_of(self, tid: i32) -> Option<i32> {

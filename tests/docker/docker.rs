@@ -193,22 +193,37 @@ impl Docker {
     /// A cgroup of the test's own, which is cleared away with the daemons.
     #[track_caller]
     pub(crate) fn own_cgroup(&self, hierarchy: Hierarchy) -> Cgroup {
+        self.own_cgroups(&[hierarchy]).remove(0)
+    }
+
+    /// One with the same path in each of these hierarchies.
+    #[track_caller]
+    pub(crate) fn own_cgroups(&self, hierarchies: &[Hierarchy]) -> Vec<Cgroup> {
         let path = own_path();
-        let cgroup = Cgroup {
-            hierarchy,
-            dir: mount_of(hierarchy).join(path.strip_prefix("/").unwrap()),
-            path,
+        self.cgroups.borrow_mut().insert(path.clone());
+        let make = |&hierarchy: &Hierarchy| {
+            let cgroup = Cgroup {
+                hierarchy,
+                dir: mount_of(hierarchy).join(path.strip_prefix("/").unwrap()),
+                path: path.clone(),
+            };
+            fs::create_dir(&cgroup.dir).unwrap();
+            cgroup
         };
-        fs::create_dir(&cgroup.dir).unwrap();
-        self.cgroups.borrow_mut().insert(cgroup.path.clone());
-        cgroup
+        hierarchies.iter().map(make).collect()
+    }
+
+    /// An iceaxe command at work where the daemons are.
+    #[track_caller]
+    pub(crate) fn begin<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Program {
+        let mut command = self.command(env!("CARGO_BIN_EXE_iceaxe"));
+        Program::start(command.args(args))
     }
 
     /// How an iceaxe command ends, run where the daemons are.
     #[track_caller]
     pub(crate) fn iceaxe<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Ended {
-        let mut command = self.command(env!("CARGO_BIN_EXE_iceaxe"));
-        Program::start(command.args(args)).answer(PATIENCE).answered()
+        self.begin(args).answer(PATIENCE).answered()
     }
 
     /// `iceaxe resync` where the daemons are, with this PATH.
@@ -222,14 +237,15 @@ impl Docker {
         command
     }
 
-    /// How an iceaxe command ends that is started from within a cgroup.
+    /// How an iceaxe command ends that is started from within cgroups.
     #[track_caller]
-    pub(crate) fn iceaxe_in<'a>(&self, cgroup: &Cgroup, args: impl IntoIterator<Item = &'a str>) -> Ended {
+    pub(crate) fn iceaxe_in<'a>(&self, cgroups: &[Cgroup], args: impl IntoIterator<Item = &'a str>) -> Ended {
+        let join = "while test \"$1\" != --; do echo 0 > \"$1\"; shift; done; shift; exec \"$@\"";
         let mut command = Command::new("sh");
         command
-            .args(["-ec", "echo 0 > \"$0\"; exec \"$@\""])
-            .arg(cgroup.file("cgroup.procs"));
-        command
+            .args(["-ec", join, "sh"])
+            .args(cgroups.iter().map(|cgroup| cgroup.file("cgroup.procs")))
+            .arg("--")
             .args(self.prefix())
             .arg(env!("CARGO_BIN_EXE_iceaxe"))
             .args(args);

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use crate::container::Container;
 use crate::docker::Docker;
 use crate::engines::{Layout, PROMPT, Program, Vessel};
 use crate::in_each_layout;
-use crate::kit::eventually;
+use crate::kit::{PATIENCE, eventually};
 
 in_each_layout! {
     a_task_that_waits_for_a_file_system_whose_server_fell_silent_blocks_a_freeze_and_is_named
@@ -109,11 +109,25 @@ fn a_data_root_that_never_answers_costs_names_their_budget_once() {
     docker
         .iceaxe(["thaw", &web.name])
         .refuses(4, &["not certain", "docker's records"]);
-    // A prefix could be somebody's name; what it would mean is said.
+    // A prefix could be somebody's name: that is enough for a thaw and no other write.
     let id = format!("id:{}", web.id);
+    for verb in ["freeze", "kill", "resync"] {
+        docker
+            .iceaxe([verb, web.short()])
+            .refuses(4, &["not certain", "docker's records", &id]);
+    }
     docker
-        .iceaxe(["thaw", web.short()])
+        .iceaxe(["thaw", &web.id[..11]])
         .refuses(4, &["not certain", &id]);
+    let ended = docker.iceaxe(["thaw", web.short(), "--json"]);
+    assert!(ended.took < PROMPT, "{ended:?}");
+    ended.is(0, "confirmed");
+    assert!(
+        ended.err.contains("note: ") && ended.err.contains("docker's records"),
+        "{ended:?}"
+    );
+    web.is_thawed();
+    web.cgroups[0].freeze();
     let names = [
         "thaw",
         &web.name,
@@ -130,6 +144,53 @@ fn a_data_root_that_never_answers_costs_names_their_budget_once() {
     let listed = docker.iceaxe(["list", "--json"]);
     assert!(listed.took < PROMPT && listed.code() == Some(1), "{listed:?}");
     assert!(listed.out.contains(&web.id), "{listed:?}");
+}
+
+/// A user has their engine's directory for state on a disk that hangs. root's container is told by its cgroup alone, as
+/// no configuration says where its record is.
+#[test]
+fn users_records_that_never_answer_delay_no_whole_id_of_roots() {
+    let (docker, _) = Docker::with_a_parent(Layout::AsFound);
+    let web = docker.container("web");
+    let theirs = Theirs::new();
+    let _dead = Dead::over(theirs.0.join("runc"));
+    for _ in 0..3 {
+        web.pause();
+        let began = Instant::now();
+        let thaw = docker.begin(["thaw", &web.id, "--json"]);
+        eventually("its request is cleared", || !web.asks());
+        let cleared = began.elapsed();
+        let ended = thaw.answer(PATIENCE).answered();
+        let answered = began.elapsed();
+        ended.is(0, "confirmed");
+        assert!(cleared < CLEARED, "cleared after {cleared:?}: {ended:?}");
+        assert!(answered < ANSWERED, "answered after {answered:?}: {ended:?}");
+        web.is_thawed();
+        docker.docker(["unpause", &web.name]);
+    }
+}
+
+/// How long a thaw's write may take, and the whole of it. On an idle machine it is 20 ms.
+const CLEARED: Duration = Duration::from_millis(500);
+const ANSWERED: Duration = Duration::from_secs(1);
+
+/// The directory for state of a user who has none. It goes when it is dropped.
+struct Theirs(PathBuf);
+
+impl Theirs {
+    #[track_caller]
+    fn new() -> Self {
+        let theirs = Self(PathBuf::from("/run/user/54321"));
+        fs::create_dir_all(theirs.0.join("runc")).unwrap();
+        theirs
+    }
+}
+
+impl Drop for Theirs {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+        let _ = fs::remove_dir("/run/user"); // others are in it, then
+    }
 }
 
 /// A process in a container's cgroups that asks a file system something. When it goes the container is thawed first:

@@ -31,7 +31,7 @@ const ROOT: &str = "/host";
 
 /// All rights that this machine can give. `--privileged` asks for every capability there is, which some machines that
 /// are containers themselves have not.
-fn all_rights() -> Vec<String> {
+pub(crate) fn all_rights() -> Vec<String> {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let bounds = status
         .lines()

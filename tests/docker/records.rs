@@ -15,7 +15,8 @@ use crate::kit::{Cgroup, eventually};
 
 in_each_layout! {
     damaged_names_make_a_name_uncertain_and_an_id_works
-    a_damaged_runtime_record_keeps_nobody_from_thawing
+    a_damaged_runtime_record_makes_a_name_uncertain_and_an_id_works
+    a_damaged_runtime_record_in_the_usual_place_keeps_nobody_from_thawing
     damaged_default_places_keep_no_id_from_thawing
     a_record_of_a_process_that_started_at_another_time_is_no_match
     a_record_of_a_process_that_is_gone_is_no_match
@@ -132,8 +133,21 @@ fn damaged_names_make_a_name_uncertain_and_an_id_works(layout: Layout) {
     thaws(&docker, &web, &web.name, "whole again");
 }
 
-fn a_damaged_runtime_record_keeps_nobody_from_thawing(layout: Layout) {
+/// The runtime's record alone tells where a docker of no configuration has its names.
+fn a_damaged_runtime_record_makes_a_name_uncertain_and_an_id_works(layout: Layout) {
     let docker = Docker::start(layout);
+    let web = unattended(&docker);
+    for damage in DAMAGES {
+        let _damaged = Damaged::new(docker.record_of(&web.id).join("state.json"), damage);
+        ids_thaw(&docker, &web, damage.0);
+        let ended = docker.iceaxe(["thaw", &web.name]);
+        assert_eq!(ended.code(), Some(4), "{}: {ended:?}", damage.0);
+    }
+    thaws(&docker, &web, &web.name, "whole again");
+}
+
+fn a_damaged_runtime_record_in_the_usual_place_keeps_nobody_from_thawing(layout: Layout) {
+    let docker = Docker::in_default_places(layout);
     let web = unattended(&docker);
     for damage in DAMAGES {
         let _damaged = Damaged::new(docker.record_of(&web.id).join("state.json"), damage);

@@ -82,12 +82,14 @@ fn a_freeze_of_iceaxes_own_cgroup_is_refused_whatever_is_forced(layout: Layout) 
         let args = ["freeze", &target, "--json"]
             .into_iter()
             .chain(force.iter().copied());
-        docker.iceaxe_in(&cgroup, args).is(11, "refused");
+        docker
+            .iceaxe_in(std::slice::from_ref(&cgroup), args)
+            .is(11, "refused");
         assert!(!cgroup.asks());
     }
     // Nor a container that it was started in.
     docker
-        .iceaxe_in(&web.cgroups[0], ["freeze", &web.name, "--json", "--force"])
+        .iceaxe_in(&web.cgroups[..1], ["freeze", &web.name, "--json", "--force"])
         .is(11, "refused");
     web.is_thawed();
 }

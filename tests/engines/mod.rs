@@ -10,6 +10,7 @@
 )]
 
 mod cgroups;
+pub(crate) mod decoys;
 mod program;
 mod room;
 mod rootfs;

@@ -241,7 +241,8 @@ pub(crate) fn docker_in_docker() -> Scene {
         .can_mean("pid:22000", &[&outer, &middle, &inner], &["ID1", "ID2", "ID3"])
         .means("pid:22000 --outer", &outer)
         .means("pid:22000 --inner", &inner)
-        .all_mean(&["ID2", "2fe8"], &middle)
+        .means("ID2", &middle)
+        .can_mean("2fe8", &[&middle], &["v2:/docker/ID1/docker/ID2"])
         .means("ID3", &inner)
         .means("outer", &outer.named("outer"))
 }

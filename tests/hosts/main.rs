@@ -23,4 +23,5 @@ mod podman;
 mod records;
 mod scene;
 mod stale;
+mod trust;
 mod users;

@@ -194,6 +194,12 @@ impl Scene {
         )
     }
 
+    /// `typed` means one container, with these words in a note.
+    pub(crate) fn means_with_a_note(self, typed: &str, expected: &Expected, words: &[&str]) -> Self {
+        let words = words.iter().map(|word| spelled(word)).collect();
+        self.promise(typed, Meaning::Is(vec![expected.clone()], words, Vec::new()))
+    }
+
     /// `typed` means several containers.
     pub(crate) fn means_each(self, typed: &str, expected: &[&Expected]) -> Self {
         let each = expected.iter().map(|&one| one.clone()).collect();

@@ -47,7 +47,8 @@ pub(crate) fn rootless() -> Scene {
     let (host, first, root) = shared();
     given(&host);
     Scene::of(host)
-        .all_mean(&["ID1", "8d96", "pid:3000"], &first)
+        .all_mean(&["ID1", "pid:3000", "user:1555/ID1", "user:1555/8d96"], &first)
+        .can_mean("8d96", &[&first], &["/user.slice/libpod-ID1.scope"])
         .all_mean(&["ID2", "2f", "pid:21900"], &root)
         .means("labr-root", &root.named("labr-root"))
 }
@@ -146,9 +147,9 @@ fn a_users_container_that_bears_the_name_of_roots_is_not_taken_for_it() {
     given(&host);
     let theirs = container("crun", "labr-root", &format!("v2:{path}"));
     Scene::of(host)
-        .can_mean("labr-root", &[&root], &["a user has given"])
-        .means("name:labr-root", &root.named("labr-root"))
-        .all_mean(&["id:labr-root", "pid:3100"], &theirs)
+        .all_mean(&["labr-root", "name:labr-root"], &root.named("labr-root"))
+        .can_mean("id:labr-root", &[], &["user:1555/labr-root"])
+        .all_mean(&["user:1555/labr-root", "pid:3100"], &theirs)
         .holds();
 }
 

@@ -7,7 +7,7 @@ use crate::in_each_layout;
 in_each_layout! {
     a_paused_container_is_thawed_by_each_form
     an_id_of_runc_is_taken_whole_or_not_at_all
-    a_container_whose_record_nobody_can_find_is_told_by_its_cgroup
+    a_container_whose_record_nobody_can_find_is_a_candidate_with_its_path
     a_freeze_and_a_thaw_keep_runc_in_step
     a_container_is_listed_once_and_nothing_is_believed_of_it
     a_cgroup_that_is_not_called_by_the_id_is_found_by_id_and_process
@@ -41,19 +41,23 @@ fn a_paused_container_is_thawed_by_each_form(layout: Layout) {
         .refuses(3, &["no such container"]);
 }
 
-fn a_container_whose_record_nobody_can_find_is_told_by_its_cgroup(layout: Layout) {
+/// A cgroup of that name could be anything: runc keeps a record of each container.
+fn a_container_whose_record_nobody_can_find_is_a_candidate_with_its_path(layout: Layout) {
     let runc = Runc::new(layout);
     let web = runc.container("web");
     let elsewhere = runc.hide_record(&web.id);
+    let path = format!("{}:/{}", web.cgroups[0].hierarchy.word(), web.id);
     for target in [web.id.clone(), format!("id:{}", web.id)] {
-        let ended = runc.iceaxe(["freeze", &target]);
-        assert_eq!(ended.code(), Some(0), "{ended:?}");
-        assert!(ended.err.contains("record was not found"), "{ended:?}");
-        web.is_frozen();
-        runc.iceaxe(["thaw", &target, "--json"]).is(0, "confirmed");
-        web.is_thawed();
+        for verb in ["freeze", "thaw", "status", "kill"] {
+            runc.iceaxe([verb, &target]).refuses(4, &[&path]);
+        }
     }
-    // A name is no ID, and what is no container bears none.
+    web.is_thawed();
+    runc.iceaxe(["freeze", &path, "--json"]).is(0, "confirmed");
+    web.is_frozen();
+    runc.iceaxe(["thaw", &path, "--json"]).is(0, "confirmed");
+    web.is_thawed();
+    // A name is no ID.
     runc.iceaxe(["thaw", &format!("name:{}", web.id)])
         .refuses(3, &["no such container"]);
     assert!(elsewhere.is_dir());

@@ -314,17 +314,30 @@ impl Boot {
             .join(cgroup.path.strip_prefix(&self.path).unwrap())
     }
 
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Those that freeze, the one that engines use first.
+    pub(crate) fn hierarchies(&self) -> &'static [Hierarchy] {
+        self.layout.hierarchies()
+    }
+
+    /// What is each hierarchy's root inside.
+    pub(crate) fn tops(&self) -> impl Iterator<Item = Cgroup> {
+        self.hierarchies().iter().map(|&hierarchy| Cgroup {
+            hierarchy,
+            dir: mount_of(hierarchy).join(self.path.strip_prefix("/").unwrap()),
+            path: self.path.clone(),
+        })
+    }
+
     /// All cgroups that ask for a freeze, by the kernel's files, whoever froze them: their directories as they are
     /// called inside.
     #[track_caller]
     pub(crate) fn asking(&self) -> BTreeSet<PathBuf> {
         let mut found = BTreeSet::new();
-        for &hierarchy in self.layout.hierarchies() {
-            let top = Cgroup {
-                hierarchy,
-                dir: mount_of(hierarchy).join(self.path.strip_prefix("/").unwrap()),
-                path: self.path.clone(),
-            };
+        for top in self.tops() {
             for cgroup in with_all_below(top) {
                 // One that has been removed meanwhile asks for nothing.
                 if cgroup.switch().exists() && cgroup.asks() {

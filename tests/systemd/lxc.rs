@@ -122,12 +122,18 @@ fn pause(boot: &Boot, vessel: &Vessel) {
 /// A container of this name that beats.
 #[track_caller]
 pub(crate) fn container(boot: &Boot, name: &str) -> Vessel {
+    container_with(boot, name, BEAT)
+}
+
+/// A container of this name whose first process is `init`, which beats.
+#[track_caller]
+pub(crate) fn container_with(boot: &Boot, name: &str, init: &str) -> Vessel {
     let volume = boot.volume(name);
     let dir = boot.file(&format!("/var/lib/lxc/{name}"));
     fs::create_dir(&dir).unwrap();
     let config = format!(
         "lxc.uts.name = {name}\nlxc.rootfs.path = dir:{ROOTFS}\nlxc.net.0.type = empty\n\
-         lxc.apparmor.profile = unconfined\nlxc.mount.entry = {volume} vol none bind 0 0\nlxc.init.cmd = {BEAT}\n"
+         lxc.apparmor.profile = unconfined\nlxc.mount.entry = {volume} vol none bind 0 0\nlxc.init.cmd = {init}\n"
     );
     fs::write(dir.join("config"), config).unwrap();
     boot.run(["lxc-start", "--name", name]);

@@ -14,13 +14,17 @@ mod engines;
 mod kit;
 
 mod boot;
+mod decoys;
 mod docker;
+mod hung;
 mod lxc;
 mod nspawn;
 mod podman;
 mod recover;
+mod rootless;
 mod story;
 mod together;
+mod user;
 
 /// Makes each function a test in one layout.
 macro_rules! in_layout {

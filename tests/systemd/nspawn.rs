@@ -142,8 +142,36 @@ fn escaped(name: &str) -> String {
 /// A machine of this name that beats.
 #[track_caller]
 pub(crate) fn machine(boot: &Boot, name: &str) -> Vessel {
-    let words = nspawn(boot, name, &[]);
+    machine_running(boot, name, &[BEAT])
+}
+
+/// The same, whose first process is this, which beats.
+#[track_caller]
+pub(crate) fn machine_running(boot: &Boot, name: &str, init: &[&str]) -> Vessel {
+    let words = nspawn(boot, name, &[], init);
     boot.run([&["systemd-run".to_owned(), "--quiet".to_owned()], &*words].concat());
+    registered(boot, name)
+}
+
+/// One in a unit that is called otherwise.
+#[track_caller]
+pub(crate) fn machine_in(boot: &Boot, name: &str, unit: &str) -> Vessel {
+    let words = nspawn(boot, name, &["--keep-unit"], &[BEAT]);
+    let unit = format!("--unit={unit}");
+    boot.run(
+        [
+            &[
+                "systemd-run",
+                "--quiet",
+                "--slice=machine.slice",
+                "--property=Delegate=yes",
+                &unit,
+            ]
+            .map(str::to_owned)[..],
+            &words,
+        ]
+        .concat(),
+    );
     registered(boot, name)
 }
 
@@ -151,7 +179,7 @@ pub(crate) fn machine(boot: &Boot, name: &str) -> Vessel {
 #[track_caller]
 fn service(boot: &Boot, name: &str) -> Vessel {
     let unit = format!("systemd-nspawn@{}.service", escaped(name));
-    let words = nspawn(boot, name, &["--keep-unit"]);
+    let words = nspawn(boot, name, &["--keep-unit"], &[BEAT]);
     let dir = boot.file(&format!("/run/systemd/system/{unit}.d"));
     fs::create_dir_all(&dir).unwrap();
     let settings = format!("[Service]\nExecStart=\nExecStart={}\n", words.join(" "));
@@ -163,7 +191,7 @@ fn service(boot: &Boot, name: &str) -> Vessel {
 
 /// The command line for a machine of this name that beats.
 #[track_caller]
-fn nspawn(boot: &Boot, name: &str, options: &[&str]) -> Vec<String> {
+fn nspawn(boot: &Boot, name: &str, options: &[&str], init: &[&str]) -> Vec<String> {
     // Each wants one for itself.
     let rootfs = format!("/srv/rootfs-of-{name}");
     boot.fill(&rootfs);
@@ -173,7 +201,7 @@ fn nspawn(boot: &Boot, name: &str, options: &[&str]) -> Vec<String> {
     words.push(format!("--machine={name}"));
     words.push(format!("--directory={rootfs}"));
     words.push(format!("--bind={volume}:/vol"));
-    words.push(BEAT.to_owned());
+    words.extend(init.iter().map(|&word| word.to_owned()));
     words
 }
 

@@ -9,9 +9,11 @@
 //!
 //! `zoo --in CGROUP-DIR exec PROGRAM ARG...` enters and becomes PROGRAM; `parent` instead of `exec` enters, and starts
 //! PROGRAM as a child in the cgroup that it came from. `zoo --in CGROUP-DIR visit` stays outside and sends visitors until
-//! the end of its input. `brief`, `reexec` and `rise` are programs that other tasks become, and `deaf` one that SIGTERM does not
-//! end. With `--descriptors N` or `--ignore-children` what is executed has so few of them, or has their ends ignored; with
-//! `--files N` it may not have more unless it may raise that, which `--and-no-more` takes from it, and with `--alone-as USER` it can have no other process or thread.
+//! the end of its input. `brief`, `reexec` and `rise` are programs that other tasks become, and `deaf` one that SIGTERM does
+//! not end. `headless FILE` ends its first thread, and another one lives on that adds a byte to FILE a hundred times a second.
+//! With `--descriptors N` or `--ignore-children` what is executed has so few of them, or has their ends ignored; with
+//! `--files N` it may not have more unless it may raise that, which `--and-no-more` takes from it, and with `--alone-as USER`
+//! it can have no other process or thread.
 
 mod fuse;
 mod kind;
@@ -51,6 +53,8 @@ const SETTLING: Duration = Duration::from_secs(30);
 /// How long they may take to die.
 const DYING: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(1);
+/// How long `headless` sleeps between two heartbeats.
+const BEAT: Duration = Duration::from_millis(10);
 
 fn main() -> ExitCode {
     match Plan::read(std::env::args_os().skip(1)).and_then(Plan::run) {
@@ -148,6 +152,16 @@ impl Plan {
                 let visits = mayfly::visit(&self.cgroups, self.pulses.as_deref())?;
                 say(&format!("visits {visits}"))?;
                 Ok(ExitCode::SUCCESS)
+            }
+            Some("headless") => {
+                let file = self.words.get(1).ok_or_else(|| io::Error::other("no file"))?;
+                let mut file = File::options().append(true).create(true).open(file)?;
+                thread::spawn(move || {
+                    while file.write_all(b"\n").is_ok() {
+                        thread::sleep(BEAT);
+                    }
+                });
+                sys::exit_thread()
             }
             Some("exec") => {
                 self.enter()?;

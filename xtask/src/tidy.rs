@@ -1,5 +1,5 @@
-//! Checks what the compiler does not: who imports whom, how long files are, whether links lead anywhere, and what lies
-//! at the top of the tree.
+//! Checks what the compiler does not: who imports whom, how long files are, whether links lead anywhere and tests that a
+//! document names exist, and what lies at the top of the tree.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -73,6 +73,9 @@ pub(crate) fn run() -> Result<()> {
         if kind == Some("md") {
             wrong.extend(dead_links(path, &text, &|target| {
                 workspace().join(target).exists()
+            }));
+            wrong.extend(lost_tests(path, &text, &|file| {
+                fs::read_to_string(workspace().join(file)).ok() // what can't be read has no test
             }));
             continue;
         }
@@ -215,6 +218,31 @@ fn dead_links(path: &Path, text: &str, exists: &dyn Fn(&Path) -> bool) -> Vec<St
     dead
 }
 
+/// The test targets, each a folder of `tests`.
+const SUITES: [&str; 5] = ["hosts", "kernel", "docker", "runc", "systemd"];
+
+/// The tests that a text names and that are not there. A test is written as `suite::module::name` in backticks, and is a
+/// function of that name in `tests/suite/module.rs`.
+fn lost_tests(path: &Path, text: &str, read: &dyn Fn(&Path) -> Option<String>) -> Vec<String> {
+    let mut lost = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        for word in line.split('`').skip(1).step_by(2) {
+            let [suite, module, name] = word.split("::").collect::<Vec<_>>()[..] else {
+                continue;
+            };
+            if !SUITES.contains(&suite) {
+                continue; // a test by the path that its runner prints
+            }
+            let file = Path::new("tests").join(suite).join(format!("{module}.rs"));
+            let is_there = read(&file).is_some_and(|code| code.contains(&format!("fn {name}(")));
+            if !is_there {
+                lost.push(format!("{}:{}: no test {word}", path.display(), number + 1));
+            }
+        }
+    }
+    lost
+}
+
 /// The path without `.` and `..`, as a browser reads it.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
@@ -276,6 +304,24 @@ mod tests {
                     ```\n[g](not-a-link.md)\n```\n";
         let dead = dead_links(Path::new("docs/a.md"), text, &exists);
         assert_eq!(dead, ["docs/a.md:2: dead link gone.md"]);
+    }
+
+    #[test]
+    fn a_test_that_a_document_names_is_one() {
+        let read = |path: &Path| {
+            (path == Path::new("tests/docker/names.rs"))
+                .then(|| "fn a_rename_is_seen(layout: Layout)".to_owned())
+        };
+        let text = "`docker::names::a_rename_is_seen` and `names::a_rename` and `--all`\n\
+                    `docker::names::a_rename`, `docker::name::a_rename_is_seen`\n";
+        let lost = lost_tests(Path::new("docs/a.md"), text, &read);
+        assert_eq!(
+            lost,
+            [
+                "docs/a.md:2: no test docker::names::a_rename",
+                "docs/a.md:2: no test docker::name::a_rename_is_seen"
+            ]
+        );
     }
 
     #[test]

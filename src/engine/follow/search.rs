@@ -15,7 +15,7 @@ use crate::engine::status::glance;
 use crate::error::Error;
 use crate::host::{Hierarchy, Host};
 use crate::resolver::target::Target;
-use crate::resolver::{Glimpse, Identity, Nesting, Pending, Resolver, Unknown};
+use crate::resolver::{Glimpse, Identity, Nesting, Pending, Purpose, Resolver, Unknown};
 
 /// Containers are looked for so often where nothing says that there are others.
 const SURVEY: Duration = Duration::from_secs(10);
@@ -93,7 +93,8 @@ impl Follower<'_> {
                         continue;
                     }
                     beat(SEARCH);
-                    match Resolver::new(host, [&*target]).resolve(target, Nesting::Refuse) {
+                    let resolver = Resolver::new(host, [&*target]).with_purpose(Purpose::Look);
+                    match resolver.resolve(target, Nesting::Refuse) {
                         Ok(found) => {
                             *meant = found
                                 .iter()

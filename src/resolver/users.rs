@@ -1,0 +1,263 @@
+//! Containers of users: what a user's own engines have on record below `/run/user` and in the user's home, and the
+//! cgroups that are the user's. All of it is that user's word, and may name only what is theirs.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::beside::{Reading, beside};
+use super::check::{self, by_record};
+use super::ids::{Traces, by_claim, locate_of_users, unsure};
+use super::names::{self, Holder, Names};
+use super::state::{Budget, StateDir};
+use super::target::{Inner, is_full_id, is_hex, is_id};
+use super::{Found, Located, Resolver, no_such, only, roots};
+use crate::error::{Error, Result};
+use crate::host::Host;
+
+/// A line of `/etc/passwd`.
+struct User {
+    name: Vec<u8>,
+    number: u32,
+    home: PathBuf,
+}
+
+/// The users whom `/etc/passwd` has. Others, of a directory service, are known by their numbers alone.
+fn passwd(host: &Host) -> Result<Vec<User>> {
+    let Some(file) = StateDir::open(&host.path("/etc"))?
+        .map(|etc| etc.read_config("passwd"))
+        .transpose()?
+        .flatten()
+    else {
+        return Ok(Vec::new());
+    };
+    let lines = file.text.split(|&byte| byte == b'\n');
+    let users = lines.filter_map(|line| {
+        let fields: Vec<&[u8]> = line.split(|&byte| byte == b':').collect();
+        Some(User {
+            name: fields.first()?.to_vec(),
+            number: std::str::from_utf8(fields.get(2)?).ok()?.parse().ok()?, // no user's line
+            home: PathBuf::from(std::ffi::OsStr::from_bytes(fields.get(5)?)),
+        })
+    });
+    Ok(users.collect())
+}
+
+/// The home of a user, as it is reached from here; `None` where `/etc/passwd` has none.
+///
+/// # Errors
+///
+/// `/etc/passwd` can't be read.
+pub(super) fn home(host: &Host, user: u32) -> Result<Option<PathBuf>> {
+    let mut users = passwd(host)?.into_iter();
+    let home = users.find(|one| one.number == user && one.home.is_absolute());
+    Ok(home.map(|one| host.inside(&one.home)))
+}
+
+/// The number of a user, who is written by name or by number.
+fn number(host: &Host, written: &str) -> Result<u32> {
+    if let Ok(number) = written.parse() {
+        return Ok(number);
+    }
+    let mut users = passwd(host)?.into_iter();
+    let known = users.find(|one| one.name == written.as_bytes());
+    known.map(|one| one.number).ok_or_else(|| {
+        let written = written.escape_debug();
+        Error::NotFound(format!(
+            "no user \"{written}\" in /etc/passwd; a number is understood too"
+        ))
+    })
+}
+
+/// The container of one user that `inner` means to the user's engines.
+pub(super) fn of_user(resolver: &Resolver<'_>, written: &str, inner: &Inner) -> Result<Found> {
+    let host = resolver.host;
+    let user = number(host, written)?;
+    if user == 0 {
+        return Err(Error::Usage(
+            "root's containers are written without \"user:\"".to_owned(),
+        ));
+    }
+    let word = inner.word();
+    let stores = Stores::start(host, &[user], word);
+    let records = roots::of_user(host, user);
+    let mut unread = Vec::new();
+    let listing = records.names()(roots::LIMIT).unwrap_or_else(|error| {
+        unread.push(error.to_string());
+        roots::Listing::default()
+    });
+    unread.extend(listing.incomplete);
+    let located = |id: &str, traces: &mut Vec<Located>, unread: &mut Vec<String>| match records
+        .record(id, roots::LIMIT)
+    {
+        Ok(all) => {
+            for located in all
+                .into_iter()
+                .map(|record| record.and_then(|record| by_record(host, record)))
+            {
+                match located {
+                    Ok(located) => traces.push(located),
+                    Err(Error::NotRunning(_)) => {}
+                    Err(error) => unread.push(error.to_string()),
+                }
+            }
+        }
+        Err(error) => unread.push(error.to_string()),
+    };
+    let mut live = Vec::new();
+    let mut is_known = false;
+    let ids: Vec<&String> = listing.ids.iter().map(|(id, _)| id).collect();
+    if inner.may_be_an_id() && is_id(word.as_bytes()) && ids.iter().any(|id| *id == word) {
+        is_known = true;
+        located(word, &mut live, &mut unread);
+    }
+    let claims = resolver.census().claims(word).iter();
+    for claim in claims
+        .filter(|claim| claim.trust.user() == Some(user))
+        .take(MOST_CLAIMS)
+    {
+        let mut traces = Traces::default();
+        by_claim(host, claim, &mut traces);
+        live.extend(
+            traces
+                .live
+                .into_iter()
+                .filter(|located| inner.may_be_a_name() || located.identity.name.is_none()),
+        );
+    }
+    if live.is_empty() && inner.may_be_a_name() {
+        let names = stores.answered(&mut unread);
+        for (_, holder) in names
+            .iter()
+            .flat_map(|(user, names)| names.of(word).iter().map(move |one| (user, one)))
+        {
+            let Holder::Id { id, runtime, .. } = holder else {
+                continue;
+            };
+            is_known = true;
+            let before = live.len();
+            located(id, &mut live, &mut unread);
+            name(&mut live[before..], word, runtime);
+        }
+    }
+    if live.is_empty() && inner.may_be_an_id() && is_hex(word.as_bytes()) {
+        for id in ids
+            .iter()
+            .filter(|id| is_full_id(id.as_bytes()) && id.starts_with(word))
+        {
+            is_known = true;
+            located(id, &mut live, &mut unread);
+        }
+    }
+    live.retain(|located| check::is_users(user, &located.first).unwrap_or(false)); // it is gone
+    if !live.is_empty() {
+        return only(resolver, word, live);
+    }
+    if !unread.is_empty() {
+        return Err(unsure(word, &unread, Vec::new()));
+    }
+    Err(match is_known {
+        true => Error::NotRunning(format!("user {user}'s \"{}\"", word.escape_debug())),
+        false => no_such(word),
+    })
+}
+
+/// So many cgroups of one name are looked at.
+const MOST_CLAIMS: usize = 16;
+
+fn name(live: &mut [Located], name: &str, runtime: &str) {
+    for located in live {
+        located.identity.name = Some(name.to_owned());
+        let runtime = || runtime.to_owned();
+        located.identity.runtime.get_or_insert_with(runtime);
+    }
+}
+
+/// What a word means to the engines of any users.
+pub(super) fn called(resolver: &Resolver<'_>, word: &str) -> Traces {
+    let host = resolver.host;
+    let census = resolver.census();
+    let users = roots::users(host).unwrap_or_default(); // what can't be listed is told of where all IDs are listed
+    let stores = Stores::start(host, &users, word);
+    let mut all = locate_of_users(host, census, word);
+    // A user's stores that can't be read make nothing uncertain but that user's own.
+    for (user, names) in stores.answered(&mut Vec::new()) {
+        for holder in names.of(word) {
+            let Holder::Id { id, runtime, .. } = holder else {
+                continue;
+            };
+            let mut traces = locate_of_users(host, census, id);
+            traces.live.retain(|located| {
+                let is_theirs = check::is_users(user, &located.first).unwrap_or(false); // it is gone
+                located.identity.trust.user() == Some(user) && is_theirs
+            });
+            name(&mut traces.live, word, runtime);
+            all.extend(traces);
+        }
+    }
+    all
+}
+
+/// The stores of users' engines, which are read each in a thread of its own: a user can have anything mounted there.
+struct Stores(Vec<(u32, Reading<Names>)>);
+
+impl Stores {
+    /// Begins to look for a name in those of `users`.
+    fn start(host: &Host, users: &[u32], word: &str) -> Self {
+        let budget = std::sync::Arc::new(Budget::default());
+        let each = users.iter().map(|&user| {
+            let wanted = std::collections::BTreeSet::from([word.to_owned()]);
+            let budget = std::sync::Arc::clone(&budget);
+            (
+                user,
+                beside(host, move |host| names::of_user(host, user, &wanted, &budget)),
+            )
+        });
+        Self(each.collect())
+    }
+
+    /// Waits for them; adds to `unread` what could not be read.
+    fn answered(self, unread: &mut Vec<String>) -> Vec<(u32, Names)> {
+        let each = self
+            .0
+            .into_iter()
+            .filter_map(|(user, reading)| match reading.wait() {
+                Some(names) => {
+                    unread.extend(names.unsure.iter().chain(&names.torn).cloned());
+                    Some((user, names))
+                }
+                None => {
+                    unread.push(format!(
+                        "the stores of user {user}'s engines could not be read in time"
+                    ));
+                    None
+                }
+            });
+        each.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn homes_are_read_of_passwd() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
+        std::fs::create_dir_all(dir.path().join("etc")).unwrap();
+        std::fs::write(
+            dir.path().join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n\nbad:x:y:z\nrel:x:7:7::home:/bin/sh\n",
+        )
+        .unwrap();
+        let host = Host::made_up(dir.path()).unwrap();
+        let ann = dir.path().join("home/ann");
+        assert_eq!(home(&host, 1000).unwrap(), Some(ann));
+        assert_eq!((home(&host, 7).unwrap(), home(&host, 8).unwrap()), (None, None));
+        assert_eq!(
+            (number(&host, "ann").unwrap(), number(&host, "7").unwrap()),
+            (1000, 7)
+        );
+        assert!(number(&host, "bob").is_err());
+    }
+}
