@@ -63,6 +63,14 @@ fn recover(context: &Context<'_>) -> Result<u8> {
         }
         context.within(context.timeout(THAW) + GRACE);
         match fate {
+            // Nobody could thaw it from here, and a guard would only say so.
+            Fate::Unguarded if host.mount(entry.pledge.standing.hierarchy).is_none() => {
+                let report = unreachable(&entry);
+                codes.push(report.exit);
+                let will = context.told(&report);
+                context.out(will.out);
+                context.err(will.err);
+            }
             Fate::Unguarded => match guard_again(context, &ledger, &entry, &guarded) {
                 Ok(told) => {
                     context.out(told);
@@ -158,6 +166,20 @@ fn planned(context: &Context<'_>, entry: &Entry, fate: Fate) -> String {
         human::escaped(&entry.pledge.target),
         human::escaped(&described(entry))
     )
+}
+
+/// What is said of a cgroup whose hierarchy is not mounted.
+fn unreachable(entry: &Entry) -> Report {
+    let standing = &entry.pledge.standing;
+    let mut report = report_of(entry);
+    let error = Error::Unsupported(format!(
+        "{} can't be reached, and its record stays: no cgroup v{} freezer is mounted on this host",
+        standing.path.display(),
+        standing.hierarchy.version()
+    ));
+    (report.outcome, report.exit) = engine::untouched_end(&error);
+    report.error = Some(error.to_string());
+    report
 }
 
 fn report_of(entry: &Entry) -> Report {

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::kit::{
     Cgroup, Hierarchy, Run, Scene, bind, freeze, iceaxe, mount_of, unmount_cgroups, with_own_mounts,
 };
+use crate::lease::{end, guard_of, records_of};
 
 /// What `iceaxe path` prints of a target.
 #[track_caller]
@@ -25,12 +26,15 @@ fn behind_the_word(dir: &Path) -> OsString {
     target
 }
 
-/// Checks that a verb refused, as no freezer is mounted.
+/// Checks that a verb refused, and said why.
 #[track_caller]
-fn is_refused(run: &Run, code: i32) {
+fn is_refused(run: &Run, code: i32, why: &str) {
     assert_eq!(run.code, Some(code), "{run:?}");
-    assert!(run.err.contains("no cgroup freezer is mounted"), "{run:?}");
+    assert!(run.err.contains(why), "{run:?}");
 }
+
+/// What is said where no freezer is mounted.
+const NONE: &str = "no cgroup freezer is mounted";
 
 /// Each verb that looks at all of a host, with its options.
 const ALL: [&[&str]; 16] = [
@@ -68,16 +72,16 @@ mod any {
                     .fold(iceaxe(words[0]), |command, word| command.arg(word));
                 let run = command.run();
                 assert_eq!(run.out, "", "{words:?}: {run:?}");
-                is_refused(&run, 5);
+                is_refused(&run, 5, NONE);
             }
             for target in ["web", "v1:/x", "cgroup:/x", "/sys/fs/cgroup/x", "pid:1"] {
                 for verb in ["thaw", "freeze", "kill", "status", "explain", "resync", "watch"] {
                     let run = iceaxe(verb).arg(target).run();
-                    is_refused(&run, 5);
+                    is_refused(&run, 5, NONE);
                 }
                 iceaxe("thaw").arg(target).arg("--json").ends(5, "denied");
             }
-            is_refused(&iceaxe("hold").arg("web").arg("--").arg("true").run(), 125);
+            is_refused(&iceaxe("hold").arg("web").arg("--").arg("true").run(), 125, NONE);
         });
     }
 
@@ -95,10 +99,34 @@ mod any {
                     .iter()
                     .fold(command, |command, word| command.arg(word))
                     .run();
-                is_refused(&run, 5);
+                is_refused(&run, 5, NONE);
                 assert!(run.err.contains(root.to_str().unwrap()), "{run:?}");
             }
         });
+    }
+
+    /// A guard that sees no cgroup would promise a thaw that it can't do.
+    #[test]
+    #[serial]
+    fn what_was_left_behind_and_cannot_be_reached_stays_on_record_and_is_given_no_guard() {
+        let scene = Scene::new();
+        let cgroup = scene.cgroup(Hierarchy::available());
+        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        freeze(&cgroup).arg("--for=600s").ends(0, "confirmed");
+        end(guard_of(&cgroup));
+        let left = records_of(&cgroup);
+        with_own_mounts(|| {
+            unmount_cgroups(&[]);
+            let run = iceaxe("recover").run();
+            is_refused(&run, 5, "no cgroup v");
+        });
+        assert_eq!(records_of(&cgroup), left);
+        zoo.stands(0);
+        iceaxe("thaw")
+            .arg(cgroup.target())
+            .arg("--json")
+            .ends(0, "confirmed");
+        zoo.goes_on(0);
     }
 
     #[test]
