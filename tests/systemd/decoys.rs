@@ -124,6 +124,26 @@ fn a_container_of_lxc_that_lives_beside_a_left_over_is_found(layout: Layout) {
     assert!(is_web, "{listed}");
 }
 
+fn a_name_that_reads_as_an_option_is_listed_in_a_form_that_is_none(layout: Layout) {
+    let boot = Boot::start(layout);
+    let names = ["--all", "--rescue=kill", "-n"];
+    let each = names.map(|name| lxc::container(&boot, name));
+    let listed = boot.iceaxe(&["list", "--quiet"]).well();
+    assert_eq!(listed.lines().count(), names.len(), "{listed}");
+    assert!(!listed.lines().any(|line| line.starts_with('-')), "{listed}");
+    let xargs = "iceaxe list --quiet | xargs iceaxe freeze && iceaxe list --quiet | iceaxe thaw -";
+    let ended = boot.ended(["sh", "-c", xargs]);
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    for (name, vessel) in names.iter().zip(&each) {
+        assert!(ended.err.contains(name) || ended.out.contains(name), "{ended:?}");
+        boot.iceaxe(&["freeze", "--json", "--", name]).is(0, "confirmed");
+        vessel.is_frozen();
+        boot.iceaxe(&["thaw", "--json", &format!("name:{name}")])
+            .is(0, "confirmed");
+        vessel.is_thawed();
+    }
+}
+
 fn what_a_machine_calls_its_cgroups_takes_no_name(layout: Layout) {
     let boot = Boot::start(layout);
     let mail = lxc::container(&boot, "mail");
