@@ -99,11 +99,10 @@ pub(super) fn act(
             for (report, (_, _, container)) in reports.iter_mut().zip(&found[lot.clone()]) {
                 let is_over =
                     report.after.requested == Some(Requested::Thawed) || report.outcome == Outcome::Gone;
-                if let Some(ended) = ended
-                    .as_ref()
-                    .filter(|_| is_over && report.outcome != Outcome::Planned)
-                {
-                    ended.end(container, report);
+                match &ended {
+                    Some(ended) if report.outcome == Outcome::Planned => ended.plan(container, report),
+                    Some(ended) if is_over => ended.end(container, report),
+                    _ => {}
                 }
                 learn(report, records.next(NAME));
             }

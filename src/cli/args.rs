@@ -89,6 +89,12 @@ pub(crate) enum Verb {
     #[command(visible_alias = "why")]
     Explain(Status),
     /// Freeze containers, run a command, and thaw exactly what was frozen, whatever happens
+    #[command(
+        after_help = "They stay frozen for as long as COMMAND runs: one that ignores SIGHUP holds them after its terminal is \
+closed, and one that hangs for ever. --max is for that.\n\
+Exit codes: COMMAND's own, 128+N for a signal; 122 somebody else thawed a target meanwhile, 123 a target is not proven thawed, \
+124 --max ended COMMAND, 125 COMMAND was not run, 126 and 127 it could not be run, was not found."
+    )]
     Hold(Hold),
     /// Finish what was left by an iceaxe that was killed: thaw what is over, guard what is not
     Recover,
@@ -322,6 +328,9 @@ pub(crate) struct Hold {
     /// Go on where no record of it can be kept
     #[arg(long)]
     pub(crate) no_record: bool,
+    /// Where iceaxe is killed, let the command go on, with thawed containers
+    #[arg(long)]
+    pub(crate) let_run: bool,
 }
 
 #[derive(Debug, Args)]

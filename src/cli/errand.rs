@@ -16,8 +16,8 @@ use rustix::process::{PidfdFlags, pidfd_open};
 const POLITE: Duration = Duration::from_secs(2);
 /// How long one that was asked to end may keep file systems frozen.
 const ASKED: Duration = Duration::from_secs(1);
-/// How long after its limit one may be left alone: who thaws file systems first may hang.
-const LEFT: Duration = Duration::from_secs(2);
+/// How long after its limit one may be left alone: who thaws file systems first may hang, and is made up for by then.
+const LEFT: Duration = Duration::from_secs(1);
 /// How often one is looked at whose end is not reported, on a kernel without pidfds.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -55,12 +55,23 @@ pub(crate) enum Change {
     Ended,
 }
 
+/// What others are to know of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It runs, as the process of this number.
+    Started(u32),
+    /// It has ended.
+    Ended,
+    /// Who did the work is gone while it runs.
+    Alone,
+}
+
 /// A command to be run, or none.
 #[derive(Default)]
 pub(crate) struct Errand<'w> {
     words: &'w [OsString],
-    /// What is to be done at once where who did the work is gone while it runs.
-    alone: Option<&'w dyn Fn()>,
+    /// Is told the news.
+    tell: Option<&'w dyn Fn(News)>,
     at: At,
     /// The priority that this process was started with, which is the command's.
     priority: i32,
@@ -73,10 +84,10 @@ pub(crate) struct Errand<'w> {
 }
 
 impl<'w> Errand<'w> {
-    pub(crate) fn new(words: &'w [OsString], priority: i32, alone: &'w dyn Fn()) -> Self {
+    pub(crate) fn new(words: &'w [OsString], priority: i32, tell: &'w dyn Fn(News)) -> Self {
         Self {
             words,
-            alone: Some(alone),
+            tell: Some(tell),
             priority,
             ..Self::default()
         }
@@ -93,8 +104,12 @@ impl<'w> Errand<'w> {
 
     /// Who did the work is gone.
     pub(crate) fn is_alone(&self) {
-        if let Some(alone) = self.alone {
-            alone();
+        self.tell(News::Alone);
+    }
+
+    fn tell(&self, news: News) {
+        if let Some(tell) = self.tell {
+            tell(news);
         }
     }
 
@@ -148,6 +163,7 @@ impl<'w> Errand<'w> {
         ready(command.args(args), self.priority);
         match command.spawn() {
             Ok(child) => {
+                self.tell(News::Started(child.id()));
                 let pid = i32::try_from(child.id())
                     .ok()
                     .and_then(rustix::process::Pid::from_raw);
@@ -194,6 +210,14 @@ impl<'w> Errand<'w> {
 
     /// Looks at it. `AtLimit` is said once.
     pub(crate) fn look(&mut self, has_stirred: bool) -> Option<Change> {
+        let change = self.change(has_stirred);
+        if change == Some(Change::Ended) {
+            self.tell(News::Ended);
+        }
+        change
+    }
+
+    fn change(&mut self, has_stirred: bool) -> Option<Change> {
         let now = Instant::now();
         match &mut self.at {
             At::Running { child, fd, until } => {

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use super::args::Status;
 use super::{Context, human, json, status};
-use crate::engine;
+use crate::engine::{self, Holders};
 
 /// Runs `explain`.
 pub(super) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u8 {
+    let holders = Holders::read(context.host);
     status::answer(context, "explain", args, typed, &|target, container, details| {
-        let mut explanation = engine::explain(context.host, target, container, details)?;
+        let mut explanation = engine::explain(context.host, target, container, details, &holders)?;
         let root = &context.cli.root;
         if root != Path::new("/") {
             for advice in &mut explanation.ladder {

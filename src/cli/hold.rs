@@ -2,24 +2,23 @@
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use super::act::Way;
-use super::args::Hold;
-use super::child;
+use super::args::{Cli, Hold};
+use super::disks::{self, Disks};
+use super::errand::News;
+use super::guard;
 use super::keeper::{Asked, Keeper};
 use super::message::Message;
 use super::targets::{self, Targets};
+use super::tie::Meanwhile;
 use super::{Context, human, number, verb};
 use crate::cgroup::CgroupId;
 use crate::engine::report::{Outcome, Report};
-use crate::engine::{self, FreezeOptions, Leaving, Step, Together};
-use crate::error::{Error, Result};
-use crate::host::{Filesystem, Host};
+use crate::engine::{self, Broken, FreezeOptions, Leaving, Monitor, Step, Together};
+use crate::error::Error;
 use crate::ledger::{Entry, Kind, Pledge, boottime_us};
 use crate::patience::Patience;
 use crate::resolver::{Container, Purpose};
@@ -28,14 +27,15 @@ use crate::resolver::{Container, Purpose};
 const FREEZE: Duration = Duration::from_secs(10);
 const THAW: Duration = Duration::from_secs(5);
 /// How much longer a thaw may take until it is told.
-const GRACE: Duration = Duration::from_secs(3);
+pub(super) const GRACE: Duration = Duration::from_secs(3);
 
-/// How long a file system may take to be flushed, frozen or thawed.
-const DISK: Duration = Duration::from_secs(30);
+/// How long after a thaw its record is left there, for an iceaxe that did it.
+const DOUBT: Duration = Duration::from_millis(750);
 
 /// The code of what may be frozen.
-const STUCK: u8 = 7;
+pub(super) const STUCK: u8 = 7;
 /// The codes of a hold's own.
+pub(super) const BROKEN: u8 = 122;
 pub(super) const NOT_THAWED: u8 = 123;
 pub(super) const NOT_RUN: u8 = 125;
 
@@ -43,6 +43,7 @@ pub(super) const NOT_RUN: u8 = 125;
 pub(super) fn code(work: u8, command: Option<u8>, is_plan: bool) -> u8 {
     match (work, command) {
         (0, Some(command)) => command,
+        (BROKEN, Some(_)) => BROKEN,
         (_, Some(_)) => NOT_THAWED,
         (0, None) if is_plan => 0,
         (_, None) => NOT_RUN,
@@ -79,33 +80,146 @@ pub(super) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]) -> u8 
         Err(error) => return not_run(context, &targets, &error),
     };
     let code = freeze(context, args, &targets, Some(&keeper));
-    let held = keeper.pledges();
+    let mut held = keeper.pledges();
     if held.is_empty() || code != 0 && !args.best_effort {
         keeper.drop_all();
         return code.max(1);
     }
     remember(context, &targets, &held);
-    let mut on_disk = disks.freeze(context);
+    let found = targets.found();
+    let watched = held.iter().filter_map(|(id, pledge, _)| {
+        let (_, _, container) = of(&found, *id)?;
+        Some((*container, pledge.standing.id))
+    });
+    let mut monitor = Monitor::over(context.host, watched);
+    let mut on_disk = disks.freeze(context, &keeper);
     // The limit counts from the freeze on, as the record has it: the guard goes by that.
     let most = args.max.map(|_| left(&held));
     if on_disk == 0 && most.is_some_and(|most| most.is_zero()) {
         context.err("iceaxe: cannot hold: --max was over before COMMAND could be run\n");
         on_disk = 1;
     }
+    if on_disk == 0 && !is_whole(context, args, &targets, &keeper, &held, &mut monitor) {
+        on_disk = 1;
+    }
     let is_said = Cell::new(false);
+    let mut broken_off = BrokenOff::default();
     if on_disk == 0 {
-        context.tie.run(context.say, most, &mut || {
-            if disks.frozen.get() > 0 && !is_said.replace(true) {
+        let notices = monitor.notices().and_then(|fd| fd.try_clone_to_owned().ok()); // else it is looked at in time
+        let mut at_limit = || {
+            if disks.is_frozen() && !is_said.replace(true) {
                 context.err(
                     "iceaxe: note: file systems are thawed before COMMAND has ended: it may wait for one\n",
                 );
             }
             // They are thawed once more when it has ended, and what failed is told then.
-            disks.thaw(context);
+            disks.thaw(context, &keeper);
+        };
+        let mut look = || {
+            // What is thawed at its end is thawed in time, whoever does it.
+            if most.is_none() || !left(&held).is_zero() {
+                broken_off.tell(context, &held, &monitor.look());
+                broken_off.let_go(&keeper, DOUBT);
+            }
+        };
+        let meanwhile = Meanwhile {
+            notices: notices.as_ref().map(AsFd::as_fd),
+            every: engine::ROUND,
+            look: &mut look,
+        };
+        context.tie.run(context.say, most, &mut at_limit, meanwhile);
+        look(); // the command may have ended by then
+    }
+    broken_off.let_go(&keeper, Duration::ZERO);
+    // One without a record is known to be over here alone.
+    held.retain(|(_, pledge, entry)| entry.is_some() || !broken_off.is_of(pledge));
+    on_disk = on_disk.max(disks.thaw(context, &keeper));
+    let code = thaw(context, &targets, &keeper, &held, on_disk).max(on_disk);
+    if code == 0 && !broken_off.ids.is_empty() {
+        BROKEN
+    } else {
+        code
+    }
+}
+
+/// Whether all of them are still frozen, or those that are not need not be; says which are not.
+fn is_whole(
+    context: &Context<'_>,
+    args: &Hold,
+    targets: &Targets,
+    keeper: &Keeper<'_>,
+    held: &[(CgroupId, Pledge, Option<Entry>)],
+    monitor: &mut Monitor<'_>,
+) -> bool {
+    let broken = monitor.look();
+    for Broken { id, time } in &broken {
+        let Some((_, pledge, entry)) = held.iter().find(|(_, pledge, _)| pledge.standing.id == *id) else {
+            continue;
+        };
+        let target = human::escaped(&pledge.target);
+        context.err(format!(
+            "iceaxe: note: {target} was thawed meanwhile, at {time}\n"
+        ));
+        keeper.let_go(entry.as_ref());
+    }
+    let is_whole = broken.is_empty() && held.len() == targets.found().len();
+    if !is_whole && !args.best_effort {
+        context.err("iceaxe: cannot hold: a target was thawed before COMMAND could be run\n");
+    }
+    is_whole || args.best_effort
+}
+
+/// Those whose hold somebody broke off by a thaw.
+#[derive(Default)]
+struct BrokenOff {
+    /// When each was seen, and where it is on file: `iceaxe thaw` says whose hold it was, by that, and takes it away.
+    seen: Vec<(Instant, Option<Entry>)>,
+    /// The cgroups of all of them.
+    ids: Vec<CgroupId>,
+}
+
+impl BrokenOff {
+    /// Says of those that somebody thawed while the command runs, at that moment.
+    fn tell(&mut self, context: &Context<'_>, held: &[(CgroupId, Pledge, Option<Entry>)], broken: &[Broken]) {
+        for Broken { id, time } in broken {
+            let Some((_, pledge, entry)) = held.iter().find(|(_, pledge, _)| pledge.standing.id == *id)
+            else {
+                continue;
+            };
+            self.ids.push(*id);
+            self.seen.push((Instant::now(), entry.clone()));
+            context.err(format!(
+                "iceaxe: {} was thawed by somebody else at {time}, while COMMAND runs: what COMMAND does from here on, \
+                 it does to what runs\n",
+                human::escaped(&pledge.target)
+            ));
+        }
+    }
+
+    fn is_of(&self, pledge: &Pledge) -> bool {
+        self.ids.contains(&pledge.standing.id)
+    }
+
+    /// Ends the hold of those that were seen so long ago: what is frozen since then is somebody else's.
+    fn let_go(&mut self, keeper: &Keeper<'_>, seen_for: Duration) {
+        self.seen.retain(|(at, entry)| {
+            let is_due = at.elapsed() >= seen_for;
+            if is_due {
+                keeper.let_go(entry.as_ref());
+            }
+            !is_due
         });
     }
-    on_disk = on_disk.max(disks.thaw(context));
-    thaw(context, &targets, &keeper, &held, on_disk).max(on_disk)
+}
+
+/// What is said at the end of a hold that somebody broke off.
+pub(super) fn told_broken(command: Option<u8>) -> String {
+    let end = match command {
+        Some(124) => "was ended at its limit".to_owned(),
+        Some(code) => format!("ended with {code}"),
+        None => "was not run".to_owned(),
+    };
+    format!("iceaxe: a target was thawed by somebody else while COMMAND ran, which {end} itself\n")
 }
 
 /// How long the first of them may be frozen still.
@@ -125,137 +239,15 @@ fn not_run(context: &Context<'_>, targets: &Targets, error: &Error) -> u8 {
     NOT_RUN
 }
 
-/// The file systems that are flushed and frozen besides.
-struct Disks {
-    sync: Vec<Filesystem>,
-    freeze: Vec<Filesystem>,
-    /// How many of those are frozen, or may be: the first ones.
-    frozen: Cell<usize>,
-}
-
-impl Disks {
-    fn open(context: &Context<'_>, args: &Hold) -> Result<Self> {
-        context.within(GRACE * number(args.sync.len() + args.fsfreeze.len() + 1));
-        let open = |path: &PathBuf| Filesystem::open(context.host, path);
-        let mut disks = Self {
-            sync: args.sync.iter().map(open).collect::<Result<_>>()?,
-            freeze: Vec::new(),
-            frozen: Cell::new(0),
-        };
-        for path in &args.fsfreeze {
-            let disk = open(path)?;
-            check(context, &disk)?;
-            // One that is named twice is frozen once.
-            if !disks.freeze.iter().any(|other| other.is_same(&disk)) {
-                disks.freeze.push(disk);
-            }
-        }
-        Ok(disks)
+/// Tells the guard what it is to know of the command; called in the process that runs that.
+pub(super) fn tell(cli: &Cli, args: &Hold, guard: Option<&guard::Line>, news: News) {
+    match (news, guard) {
+        (News::Alone, _) if args.fsfreeze.is_empty() => {}
+        (News::Alone, guard) => disks::thaw_alone(&cli.root, guard),
+        (News::Started(pid), Some(guard)) if !args.let_run => guard.keep_command(pid),
+        (News::Ended, Some(guard)) if !args.let_run => guard.command_ended(),
+        (News::Started(_) | News::Ended, _) => {}
     }
-
-    /// Says what would be done.
-    fn plan(&self, context: &Context<'_>) {
-        let sync = self.sync.iter().map(|disk| ("flush", disk));
-        for (act, disk) in sync.chain(self.freeze.iter().map(|disk| ("freeze", disk))) {
-            let path = human::escaped(&disk.path().display().to_string());
-            context.err(format!("iceaxe: note: would {act} the file system of {path}\n"));
-        }
-    }
-
-    /// Flushes, then freezes; 0 where all of it was done.
-    fn freeze(&self, context: &Context<'_>) -> u8 {
-        let flush = |disk: &Filesystem| {
-            context.within(DISK + GRACE);
-            disk.sync(DISK)
-        };
-        let freeze = |(nth, disk): (usize, &Filesystem)| {
-            context.within(DISK * 2 + GRACE);
-            let guard = context.guard()?;
-            guard.keep_filesystem(disk.path())?;
-            let done = disk.freeze(DISK);
-            if matches!(&done, Err(Error::Io { cause, .. }) if cause.raw_os_error().is_some()) {
-                // The kernel said no: who had frozen it before thaws it. One that does not answer may be frozen later.
-                guard.keep_filesystems(nth);
-            } else {
-                self.frozen.set(nth + 1);
-            }
-            done
-        };
-        let done = self.sync.iter().try_for_each(flush);
-        match done.and_then(|()| self.freeze.iter().enumerate().try_for_each(freeze)) {
-            Ok(()) => 0,
-            Err(error) => {
-                context.err(format!("iceaxe: cannot hold: {error}\n"));
-                1
-            }
-        }
-    }
-
-    /// Thaws those that were frozen, before anything else is; 0 where all are.
-    fn thaw(&self, context: &Context<'_>) -> u8 {
-        let mut code = 0;
-        for disk in &self.freeze[..self.frozen.get()] {
-            context.within(DISK + GRACE);
-            if let Err(error) = disk.thaw(DISK) {
-                context.err(format!(
-                    "iceaxe: {error}: it may be frozen: fsfreeze --unfreeze it\n"
-                ));
-                code = STUCK;
-            }
-        }
-        if let (Ok(guard), 0, false) = (context.guard(), code, self.freeze.is_empty()) {
-            guard.keep_filesystems(0);
-        }
-        code
-    }
-}
-
-/// Thaws the file systems of a hold whose worker died, from another process: who is to do it may hang.
-pub(super) fn thaw_disks(root: &Path, paths: &[PathBuf]) {
-    let work = || {
-        let Ok(host) = Host::enter(root) else { return 1 };
-        for path in paths {
-            // Nobody is left to be told; the guard tries too.
-            let _ = Filesystem::open(&host, path).and_then(|disk| disk.thaw(DISK));
-        }
-        0
-    };
-    let _ = child::apart(&[], work); // as above
-}
-
-/// Refuses to freeze what iceaxe, the guard or the host itself can't do without.
-fn check(context: &Context<'_>, disk: &Filesystem) -> Result<()> {
-    let mut ours = vec![
-        (PathBuf::from("/"), "the root"),
-        (context.host.path("/"), "the root"),
-        (context.host.path("/run"), "the records"),
-        (context.host.path("/run/iceaxe"), "the records"),
-        (PathBuf::from("/proc/self/exe"), "iceaxe itself"),
-    ];
-    // This process has let go of its own.
-    let streams = [
-        "iceaxe's standard input",
-        "iceaxe's standard output",
-        "iceaxe's standard error",
-    ];
-    ours.extend(streams.into_iter().enumerate().map(|(fd, what)| {
-        let stream = format!("/proc/{}/fd/{fd}", nix::unistd::getppid());
-        (PathBuf::from(stream), what)
-    }));
-    for (path, what) in ours {
-        // What can't be opened so is no file that is written to: a pipe or a terminal is on no disk.
-        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-        let Ok(fd) = nix::fcntl::open(&path, flags, Mode::empty()) else {
-            continue;
-        };
-        if disk.holds(&fd) {
-            return Err(Error::Refused {
-                rule: format!("the file system of {} is that of {what}", disk.path().display()),
-                force: None,
-            });
-        }
-    }
-    Ok(())
 }
 
 /// Freezes all of them as one; 0 where they are.

@@ -10,7 +10,10 @@ use crate::engine::report::Report;
 use crate::engine::{self, Holders, Leaving, described};
 use crate::error::{Error, Result};
 use crate::freezer::Standing;
-use crate::ledger::{Entry, Fate, Kind, Ledger, Listing, Lock, Pledge, Process, SCHEMA, boot, boottime_us};
+use crate::host::Filesystem;
+use crate::ledger::{
+    Disk, DiskEntry, Entry, Fate, Kind, Ledger, Listing, Lock, Pledge, Process, SCHEMA, boot, boottime_us,
+};
 use crate::patience::{Clock, Patience};
 use crate::resolver::Container;
 
@@ -211,12 +214,7 @@ impl<'c> Keeper<'c> {
         let kept = Kept {
             pledge,
             entry,
-            // One with file systems is the only word of them: recover sees to it.
-            instead_of: others
-                .into_iter()
-                .filter(is_lease)
-                .chain(left.into_iter().filter(|left| left.pledge.filesystems.is_empty()))
-                .collect(),
+            instead_of: others.into_iter().filter(is_lease).chain(left).collect(),
             is_stuck: false,
         };
         self.kept.borrow_mut().push((container.freeze_point().id(), kept));
@@ -271,7 +269,19 @@ impl<'c> Keeper<'c> {
                 format!("{target} was left frozen by {left}, which this takes the place of")
             }
             (Kind::Freeze, _) => return,
-            (_, Some(other)) => format!("{target} is held by {} too", human::escaped(&described(other))),
+            (kind, Some(other)) => {
+                let other = human::escaped(&described(other));
+                let stays = match kind {
+                    Kind::Lease => "at the end of this lease it stays frozen until that is over too",
+                    _ => "at the end of this hold it stays frozen until that is over too",
+                };
+                format!("{target} is held by {other} too: {stays}")
+            }
+            (Kind::Lease, None) if others.is_empty() => {
+                format!(
+                    "{target} was frozen before, by others than iceaxe, and stays so at the end of this lease"
+                )
+            }
             (_, None) if others.is_empty() => format!("{target} was frozen before, and stays so"),
             (_, None) => return, // a lease is renewed
         };
@@ -402,8 +412,12 @@ impl<'c> Keeper<'c> {
         }
         let kept = self.kept.borrow();
         // Where none is frozen as it was asked for the guard tries at once to thaw what may be.
-        if self.kind == Kind::Lease && kept.iter().any(|(_, kept)| !kept.is_stuck) {
-            self.context.guard()?.commit()?;
+        if kept.iter().any(|(_, kept)| !kept.is_stuck) {
+            match self.kind {
+                Kind::Freeze => {}
+                Kind::Lease => self.context.guard()?.commit()?,
+                Kind::Hold => self.context.guard()?.frozen(),
+            }
         }
         std::mem::drop(kept);
         self.dismiss_if_done();
@@ -411,6 +425,53 @@ impl<'c> Keeper<'c> {
             let _ = ledger.prune(self.context.host); // the next one does
         }
         Ok(())
+    }
+
+    /// Lets go of one that somebody else has thawed.
+    pub(super) fn let_go(&self, entry: Option<&Entry>) {
+        if let (Some(ledger), Some(entry)) = (&self.ledger, entry)
+            && let Err(error) = ledger.remove(entry)
+        {
+            self.context
+                .err(format!("iceaxe: note: a record is left over: {error}\n"));
+        }
+    }
+
+    /// Makes the record of a file system that is about to be frozen. `None` where none can be made and that was said to be
+    /// good enough.
+    ///
+    /// # Errors
+    ///
+    /// As [`Keeper::new`].
+    pub(super) fn keep_filesystem(&self, filesystem: &Filesystem) -> Result<Option<DiskEntry>> {
+        let kept = self.kept.borrow();
+        let disk = Disk {
+            schema: SCHEMA,
+            path: filesystem.path().to_owned(),
+            filesystem: filesystem.id().clone(),
+            boot: self.boot.clone(),
+            until_us: kept.iter().filter_map(|(_, kept)| kept.pledge.until_us).min(),
+            owners: self.owners.clone(),
+        };
+        match self.ledger.as_ref().map(|ledger| ledger.add_disk(&disk)) {
+            Some(Err(error)) if self.does_without => {
+                self.unrecorded(&error);
+                Ok(None)
+            }
+            Some(Err(error)) => Err(refused(&error)),
+            Some(Ok(entry)) => Ok(Some(entry)),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes away the record of a file system that is not frozen.
+    pub(super) fn drop_filesystem(&self, entry: Option<&DiskEntry>) {
+        if let (Some(ledger), Some(entry)) = (&self.ledger, entry)
+            && let Err(error) = ledger.remove_disk(entry)
+        {
+            self.context
+                .err(format!("iceaxe: note: a record is left over: {error}\n"));
+        }
     }
 
     /// Lets the guard go, unless something may be frozen: it tries to thaw that.
@@ -474,6 +535,16 @@ impl Ended {
         })
     }
 
+    /// Says what a thaw would end.
+    pub(super) fn plan(&self, container: &Container, report: &mut Report) {
+        let ids: Vec<_> = container.own.iter().map(Cgroup::id).collect();
+        let entries = self.ledger.on_in(&self.listing, &ids);
+        let current = entries.iter().filter(|entry| entry.pledge.boot == self.boot);
+        report
+            .hints
+            .extend(current.filter_map(|entry| broken_off("this would have", entry)));
+    }
+
     /// Takes away what a thaw has ended, after its verdict; says what that was.
     pub(super) fn end(&self, container: &Container, report: &mut Report) {
         let ids: Vec<_> = container.own.iter().map(Cgroup::id).collect();
@@ -497,10 +568,20 @@ impl Ended {
                 let age = entry.age_us(self.now_us);
                 report.frozen_for_us = Some(report.frozen_for_us.map_or(age, |other| other.max(age)));
             }
-            if pledge.kind != Kind::Freeze {
-                report.hints.push(format!("this ended {}", described(&entry)));
-            }
+            report.hints.extend(broken_off("this has", &entry));
         }
+    }
+}
+
+/// What a thaw does to who holds it.
+fn broken_off(what: &str, entry: &Entry) -> Option<String> {
+    let holder = described(entry);
+    match entry.pledge.kind {
+        Kind::Freeze => None,
+        Kind::Lease => Some(format!("{what} ended {holder}")),
+        Kind::Hold => Some(format!(
+            "{what} broken off {holder}: its command goes on over what runs, and the hold ends with 122"
+        )),
     }
 }
 

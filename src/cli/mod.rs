@@ -4,6 +4,7 @@ mod act;
 mod args;
 mod child;
 mod demo;
+mod disks;
 mod errand;
 mod explain;
 mod guard;
@@ -28,7 +29,6 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser as _};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -43,7 +43,7 @@ use crate::ledger::Process;
 use crate::patience::Patience;
 use args::{Cli, Color, Freeze, Verb};
 use child::Ended;
-use errand::Errand;
+use errand::{Errand, News};
 use message::{Message, Will};
 use tie::{Say, Tie};
 
@@ -99,18 +99,14 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
         }
         _ => None,
     };
-    let (words, disks): (&[OsString], &[PathBuf]) = match &cli.verb {
-        Verb::Hold(hold) => (&hold.command, &hold.fsfreeze),
-        _ => (&[], &[]),
-    };
-    let alone = || {
-        if !disks.is_empty() {
-            hold::thaw_disks(&cli.root, disks);
-        }
+    let line = guard.as_ref().and_then(|guard| guard.as_ref().ok());
+    let (words, tell): (&[OsString], &dyn Fn(News)) = match &cli.verb {
+        Verb::Hold(args) => (&args.command, &|news| hold::tell(&cli, args, line, news)),
+        _ => (&[], &|_| {}),
     };
     let is_terminal = streams.is_terminal;
     let priority = rustix::process::getpriority_process(None).unwrap_or(0); // of oneself it is always told
-    let mut errand = Errand::new(words, priority, &alone);
+    let mut errand = Errand::new(words, priority, tell);
     // What is to be helped may have hundreds of tasks for each CPU, and each word goes through both processes. Without the
     // right to it it takes longer, no more.
     let _ = rustix::process::setpriority_process(None, MOST_URGENT);
@@ -199,7 +195,11 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
         }
     };
     let code = if matches!(cli.verb, Verb::Hold(_)) {
-        hold::code(code, errand.code(), cli.dry_run)
+        let code = hold::code(code, errand.code(), cli.dry_run);
+        if code == hold::BROKEN {
+            streams.err(hold::told_broken(errand.code()).as_bytes());
+        }
+        code
     } else {
         code
     };

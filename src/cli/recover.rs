@@ -3,12 +3,11 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use super::{Context, human, joined, json};
+use super::{Context, disks, human, joined, json};
 use crate::engine::report::{Outcome, Report};
 use crate::engine::{self, Leaving, described};
 use crate::error::{Error, Result};
-use crate::host::Filesystem;
-use crate::ledger::{Entry, Fate, Ledger, Process, boot, boottime_us};
+use crate::ledger::{DiskEntry, Entry, Fate, Ledger, Process, boot, boottime_us};
 use crate::patience::Patience;
 
 /// How long each may take to thaw, and to be proven, where no limit is given.
@@ -38,7 +37,9 @@ fn recover(context: &Context<'_>) -> Result<u8> {
         return Ok(nothing(context));
     };
     await_killed(context, &ledger)?;
-    let (entries, odd) = ledger.entries()?;
+    let (entries, mut odd) = ledger.entries()?;
+    let (frozen_disks, odd_disks) = ledger.disks()?;
+    odd.extend(odd_disks);
     let mut codes: Vec<u8> = Vec::new();
     for odd in &odd {
         context.err(format!(
@@ -50,10 +51,17 @@ fn recover(context: &Context<'_>) -> Result<u8> {
     let (boot, now) = (boot(host), boottime_us());
     let guarded = Cell::new(false);
     let mut found = false;
+    // Before anything else, as a hold has it: who waits for a file system can't be thawed for good.
+    for entry in frozen_disks {
+        let fate = entry.fate(host, &boot, now);
+        if fate != Fate::Stands {
+            found = true;
+            codes.extend(end_disk(context, &ledger, &entry, fate));
+        }
+    }
     for entry in entries {
         let fate = ledger.fate(&entry, host, &boot, now);
-        // The hold of a container that is gone goes on, and its file systems with it.
-        if fate == Fate::Stands && (!entry.is_gone(host) || !entry.pledge.filesystems.is_empty()) {
+        if fate == Fate::Stands && !entry.is_gone(host) {
             continue;
         }
         found = true;
@@ -113,12 +121,9 @@ fn recover(context: &Context<'_>) -> Result<u8> {
 /// Waits for those who were killed just before, and may do their last: what they leave behind is seen then.
 fn await_killed(context: &Context<'_>, ledger: &Ledger) -> Result<()> {
     let clock = Patience::of(DYING).start();
-    let owners = ledger
-        .entries()?
-        .0
-        .into_iter()
-        .flat_map(|entry| entry.pledge.owners);
-    for owner in owners {
+    let (entries, disks) = (ledger.entries()?.0.into_iter(), ledger.disks()?.0.into_iter());
+    let owners = entries.flat_map(|entry| entry.pledge.owners);
+    for owner in owners.chain(disks.flat_map(|entry| entry.disk.owners)) {
         while owner.is_killed(context.host) && !clock.is_over() {
             clock.pause(LOOK, &[]);
         }
@@ -190,6 +195,59 @@ fn report_of(entry: &Entry) -> Report {
     report
 }
 
+/// Thaws a file system whose hold is over; its code, where anything was done.
+fn end_disk(context: &Context<'_>, ledger: &Ledger, entry: &DiskEntry, fate: Fate) -> Option<u8> {
+    let path = entry.disk.path.display().to_string();
+    let named = format!(
+        "the file system of {} (device {})",
+        human::escaped(&path),
+        entry.disk.filesystem.device
+    );
+    let mut report = Report::blank("recover", &path);
+    if context.cli.dry_run {
+        let what = match fate {
+            Fate::Past => "is of another boot; its record would be taken away",
+            _ => "would be thawed",
+        };
+        (report.outcome, report.exit) = (Outcome::Planned, 0);
+        report.hints.push(format!("{named} {what}"));
+        context.out(if context.cli.json {
+            json(&report)
+        } else {
+            format!("{named} {what}\n")
+        });
+        return None;
+    }
+    context.within(context.timeout(THAW) + GRACE);
+    let done = match fate {
+        Fate::Past => ledger.remove_disk(entry),
+        _ => disks::thaw_on_record(ledger, entry, context.timeout(THAW)),
+    };
+    match done {
+        Ok(()) => {
+            (report.outcome, report.exit) = (Outcome::Confirmed, 0);
+            if context.cli.json {
+                context.out(json(&report));
+            } else if !context.cli.quiet && fate != Fate::Past {
+                context.out(format!("thawed {named}, which was left behind\n"));
+            }
+        }
+        Err(error) => {
+            (report.outcome, report.exit) = (Outcome::Stuck, 7);
+            report.error = Some(error.to_string());
+            report.hints.push(
+                "it stays on record: mount it again, or enter the mount namespace that it is mounted in, and iceaxe \
+                 recover there"
+                    .to_owned(),
+            );
+            let will = context.told(&report);
+            context.out(will.out);
+            context.err(will.err);
+        }
+    }
+    Some(report.exit)
+}
+
 /// Thaws what is over.
 fn end(context: &Context<'_>, ledger: &Ledger, entry: &Entry) -> Report {
     let leaving = [Leaving {
@@ -197,16 +255,9 @@ fn end(context: &Context<'_>, ledger: &Ledger, entry: &Entry) -> Report {
         container: None,
         entry: Some(entry),
     }];
-    let mut hints = Vec::new();
-    for path in &entry.pledge.filesystems {
-        // Before anything else, as a hold has it.
-        let thawed = Filesystem::open(context.host, path).and_then(|filesystem| filesystem.thaw(THAW));
-        hints.extend(thawed.err().map(|error| format!("it may be frozen: {error}")));
-    }
     let patience: Patience<'_> = context.patience(context.timeout(THAW));
     let mut reports = engine::part(context.host, Some(ledger), &leaving, patience, &mut |_, _, _| {});
     let mut report = reports.pop().unwrap_or_else(|| report_of(entry));
-    report.hints.extend(hints);
     report.hints.push(format!("{} was left behind", described(entry)));
     report
 }

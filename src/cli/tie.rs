@@ -23,6 +23,16 @@ const OVERDUE: Duration = Duration::from_millis(700);
 /// Says one message, wherever it goes.
 pub(crate) type Say<'s> = &'s dyn Fn(&Message);
 
+/// What is looked at while a command runs.
+pub(super) struct Meanwhile<'m> {
+    /// What becomes readable when something stirs.
+    pub(super) notices: Option<BorrowedFd<'m>>,
+    /// How often it is looked at without that.
+    pub(super) every: Duration,
+    /// Looks at it.
+    pub(super) look: &'m mut dyn FnMut(),
+}
+
 /// What ties a piece of work to the process that supervises it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tie<'t> {
@@ -63,7 +73,13 @@ impl Tie<'_> {
 
     /// Has the command run by the process that supervises, and waits for its end. `at_limit` is called when the limit is
     /// reached, before the command is ended.
-    pub(crate) fn run(self, say: Say<'_>, most: Option<Duration>, at_limit: &mut dyn FnMut()) -> Ran {
+    pub(super) fn run(
+        self,
+        say: Say<'_>,
+        most: Option<Duration>,
+        at_limit: &mut dyn FnMut(),
+        meanwhile: Meanwhile<'_>,
+    ) -> Ran {
         let (Some(line), true) = (self.cancel, self.is_child) else {
             return Ran::Lost;
         };
@@ -74,17 +90,24 @@ impl Tie<'_> {
         let mut until = most.map(|most| Instant::now() + most + LATE);
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let timeout = left.map_or(PollTimeout::NONE, |left| {
-                PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            // Rounded up, so that a wait of a part of a millisecond does not spin.
+            let wait = left.map_or(meanwhile.every, |left| {
+                meanwhile.every.min(left + Duration::from_millis(1))
             });
-            let mut fds = [PollFd::new(line, PollFlags::POLLIN)];
-            match poll(&mut fds, timeout) {
-                Ok(0) if left.is_some_and(|left| left.is_zero()) => {
-                    at_limit();
-                    return Ran::Lost;
-                }
-                Ok(0) | Err(_) => continue, // a signal, or no memory just now: it is asked again
-                Ok(_) => {}
+            let mut fds = vec![PollFd::new(line, PollFlags::POLLIN)];
+            fds.extend(meanwhile.notices.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            let stirred = poll(&mut fds, PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX));
+            let has_word = fds[0].any().unwrap_or(false);
+            if left.is_some_and(|left| left.is_zero()) && !has_word {
+                at_limit();
+                return Ran::Lost;
+            }
+            if stirred.is_err() {
+                continue; // a signal, or no memory just now: it is asked again
+            }
+            if !has_word {
+                (meanwhile.look)();
+                continue;
             }
             let mut word = [0];
             match nix::unistd::read(line, &mut word) {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::freeze::{BROKEN_OFF, FreezeOptions, Freezing, HURRY, Together};
 use super::report::{Outcome, Report};
-use super::{Run, Step, Watcher, micros, why};
+use super::{Run, Step, Watcher, micros, safety, why};
+use crate::cgroup::Cgroup;
 use crate::error::Result;
 use crate::freezer::{Standing, Watch, settle};
 use crate::host::Host;
@@ -119,7 +120,7 @@ impl<'c> Barrier<'c> {
     fn request(&mut self, watcher: Watcher<'_>) {
         let host = self.host;
         let is_whole = self.options.together == Together::AllOrNothing;
-        let mut is_broken = false;
+        let mut is_broken = self.check_again(watcher);
         self.each(watcher, &mut |_, freezing, told| {
             if is_broken && is_whole {
                 return; // taken back with those that were requested
@@ -129,6 +130,25 @@ impl<'c> Barrier<'c> {
                 is_broken = freezing.is_failed();
             }
         });
+    }
+
+    /// Refuses what has come to hold iceaxe since it was checked; whether it had to.
+    fn check_again(&mut self, watcher: Watcher<'_>) -> bool {
+        let host = self.host;
+        let (places, cgroups): (Vec<usize>, Vec<&Cgroup>) = self
+            .all
+            .iter()
+            .enumerate()
+            .filter(|(_, freezing)| !freezing.run.done)
+            .map(|(index, freezing)| (index, freezing.by))
+            .unzip();
+        let refused = safety::holds_us(host, &cgroups);
+        for (at, error) in &refused {
+            let freezing = &mut self.all[places[*at]];
+            freezing.broken_off(host, error);
+            watcher(places[*at], &freezing.run.report, &Step::Done);
+        }
+        !refused.is_empty()
     }
 
     /// Waits until each is proven, has failed, or one of a whole has.

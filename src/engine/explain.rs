@@ -5,15 +5,17 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::holders::Holders;
 use super::ladder::{self, Advice};
 use super::report::{Effective, Requested, Status};
-use super::scope::{Scope, written};
+use super::scope::{Scope, asking, written};
 use super::why::{self, Dying, Known, Watch};
 use super::{look, status};
+use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::Result;
 use crate::host::{Hierarchy, Host};
 use crate::resolver::{Container, Details, target};
-use crate::verifier::{Class, Holdout, Place, Sighting, Witness};
+use crate::verifier::{Class, Holdout, On, Place, Sighting, Witness};
 
 /// What kind of cgroup asks for the freeze.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -63,7 +65,7 @@ pub struct Explanation {
     pub ladder: Vec<Advice>,
 }
 
-/// Says why a container is as it is; `details` is what its engine has on record.
+/// Says why a container is as it is; `details` is what its engine has on record, `holders` what iceaxe has.
 ///
 /// # Errors
 ///
@@ -73,11 +75,17 @@ pub fn explain(
     target: &str,
     container: &Container,
     details: Option<&Details>,
+    holders: &Holders,
 ) -> Result<Explanation> {
     let first = look(host, container)?;
-    let (status, _) = status(host, container, details)?;
+    let (mut status, _) = status(host, container, details)?;
     let now = look(host, container)?;
     let scope = Scope::read(host, container)?;
+    let ids: Vec<CgroupId> = container.own.iter().map(Cgroup::id).collect();
+    holders.add_to(&ids, &mut status);
+    scope
+        .ancestors()
+        .for_each(|ancestor| holders.add_through(ancestor, &mut status));
     let known = Known {
         scope: &scope,
         asked: scope.asked(container),
@@ -118,12 +126,20 @@ pub fn explain(
         }
         None => target.to_owned(),
     };
+    // Who waits for a file system of FUSE waits for a process, which may be frozen itself. Which one serves it the kernel does
+    // not say.
+    let waits_for_fuse = |task: &Holdout| task.on.as_deref() == Some(On::Fuse.word());
+    let others = match holdouts.iter().any(waits_for_fuse) {
+        true => frozen_elsewhere(host, container, &scope, holders),
+        false => Vec::new(),
+    };
     let ladder = ladder::ladder(
         &meant,
         &ladder::Facts {
             status: &status,
             held_by: &held_by,
             holdouts: &holdouts,
+            others: &others,
             root: known
                 .asked
                 .and_then(|asked| host.mount(asked))
@@ -145,6 +161,19 @@ pub fn explain(
         dying,
         ladder,
     })
+}
+
+/// What else asks for a freeze on this host, as a target is written, or as it was typed where iceaxe froze it.
+fn frozen_elsewhere(host: &Host, container: &Container, scope: &Scope, holders: &Holders) -> Vec<String> {
+    let concerns = scope.ancestors().chain(scope.inner()).map(|asking| asking.id);
+    let ours: BTreeSet<CgroupId> = container.own.iter().map(Cgroup::id).chain(concerns).collect();
+    let asking = asking(host).into_iter().flatten(); // what can't be looked at is not named
+    let others = asking.filter(|cgroup| !ours.contains(&cgroup.id));
+    let named = others.map(|cgroup| match holders.target(cgroup.id) {
+        Some(target) => target.to_owned(),
+        None => written(&cgroup),
+    });
+    named.collect()
 }
 
 /// Whether a task is worth a word: it is not as asked, or does not go on by a thaw alone.

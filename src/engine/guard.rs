@@ -5,7 +5,8 @@ use std::fmt;
 
 use super::report::Report;
 use super::{
-    Explanation, FreezeOptions, KillOptions, Status, Step, ThawOptions, explain, freeze, kill, status, thaw,
+    Explanation, FreezeOptions, Holders, KillOptions, Status, Step, ThawOptions, explain, freeze, kill,
+    status, thaw,
 };
 use crate::error::Result;
 use crate::freezer::Standing;
@@ -119,7 +120,13 @@ impl Handle<'_> {
     ///
     /// Its cgroups are gone or can't be read.
     pub fn explain(&self) -> Result<Explanation> {
-        explain(self.host, &self.target, &self.container, None)
+        explain(
+            self.host,
+            &self.target,
+            &self.container,
+            None,
+            &Holders::read(self.host),
+        )
     }
 }
 

@@ -1,18 +1,57 @@
 //! Who holds a container frozen, as the records have it.
 
+use std::collections::BTreeMap;
+
 use super::report::{Holding, Requested, Status};
+use super::scope::{Asking, written};
 use crate::cgroup::CgroupId;
 use crate::error::Result;
 use crate::freezer::Standing;
-use crate::host::Host;
-use crate::ledger::{Entry, Fate, Kind, Ledger, boot, boottime_us};
+use crate::host::{Host, Lock};
+use crate::ledger::{Entry, Fate, Kind, Ledger, Pledge, boot, boottime_us};
+use crate::verifier::Witness;
+
+/// The children of a process of iceaxe; none on a kernel that does not tell them (`CONFIG_PROC_CHILDREN`).
+fn children(host: &Host, pid: i32) -> Vec<i32> {
+    let path = format!("{pid}/task/{pid}/children");
+    let read = host
+        .proc()
+        .one(Lock::None, pid, move |reader| reader.whole(&path));
+    let text = read.ok().and_then(|text| text.ok()?).unwrap_or_default(); // it does not answer, or is gone
+    let words = text.split(u8::is_ascii_whitespace);
+    let numbers = words.filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok());
+    numbers.collect()
+}
 
 /// The records as of one moment.
 #[derive(Debug)]
 pub struct Holders {
     /// In the order of their cgroups.
     entries: Vec<(Entry, Fate)>,
+    /// Who they are that hold for a time or for a command, by the processes on record: one has a record for each target.
+    parties: BTreeMap<i32, Party>,
     now_us: u64,
+}
+
+/// A process that holds, and what it runs.
+#[derive(Debug, Clone, Default)]
+struct Party {
+    comm: Option<String>,
+    command: Option<i32>,
+}
+
+impl Party {
+    fn of(host: &Host, pledge: &Pledge, pid: i32) -> Self {
+        let is_worker = |child: &i32| pledge.owners.first().is_some_and(|worker| worker.pid == *child);
+        let children = match pledge.kind {
+            Kind::Hold => children(host, pid),
+            Kind::Freeze | Kind::Lease => Vec::new(),
+        };
+        Self {
+            comm: Witness::new(host).comm_alive(pid),
+            command: children.into_iter().find(|child| !is_worker(child)),
+        }
+    }
 }
 
 impl Holders {
@@ -34,33 +73,77 @@ impl Holders {
             .and_then(fated)
             .unwrap_or_default();
         entries.sort_by_key(|(entry, _)| entry.pledge.standing.id);
-        Self { entries, now_us }
+        let mut parties = BTreeMap::new();
+        for (entry, fate) in &entries {
+            let pledge = &entry.pledge;
+            if let (Kind::Lease | Kind::Hold, Fate::Stands, Some(pid)) = (pledge.kind, fate, pledge.holder())
+            {
+                parties.entry(pid).or_insert_with(|| Party::of(host, pledge, pid));
+            }
+        }
+        Self {
+            entries,
+            parties,
+            now_us,
+        }
+    }
+
+    /// The records on a cgroup.
+    fn on(&self, id: CgroupId) -> impl Iterator<Item = &(Entry, Fate)> {
+        let from = self
+            .entries
+            .partition_point(|(entry, _)| entry.pledge.standing.id < id);
+        let on_it = self.entries[from..].iter();
+        on_it.take_while(move |(entry, _)| entry.pledge.standing.id == id)
+    }
+
+    /// What the target was called whose cgroup that is, by who froze it.
+    #[must_use]
+    pub fn target(&self, id: CgroupId) -> Option<&str> {
+        self.on(id).next().map(|(entry, _)| entry.pledge.target.as_str())
+    }
+
+    /// Adds to a status who holds an ancestor, and it with that.
+    pub fn add_through(&self, ancestor: &Asking, status: &mut Status) {
+        for (entry, fate) in self.on(ancestor.id) {
+            let through = Some(written(ancestor));
+            status.holders.push(Holding {
+                through,
+                ..self.holding(&entry.pledge, *fate)
+            });
+        }
+    }
+
+    fn holding(&self, pledge: &Pledge, fate: Fate) -> Holding {
+        let by = pledge.holder();
+        let party = by
+            .and_then(|by| self.parties.get(&by))
+            .cloned()
+            .unwrap_or_default();
+        Holding {
+            kind: pledge.kind,
+            by,
+            by_comm: party.comm,
+            command: pledge.command.clone(),
+            command_pid: party.command,
+            filesystems: pledge.filesystems.clone(),
+            through: None,
+            held_for_us: self.now_us.saturating_sub(pledge.since_us),
+            left_us: pledge.until_us.map(|until| until.saturating_sub(self.now_us)),
+            answered_for: fate == Fate::Stands,
+        }
     }
 
     /// Adds to a status who holds one of these cgroups, and since when it is frozen.
     pub fn add_to(&self, ids: &[CgroupId], status: &mut Status) {
-        let on = ids.iter().flat_map(|id| {
-            let from = self
-                .entries
-                .partition_point(|(entry, _)| entry.pledge.standing.id < *id);
-            let on_it = self.entries[from..].iter();
-            on_it.take_while(move |(entry, _)| entry.pledge.standing.id == *id)
-        });
-        for (entry, fate) in on {
+        for (entry, fate) in ids.iter().flat_map(|id| self.on(*id)) {
             let pledge = &entry.pledge;
             let age = entry.age_us(self.now_us);
             let is_thawed = status.requested == Some(Requested::Thawed);
             if !pledge.standing.requested && !is_thawed {
                 status.frozen_for_us = Some(status.frozen_for_us.map_or(age, |other| other.max(age)));
             }
-            status.holders.push(Holding {
-                kind: pledge.kind,
-                by: pledge.holder(),
-                command: pledge.command.clone(),
-                held_for_us: age,
-                left_us: pledge.until_us.map(|until| until.saturating_sub(self.now_us)),
-                answered_for: *fate == Fate::Stands,
-            });
+            status.holders.push(self.holding(pledge, *fate));
         }
     }
 

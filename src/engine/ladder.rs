@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::explain::{Holder, Holds};
-use super::report::{Effective, Requested, Status};
-use crate::verifier::{Class, Holdout};
+use super::report::{Effective, Holding, Requested, Status};
+use crate::ledger::Kind;
+use crate::verifier::{Class, Holdout, On};
 
 /// A step of a rescue, in rising danger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -68,6 +69,8 @@ pub(super) struct Facts<'f> {
     pub(super) status: &'f Status,
     pub(super) held_by: &'f [Holder],
     pub(super) holdouts: &'f [Holdout],
+    /// What else is frozen on this host, as targets; looked for only where one of `holdouts` may wait for it.
+    pub(super) others: &'f [String],
     /// The root cgroup's directory in the hierarchy that was asked; `None` where the host has none.
     pub(super) root: Option<&'f Path>,
 }
@@ -78,6 +81,7 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
         status,
         held_by,
         holdouts,
+        others,
         root,
     } = facts;
     let target = quoted(target);
@@ -100,11 +104,28 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
             format!("iceaxe explain {target}"),
         );
     }
+    let holders = || status.holders.iter().filter(|holder| holder.answered_for);
+    let is_held = status.effective != Some(Effective::Thawed);
+    for holder in holders().filter(|_| is_held) {
+        for (step, what, command) in about_holder(holder, &target) {
+            add(step, &what, command);
+        }
+    }
     if status.requested == Some(Requested::Frozen) {
+        let own = holders().filter(|holder| holder.through.is_none());
+        let broken: Vec<String> = own.filter_map(broken_by_a_thaw).collect();
+        let what = match broken.is_empty() {
+            true => "clear its own requests, and prove that it runs".to_owned(),
+            false => format!("clear its own requests, which {}", broken.join(" and ")),
+        };
+        add(Rung::Rekick, &what, format!("iceaxe thaw {target}"));
+    }
+    for other in others.iter().take(MOST_OTHERS) {
         add(
             Rung::Rekick,
-            "clear its own requests, and prove that it runs",
-            format!("iceaxe thaw {target}"),
+            "thaw this, if the server of the file system is in it: a frozen server answers when it is thawed, and need not \
+             be started again",
+            format!("iceaxe thaw {}", quoted(other)),
         );
     }
     if holds(Holds::Inner).next().is_some() {
@@ -135,10 +156,71 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
     };
     for task in *holdouts {
         for (step, what, command) in about(task, &target, &kill, *root) {
-            add(step, what, command);
+            let is_about_servers = !others.is_empty() && task.on.as_deref() == Some(On::Fuse.word());
+            match step {
+                Rung::Wait if is_about_servers => add(step, &about_servers(others), command),
+                _ => add(step, what, command),
+            }
         }
     }
     all
+}
+
+/// So many of what else is frozen are named.
+const MOST_OTHERS: usize = 4;
+
+/// What helps a task that waits for a FUSE server while something else is frozen.
+fn about_servers(others: &[String]) -> String {
+    let mut named: Vec<&str> = others.iter().take(MOST_OTHERS).map(String::as_str).collect();
+    if others.len() > MOST_OTHERS {
+        named.push("more");
+    }
+    let (names, is) = (named.join(", "), if others.len() == 1 { "is" } else { "are" });
+    format!(
+        "find the file system whose server is silent (a number above 0). That may be frozen itself: {names} {is} frozen now. \
+         If it is not, start it again; writing 1 to abort beside it fails all its requests"
+    )
+}
+
+/// What to do about one that holds it: let it come to its end, or end it.
+fn about_holder(holder: &Holding, target: &str) -> Vec<(Rung, String, String)> {
+    let command = holder.command.as_deref().unwrap_or("its command");
+    let look = format!("iceaxe explain {target}");
+    let left = holder.left_us.map(|us| us / 1_000_000 + 1);
+    match (holder.kind, holder.by) {
+        (Kind::Hold, by) => {
+            let latest = left.map_or(String::new(), |left| format!(", within {left} s"));
+            let wait = format!("wait: it is thawed when {command} has ended{latest}");
+            let mut all = vec![(Rung::Wait, wait, look)];
+            all.extend(by.map(|by| {
+                let end = format!(
+                    "end that hold in order: {command} is asked to end, then all that it holds is thawed"
+                );
+                (Rung::Rekick, end, format!("kill -TERM {by}"))
+            }));
+            all
+        }
+        (Kind::Lease, _) => {
+            let when = left.map_or("at the end of its lease".to_owned(), |left| {
+                format!("within {left} s")
+            });
+            vec![(Rung::Wait, format!("wait: its lease is over {when}"), look)]
+        }
+        (Kind::Freeze, _) => Vec::new(),
+    }
+}
+
+/// What a thaw does to one who holds it.
+fn broken_by_a_thaw(holder: &Holding) -> Option<String> {
+    let by = holder.by.unwrap_or(0);
+    match (holder.kind, &holder.command) {
+        (Kind::Hold, Some(command)) => Some(format!(
+            "breaks off the hold by process {by}: {command} goes on, over what runs then"
+        )),
+        (Kind::Hold, None) => Some(format!("breaks off the hold by process {by}")),
+        (Kind::Lease, _) => Some(format!("ends the lease by process {by}")),
+        (Kind::Freeze, _) => None,
+    }
 }
 
 /// What helps a task of its class.
@@ -334,6 +416,7 @@ mod tests {
             status,
             held_by,
             holdouts,
+            others: &[],
             root: Some(Path::new("/sys/fs/cgroup/unified")),
         };
         let all = ladder("we b", &facts);

@@ -358,8 +358,16 @@ pub struct Holding {
     pub kind: Kind,
     /// The process that holds it: that which was started, and of a lease its guard.
     pub by: Option<i32>,
+    /// The name of that process; `None` where it is gone.
+    pub by_comm: Option<String>,
     /// The first word of the command that it is held for.
     pub command: Option<String>,
+    /// The process of that command; `None` where it does not run.
+    pub command_pid: Option<i32>,
+    /// The file systems that are frozen with it.
+    pub filesystems: Vec<PathBuf>,
+    /// The ancestor that is held and it with it, as a target is written; `None` where its own cgroup is.
+    pub through: Option<String>,
     /// Microseconds since it was asked for.
     pub held_for_us: u64,
     /// Microseconds until it ends; `None` where it has no end.

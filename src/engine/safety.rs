@@ -2,15 +2,23 @@
 //! checked is what is written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use crate::cgroup::{Cgroup, Descent};
 use crate::error::{Error, Force, Result};
-use crate::host::Host;
+use crate::host::{Hierarchy, Host};
+use crate::ledger::{Ledger, Process};
 use crate::resolver::{Container, Identity, naming};
 use crate::verifier::{Sighting, Sightings, Witness};
 
+/// What a guard of iceaxe calls itself. That is its own word: only with a record it is known to be one.
+pub const GUARD: &str = "iceaxe-guard";
+/// The v2 cgroup of the guards, right below the root, where nobody but root can make one.
+pub const GUARDS: &str = "iceaxe";
+
 /// Daemons that a host is lost without, as `comm` shows them: cut to 15 bytes.
-const DAEMONS: [&str; 15] = [
+const DAEMONS: [&str; 16] = [
+    GUARD,
     "dockerd",
     "containerd",
     "containerd-shim",
@@ -44,6 +52,12 @@ pub fn check(host: &Host, cgroup: &Cgroup, identity: &Identity, lifted: &[Force]
         return refuse(format!("{dir} holds {what} (process {pid})"), None);
     }
     let tasks = witness.look_at_all(tids);
+    if let Some(guard) = guard_among(host, cgroup, &tasks) {
+        return refuse(
+            format!("{dir} {guard}, which thaws what others have frozen"),
+            None,
+        );
+    }
     if let Some(kernel) = tasks.seen.values().find(|task| task.is_kernel_thread()) {
         return refuse(
             format!("{dir} holds the kernel thread {} {}", kernel.tid, kernel.comm),
@@ -92,6 +106,53 @@ pub fn check(host: &Host, cgroup: &Cgroup, identity: &Identity, lifted: &[Force]
         ),
         None => Ok(()),
     }
+}
+
+/// The guard of some iceaxe that is among these tasks, or why the cgroup is the guards' own. What calls itself a guard and is
+/// on no record is one without a record, or a liar: it counts as a daemon of the host, and where it is a container's own
+/// process it does not count at all.
+fn guard_among(host: &Host, cgroup: &Cgroup, tasks: &Sightings) -> Option<String> {
+    if cgroup.hierarchy() == Hierarchy::V2 && cgroup.path() == Path::new("/").join(GUARDS) {
+        return Some("is that of the guards of iceaxe".to_owned());
+    }
+    let called: Vec<Process> = tasks
+        .seen
+        .values()
+        .filter(|task| task.comm == GUARD)
+        .map(|task| Process {
+            pid: task.tid,
+            start: task.start,
+        })
+        .collect();
+    if called.is_empty() {
+        return None; // so that no record is read where there is none
+    }
+    // Records that can't be read name nobody: force is needed all the same.
+    let entries = Ledger::open(host).ok().flatten()?.entries().ok()?.0;
+    let mut owners = entries.iter().flat_map(|entry| &entry.pledge.owners);
+    let guard = owners.find(|owner| called.contains(owner))?;
+    Some(format!("holds a guard of iceaxe (process {})", guard.pid))
+}
+
+/// Which of these cgroups, each to be written now, holds what iceaxe itself lives by: asked once more for all of them when
+/// each has been checked, as that takes its time with many.
+pub(super) fn holds_us(host: &Host, cgroups: &[&Cgroup]) -> Vec<(usize, Error)> {
+    let mut found = Vec::new();
+    for (pid, what) in ours(Witness::new(host)) {
+        let Some(lines) = crate::resolver::task_lines(host, pid) else {
+            continue; // it has just ended
+        };
+        for (at, cgroup) in cgroups.iter().enumerate() {
+            let is_inside = lines
+                .path(cgroup.hierarchy())
+                .is_some_and(|path| path.starts_with(cgroup.path()));
+            if is_inside && found.iter().all(|(other, _)| *other != at) {
+                let rule = format!("{} holds {what} (process {pid})", cgroup.dir().display());
+                found.push((at, Error::Refused { rule, force: None }));
+            }
+        }
+    }
+    found
 }
 
 /// Says whether what is in the cgroups `tops` may be killed: what is killed does not come back.

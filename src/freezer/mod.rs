@@ -102,7 +102,7 @@ pub(crate) fn shown<S: Serializer>(path: &Path, serializer: S) -> std::result::R
 }
 
 /// Serializes a path so that it comes back as it was: as text, or as bytes where it is none.
-mod exact {
+pub(crate) mod exact {
     use std::ffi::OsString;
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     use std::path::{Path, PathBuf};
@@ -116,7 +116,7 @@ mod exact {
         Bytes(Vec<u8>),
     }
 
-    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
         let form = match path.to_str() {
             Some(text) => Form::Text(text.to_owned()),
             None => Form::Bytes(path.as_os_str().as_bytes().to_vec()),
@@ -124,7 +124,7 @@ mod exact {
         form.serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
         Ok(match Form::deserialize(deserializer)? {
             Form::Text(text) => PathBuf::from(text),
             Form::Bytes(bytes) => PathBuf::from(OsString::from_vec(bytes)),

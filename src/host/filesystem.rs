@@ -9,8 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use serde::{Deserialize, Serialize};
 
-use super::Host;
+use super::{Host, mount_lines};
 use crate::error::{Error, Result};
 
 mod ioctl {
@@ -21,16 +24,29 @@ mod ioctl {
 /// How long a file system may take to be opened.
 const OPENING: Duration = Duration::from_secs(2);
 
-/// One file system, by a path on it.
+/// Which file system it is, by the kernel's words: what a path leads to changes with each link and mount on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesystemId {
+    /// Major and minor number of its device, as mountinfo has them: `st_dev` differs for each subvolume of one btrfs. No
+    /// other file system gets them while this one is frozen, as the kernel keeps a frozen one also when its last mount is
+    /// gone.
+    pub device: String,
+    /// Its type: `ext4`.
+    pub kind: String,
+    /// The number of the mount that it was opened through.
+    pub mount: String,
+}
+
+/// An open file system.
 #[derive(Debug, Clone)]
 pub struct Filesystem {
     fd: Arc<OwnedFd>,
     path: PathBuf,
-    device: String,
+    id: FilesystemId,
 }
 
 impl Filesystem {
-    /// Opens one by a path on it, as the host's own programs say it.
+    /// Opens a file system by a path on it, as the host's own programs say it.
     ///
     /// # Errors
     ///
@@ -38,9 +54,65 @@ impl Filesystem {
     pub fn open(host: &Host, path: &Path) -> Result<Self> {
         let below = host.another();
         let meant = path.to_owned();
-        let open = move || below.open_file_or_dir_inside(&meant);
+        Self::opened(path, move || below.open_file_or_dir_inside(&meant))
+    }
+
+    /// Opens the file system that another process has open as its descriptor `number`. The kernel goes from there to the
+    /// very same directory: no path is looked up.
+    ///
+    /// # Errors
+    ///
+    /// That process is gone, or its disk does not answer.
+    ///
+    /// # Kernel
+    ///
+    /// `proc_fd_link()`, fs/proc/fd.c.
+    pub fn of_process(host: &Host, pid: i32, number: i32, path: &Path) -> Result<Self> {
+        let below = host.another();
+        let link = format!("{pid}/fd/{number}");
+        let failed = path.to_owned();
+        Self::opened(path, move || {
+            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+            openat(below.proc.dir(), link.as_str(), flags, Mode::empty())
+                .map_err(|errno| Error::io("open", &failed, errno.into()))
+        })
+    }
+
+    /// Opens a file system of which no descriptor is left through any of its mounts; `path` is what it was called. A mount
+    /// point that another mount covers leads to that other one, which is noticed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`]: no mount of it can be reached from here; its disk does not answer.
+    pub fn find(path: &Path, id: &FilesystemId) -> Result<Self> {
+        let (meant, named) = (id.clone(), path.to_owned());
+        Self::opened(path, move || {
+            let table = Path::new(MOUNTINFO);
+            let text = std::fs::read(table).map_err(|cause| Error::io("read", table, cause))?;
+            let (first, others): (Vec<_>, Vec<_>) = mount_lines(&text)
+                .filter(|line| line.device == meant.device.as_bytes() && line.kind == meant.kind.as_bytes())
+                .partition(|line| line.id == meant.mount.as_bytes());
+            let mut places = first.into_iter().chain(others);
+            let reached = places.find_map(|line| {
+                let fd = open_mount(&line.dir).ok()?; // the next one, then
+                id_of(&fd)
+                    .is_some_and(|id| id.device == meant.device)
+                    .then_some(fd)
+            });
+            reached.ok_or_else(|| {
+                Error::Unsupported(format!(
+                    "no mount of the file system of {} ({} on device {}) can be reached from here: it may be frozen",
+                    named.display(),
+                    meant.kind,
+                    meant.device
+                ))
+            })
+        })
+    }
+
+    fn opened(path: &Path, open: impl FnOnce() -> Result<OwnedFd> + Send + 'static) -> Result<Self> {
         let fd = beside(OPENING, open).unwrap_or_else(|cause| Err(Error::io("open", path, cause)))?;
-        let device = device_of(&fd).ok_or_else(|| {
+        let id = id_of(&fd).ok_or_else(|| {
             Error::Unsupported(format!(
                 "{}: which file system it is on is not told",
                 path.display()
@@ -49,8 +121,20 @@ impl Filesystem {
         Ok(Self {
             fd: Arc::new(fd),
             path: path.to_owned(),
-            device,
+            id,
         })
+    }
+
+    /// Which one it is.
+    #[must_use]
+    pub fn id(&self) -> &FilesystemId {
+        &self.id
+    }
+
+    /// The number of its descriptor in this process.
+    #[must_use]
+    pub fn number(&self) -> i32 {
+        self.fd.as_raw_fd()
     }
 
     /// The path that it was opened by.
@@ -62,13 +146,13 @@ impl Filesystem {
     /// Whether it is the same one, by whatever path.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        self.device == other.device
+        self.id.device == other.id.device
     }
 
     /// Whether something else that is open is on it, by whatever mount.
     #[must_use]
     pub fn holds(&self, other: &impl AsFd) -> bool {
-        device_of(other).is_some_and(|device| device == self.device)
+        id_of(other).is_some_and(|id| id.device == self.id.device)
     }
 
     /// Writes out what is not on its disk yet.
@@ -163,16 +247,30 @@ fn beside<T: Send + 'static>(
     })
 }
 
-/// The device of the file system that something open is on, as mountinfo has it: `st_dev` differs for each subvolume of one
-/// btrfs.
-fn device_of(fd: &impl AsFd) -> Option<String> {
+/// The mounts of this process's mount namespace, whatever host is worked on.
+const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// Which file system something open is on.
+fn id_of(fd: &impl AsFd) -> Option<FilesystemId> {
     let number = fd.as_fd().as_raw_fd();
-    // Of this process and its mount namespace, whatever host is worked on.
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?; // then nothing is told
     let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
-    let all = std::fs::read_to_string("/proc/self/mountinfo").ok()?; // as above
-    let fields = all.lines().map(|line| line.split(' '));
-    let mut mine = fields.filter_map(|mut fields| Some((fields.next()?, fields.nth(1)?)));
-    let device = mine.find(|(id, _)| *id == mount)?.1;
-    Some(device.to_owned())
+    let text = std::fs::read(MOUNTINFO).ok()?; // as above
+    let line = mount_lines(&text).find(|line| line.id == mount.as_bytes())?;
+    Some(FilesystemId {
+        device: String::from_utf8(line.device).ok()?, // the kernel writes numbers
+        kind: String::from_utf8_lossy(&line.kind).into_owned(),
+        mount: mount.to_owned(),
+    })
+}
+
+/// Opens what is mounted at `dir`: a directory, or a file that was bound there.
+fn open_mount(dir: &Path) -> nix::Result<OwnedFd> {
+    let open = |flags| nix::fcntl::open(dir, flags | OFlag::O_CLOEXEC, Mode::empty());
+    // A look first: to open a device can do something.
+    let stat = fstat(open(OFlag::O_PATH)?)?;
+    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFDIR | SFlag::S_IFREG => open(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY),
+        _ => Err(Errno::EINVAL),
+    }
 }

@@ -21,7 +21,7 @@ use crate::error::Result;
 
 use files::read_piece;
 pub(crate) use files::{open_beneath, open_dir, open_on_mount, read_number, read_whole};
-pub use filesystem::Filesystem;
+pub use filesystem::{Filesystem, FilesystemId};
 pub use mounts::Mount;
 pub(crate) use mounts::{MountLine, is_cgroup, mount_lines};
 pub(crate) use namespaces::{ENTER_CGROUP_NAMESPACE, ENTER_PID_NAMESPACE};

@@ -325,7 +325,7 @@ pub(crate) fn is_cgroup(dir: BorrowedFd<'_>, hierarchy: Hierarchy) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct MountLine {
     /// The number of the mount.
-    id: Vec<u8>,
+    pub(super) id: Vec<u8>,
     /// Major and minor number of the file system.
     pub(crate) device: Vec<u8>,
     /// Which directory of it is mounted.
@@ -334,7 +334,7 @@ pub(crate) struct MountLine {
     pub(crate) dir: PathBuf,
     /// The options of the mount alone.
     here: Vec<u8>,
-    kind: Vec<u8>,
+    pub(super) kind: Vec<u8>,
     /// The options of the file system.
     options: Vec<u8>,
 }

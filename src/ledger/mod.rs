@@ -4,6 +4,7 @@
 //! One file per holder, so that taking one away needs no room on a full disk, and what is half done is told by the
 //! file's name, which a rename changes at once.
 
+mod disk;
 mod lock;
 mod pledge;
 
@@ -25,8 +26,9 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::resolver::state::StateDir;
 
+pub use disk::{Disk, DiskEntry};
 pub use lock::Lock;
-pub use pledge::{Fate, Kind, Pledge, Process, SCHEMA, boot, boottime_us};
+pub use pledge::{EARLY_US, Fate, Kind, Pledge, Process, SCHEMA, boot, boottime_us};
 
 /// Where it is, as the host's own programs say it. A tmpfs: it is empty after a boot, as is the kernel's freezer.
 const PLACE: &str = "/run/iceaxe";
@@ -170,7 +172,8 @@ impl Ledger {
             .names()?
             .into_iter()
             .filter_map(|name| name.into_string().ok());
-        let mut names: Vec<String> = names.filter(|name| !name.starts_with(DRAFT)).collect();
+        let is_pledge = |name: &String| !name.starts_with(DRAFT) && !name.starts_with(disk::DISK);
+        let mut names: Vec<String> = names.filter(is_pledge).collect();
         names.sort_unstable();
         Ok(names)
     }
@@ -187,11 +190,7 @@ impl Ledger {
             let pledge: Option<Pledge> = self.dir.json(&name)?;
             if let Some(pledge) = pledge {
                 if pledge.schema != SCHEMA {
-                    let (path, schema) = (self.path(&name), pledge.schema);
-                    let path = path.display();
-                    return Err(Error::Unsupported(format!(
-                        "{path} has the schema {schema}, not {SCHEMA}"
-                    )));
+                    return Err(self.other_schema(&name, pledge.schema));
                 }
                 return Ok(Some(Entry {
                     is_pending: name.ends_with(PENDING),
@@ -201,6 +200,14 @@ impl Ledger {
             }
         }
         Ok(None)
+    }
+
+    fn other_schema(&self, name: &str, schema: u32) -> Error {
+        let path = self.path(name);
+        Error::Unsupported(format!(
+            "{} has the schema {schema}, not {SCHEMA}",
+            path.display()
+        ))
     }
 
     /// The same pledge as it is now; `None` where somebody has ended it.
@@ -234,16 +241,7 @@ impl Ledger {
     pub fn add(&self, pledge: &Pledge) -> Result<Entry> {
         let by = pledge.owners.first().copied().unwrap_or_default();
         let name = format!("{}{}-{}{PENDING}", prefix(&pledge.standing.id), by.pid, by.start);
-        let draft = format!("{DRAFT}{name}");
-        let written = self.link(&name, pledge).or_else(|_| {
-            self.draft(&draft, pledge)
-                .and_then(|()| self.rename(&draft, &name))
-        });
-        if let Err(error) = written {
-            // It is no pledge under that name: what can't be taken away does no harm.
-            let _ = unlinkat(&self.fd, draft.as_str(), UnlinkatFlags::NoRemoveDir);
-            return Err(error);
-        }
+        self.put(&name, pledge)?;
         Ok(Entry {
             name,
             pledge: pledge.clone(),
@@ -251,28 +249,42 @@ impl Ledger {
         })
     }
 
-    /// Writes one whole before it has a name: who is killed meanwhile leaves nothing. Not every file system can.
-    fn link(&self, name: &str, pledge: &Pledge) -> Result<()> {
+    /// Puts a record there under a name that no other has.
+    fn put(&self, name: &str, record: &impl Serialize) -> Result<()> {
         let failed = |cause| Error::io("write", &self.path(name), cause);
-        let text = serde_json::to_vec(pledge).map_err(|error| failed(error.into()))?;
+        let text = serde_json::to_vec(record).map_err(|error| failed(error.into()))?;
+        let draft = format!("{DRAFT}{name}");
+        let written = self
+            .link(name, &text)
+            .or_else(|_| self.draft(&draft, &text).and_then(|()| self.rename(&draft, name)));
+        if let Err(error) = written {
+            // It is no record under that name: what can't be taken away does no harm.
+            let _ = unlinkat(&self.fd, draft.as_str(), UnlinkatFlags::NoRemoveDir);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Writes a record whole before it has a name: who is killed meanwhile leaves nothing. Not every file system can.
+    fn link(&self, name: &str, text: &[u8]) -> Result<()> {
+        let failed = |cause| Error::io("write", &self.path(name), cause);
         let flags = OFlag::O_WRONLY | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
         let fd = openat(&self.fd, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .map_err(|errno| failed(errno.into()))?;
         let own = format!("/proc/self/fd/{}", fd.as_raw_fd());
         let mut file = File::from(fd);
-        file.write_all(&text).map_err(failed)?;
+        file.write_all(text).map_err(failed)?;
         linkat(AT_FDCWD, own.as_str(), &self.fd, name, AtFlags::AT_SYMLINK_FOLLOW)
             .map_err(|errno| failed(errno.into()))
     }
 
-    fn draft(&self, name: &str, pledge: &Pledge) -> Result<()> {
+    fn draft(&self, name: &str, text: &[u8]) -> Result<()> {
         let failed = |cause| Error::io("write", &self.path(name), cause);
-        let text = serde_json::to_vec(pledge).map_err(|error| failed(error.into()))?;
         // One that was left there by a process of this number is no longer its own.
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let fd = openat(&self.fd, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
             .map_err(|errno| failed(errno.into()))?;
-        File::from(fd).write_all(&text).map_err(failed)
+        File::from(fd).write_all(text).map_err(failed)
     }
 
     /// Says of one that its freeze is told to be confirmed. That takes no room.
@@ -337,9 +349,7 @@ impl Ledger {
     pub fn prune(&self, host: &Host) -> Result<()> {
         let boot = boot(host);
         for entry in self.entries()?.0 {
-            // One with file systems is the only word of them: recover sees to it.
-            let is_empty = entry.pledge.filesystems.is_empty() && entry.is_gone(host);
-            if entry.pledge.boot != boot || is_empty {
+            if entry.pledge.boot != boot || entry.is_gone(host) {
                 // Another one prunes too, or it can't be removed, which who needs room is told.
                 let _ = self.remove(&entry);
             }

@@ -40,6 +40,12 @@ impl Process {
         Self::find(host, Witness::new(host).own_stat()?.ppid)
     }
 
+    /// The number of the parent of the process of that number; `None` where there is none, or none that answers.
+    #[must_use]
+    pub fn parent_of(host: &Host, pid: i32) -> Option<i32> {
+        Witness::new(host).stat(pid).map(|stat| stat.ppid)
+    }
+
     fn of(stat: &Stat) -> Self {
         Self {
             pid: stat.pid,
@@ -84,18 +90,22 @@ pub enum Kind {
 }
 
 /// How long after its end those who answer for one may take, on a host that is busy with other things.
-const LATE_US: u64 = 1_000_000;
+pub(super) const LATE_US: u64 = 1_000_000;
 
 impl Kind {
-    /// How long one that is over has to end by itself: the command of a hold is asked first.
+    /// How long one that is over has to end by itself. A hold ends its command first, and thaws 700 ms after its limit
+    /// whatever that command does; with the rest of the second a guard can make up for who is stopped.
     #[must_use]
     pub fn grace_us(self) -> u64 {
         match self {
-            Self::Hold => 15_000_000,
+            Self::Hold => 800_000,
             Self::Freeze | Self::Lease => 0,
         }
     }
 }
+
+/// How long after its end a freeze may still be on its way: one whose time is over before it is done is thawed when it is.
+pub const EARLY_US: u64 = 15_000_000;
 
 /// The form of the records: fields are added to it, never renamed.
 pub const SCHEMA: u32 = 1;
@@ -127,7 +137,7 @@ pub struct Pledge {
     pub owners: Vec<Process>,
     /// The first word of the command that it is held for.
     pub command: Option<String>,
-    /// The paths of the file systems that are frozen besides.
+    /// The paths of the file systems that are frozen besides: each has a record of its own, a [`super::Disk`].
     #[serde(default)]
     pub filesystems: Vec<PathBuf>,
 }
@@ -169,7 +179,12 @@ impl Entry {
             return Fate::Stands;
         }
         // Who answers for it may be stopped, or hang, and is made up for then.
-        let latest = pledge.kind.grace_us() + LATE_US;
+        let grace = if self.is_pending {
+            EARLY_US
+        } else {
+            pledge.kind.grace_us()
+        };
+        let latest = grace + LATE_US;
         let is_overdue = pledge
             .until_us
             .is_some_and(|until| now_us > until.saturating_add(latest));

@@ -237,6 +237,15 @@ impl Docker {
         command
     }
 
+    /// How an iceaxe command ends that may run docker's own.
+    #[track_caller]
+    pub(crate) fn iceaxe_with_docker(&self, args: &[&str]) -> Ended {
+        let mut command = self.command("env");
+        self.be_meant(&mut command);
+        command.arg(env!("CARGO_BIN_EXE_iceaxe")).args(args);
+        Program::start(&command).answer(PATIENCE).answered()
+    }
+
     /// How an iceaxe command ends that is started from within cgroups.
     #[track_caller]
     pub(crate) fn iceaxe_in<'a>(&self, cgroups: &[Cgroup], args: impl IntoIterator<Item = &'a str>) -> Ended {

@@ -9,6 +9,7 @@ use crate::kit::{eventually, is_gone};
 
 in_each_layout! {
     docker_stops_what_iceaxe_froze
+    an_unpause_by_docker_breaks_off_a_hold_and_its_end_does_not
     an_update_by_docker_leaves_it_frozen
     dockers_events_tell_what_docker_did_and_nothing_else
     a_thaw_while_dockerd_is_down_is_not_noticed_by_the_next_one_and_told
@@ -29,6 +30,18 @@ fn docker_stops_what_iceaxe_froze(layout: Layout) {
         docker.iceaxe([verb, &web.name]).refuses(3, &["not running"]);
     }
     beside.is_frozen();
+}
+
+fn an_unpause_by_docker_breaks_off_a_hold_and_its_end_does_not(layout: Layout) {
+    let docker = Docker::start(layout);
+    let web = docker.container("web");
+    web.pause();
+    let held = docker.iceaxe_with_docker(&["hold", &web.name, "--", "docker", "unpause", &web.name]);
+    assert_eq!(held.code(), Some(122), "{held:?}");
+    assert!(held.err.contains("was thawed by somebody else at "), "{held:?}");
+    web.is_thawed();
+    let held = docker.iceaxe_with_docker(&["hold", &web.name, "--", "docker", "rm", "--force", &web.name]);
+    assert_eq!(held.code(), Some(0), "{held:?}");
 }
 
 fn an_update_by_docker_leaves_it_frozen(layout: Layout) {

@@ -192,6 +192,112 @@ fn an_iceaxe_that_is_killed_leaves_nothing_frozen(hierarchy: Hierarchy) {
     zoo.goes_on(0);
 }
 
+/// Held for a program of the zoo, which does not end with its parent; its process.
+#[track_caller]
+fn held_for(cgroup: &Cgroup, options: &[&str], word: &str) -> (Running, i32) {
+    let command = options
+        .iter()
+        .fold(hold(&[cgroup]), |command, option| command.arg(option));
+    let running = command.arg("--").arg(zoo_program()).arg(word).start();
+    let is_it = |pid: &i32| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default(); // it has just ended, then
+        comm.trim() == "zoo"
+    };
+    let mut found = None;
+    eventually("the command runs", || {
+        found = running.children().into_iter().find(is_it);
+        cgroup.asks() && found.is_some()
+    });
+    (running, found.unwrap())
+}
+
+fn an_iceaxe_that_is_killed_leaves_no_command_to_go_on(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    for (word, least) in [("idle", 0), ("deaf", 2)] {
+        let (running, command) = held_for(&cgroup, &[], word);
+        let guard = guard_of(&cgroup);
+        let began = Instant::now();
+        running.signal(Signal::SIGKILL);
+        eventually("it is thawed", || !cgroup.asks());
+        let thawed = began.elapsed();
+        eventually("the command has ended", || !is_there(command));
+        let ended = began.elapsed();
+        running.end();
+        eventually("the guard goes", || !is_there(guard));
+        assert!(thawed < Duration::from_millis(1000), "{thawed:?}");
+        assert!(
+            ended >= Duration::from_secs(least) && ended < Duration::from_secs(least + 1),
+            "{ended:?}"
+        );
+    }
+    zoo.goes_on(0);
+}
+
+/// One that is stopped can't end before it goes on; the worker is killed too.
+fn a_stopped_command_is_ended_by_the_guard_alone(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let (running, command) = held_for(&cgroup, &[], "idle");
+    for (signal, pids) in [
+        (Signal::SIGSTOP, [command, running.worker(), running.pid()]),
+        (Signal::SIGKILL, [running.worker(), running.pid(), running.pid()]),
+    ] {
+        for pid in pids {
+            kill(Pid::from_raw(pid), signal).unwrap();
+        }
+    }
+    // The command has the pipes that its end is told by.
+    eventually("all is thawed and ended", || !cgroup.asks() && !is_there(command));
+    running.end();
+}
+
+fn a_command_that_may_goes_on_without_its_iceaxe(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let (running, command) = held_for(&cgroup, &["--let-run"], "idle");
+    let guard = guard_of(&cgroup);
+    running.signal(Signal::SIGKILL);
+    eventually("all but the command is gone", || {
+        !cgroup.asks() && !is_there(guard)
+    });
+    assert!(is_there(command));
+    end(command); // which has the pipes that the end is told by
+    running.end();
+}
+
+fn boottime_us() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap();
+    u64::try_from(now.tv_sec() * 1_000_000 + now.tv_nsec() / 1000).unwrap()
+}
+
+fn a_stopped_worker_keeps_nothing_frozen_past_the_limit(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    for both in [false, true] {
+        let (running, command) = held_for(&cgroup, &["--max=2s"], "idle");
+        let until = records_of(&cgroup)[0]["until_us"].as_u64().unwrap();
+        let worker = running.worker();
+        kill(Pid::from_raw(worker), Signal::SIGSTOP).unwrap();
+        if both {
+            running.signal(Signal::SIGSTOP);
+        }
+        eventually("it is thawed", || !cgroup.asks());
+        let late = boottime_us().checked_sub(until);
+        assert!(late.is_some_and(|late| late < 1_500_000), "{late:?} us"); // a second is promised
+        zoo.goes_on(0);
+        kill(Pid::from_raw(worker), Signal::SIGCONT).unwrap();
+        running.signal(Signal::SIGCONT);
+        let run = running.end();
+        assert_eq!(run.code, Some(124), "{run:?}");
+        eventually("nothing is left", || {
+            !is_there(command) && records_of(&cgroup).is_empty()
+        });
+    }
+}
+
 fn a_worker_that_is_killed_is_made_up_for_at_the_commands_end(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
@@ -414,18 +520,176 @@ fn the_commands_end_is_seen_whatever_was_ignored(hierarchy: Hierarchy) {
     assert!(!cgroup.asks(), "{run:?}");
 }
 
+/// Thaws what is held, which is to be said at once; then somebody freezes it, which is theirs.
+#[track_caller]
+fn broken_off(cgroup: &Cgroup, thaw: impl FnOnce()) {
+    let running = held(&[cgroup], &[]);
+    thaw();
+    eventually("it is said while the command runs", || {
+        running.said().contains("was thawed by somebody else at 20")
+    });
+    assert!(command_of(&running).is_some());
+    eventually("nobody holds it", || records_of(cgroup).is_empty());
+    cgroup.freeze();
+    running.signal(Signal::SIGTERM);
+    let run = running.end();
+    assert_eq!(run.code, Some(122), "{run:?}");
+    assert!(run.err.contains("ended with 143 itself"), "{run:?}");
+    assert!(run.err.contains("thawed meanwhile") && cgroup.asks(), "{run:?}");
+    cgroup.thaw();
+}
+
 fn an_operators_thaw_ends_every_hold_and_says_so(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
     let _zoo = scene.zoo(&[&cgroup], &["doze"]);
-    let running = held(&[&cgroup], &[]);
-    let report = thaw(&cgroup).ends(0, "confirmed");
-    assert!(report["hints"].to_string().contains("a hold"), "{report}");
-    // What somebody else freezes from then on is theirs.
+    broken_off(&cgroup, || {
+        let planned = thaw(&cgroup).arg("--dry-run").ends(0, "planned");
+        assert!(
+            planned["hints"]
+                .to_string()
+                .contains("would have broken off a hold"),
+            "{planned}"
+        );
+        let report = thaw(&cgroup).ends(0, "confirmed");
+        assert!(report["hints"].to_string().contains("a hold"), "{report}");
+    });
+    // Behind iceaxe's back, as an engine does.
+    broken_off(&cgroup, || cgroup.thaw());
+}
+
+/// What it did not freeze itself is to stay frozen for it all the same.
+fn a_thaw_of_what_was_frozen_before_is_told_too(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let [cgroup, other] = [0, 1].map(|_| scene.cgroup(hierarchy));
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
     cgroup.freeze();
+    let running = held(&[&cgroup, &other], &[]);
+    cgroup.thaw();
+    eventually("it is said", || {
+        running.said().contains("was thawed by somebody else")
+    });
+    end(command_of(&running).unwrap());
+    let run = running.end();
+    assert_eq!(run.code, Some(122), "{run:?}");
+    assert!(!cgroup.asks() && !other.asks(), "{run:?}");
+    zoo.goes_on(0);
+}
+
+/// Who kills a frozen container thaws it for that.
+fn a_target_that_ends_is_not_thawed_by_somebody(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let _zoo = scene.zoo(&[&cgroup], &["doze", "threads:2"]);
+    let running = held(&[&cgroup], &[]);
+    let killed = iceaxe("kill").arg("--force=not-container").arg(cgroup.target());
+    let killed = killed.arg("--json").run();
+    assert_eq!(killed.code, Some(0), "{killed:?}");
+    assert!(cgroup.tids().is_empty());
     running.signal(Signal::SIGTERM);
     let run = running.end();
-    assert!(run.err.contains("thawed meanwhile") && cgroup.asks(), "{run:?}");
+    assert_eq!(run.code, Some(143), "{run:?}");
+    assert!(!run.err.contains("thawed by somebody else"), "{run:?}");
+}
+
+/// An ancestor holds it too: it runs only when that is thawed.
+fn what_still_stands_still_is_not_thawed(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let outer = scene.cgroup(hierarchy);
+    let inner = outer.child("inner");
+    let zoo = scene.zoo(&[&inner], &["doze"]);
+    let running = held(&[&inner], &[]);
+    outer.freeze();
+    inner.thaw();
+    zoo.stands(0);
+    assert!(!running.said().contains("thawed by somebody else"));
+    outer.thaw();
+    eventually("it is said", || {
+        running.said().contains("was thawed by somebody else")
+    });
+    running.signal(Signal::SIGTERM);
+    let run = running.end();
+    assert_eq!(run.code, Some(122), "{run:?}");
+}
+
+fn explain_and_status_say_first_who_holds_it_and_until_when(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let outer = scene.cgroup(hierarchy);
+    let cgroup = outer.child("inner");
+    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let running = held(&[&cgroup], &["--max=60s"]);
+    let (pid, command) = (running.pid(), command_of(&running).unwrap());
+    let target = cgroup.target().into_string().unwrap();
+    let explained = iceaxe("explain").arg(&target).run();
+    let lines: Vec<&str> = explained.out.lines().collect();
+    assert!(
+        lines[0].contains(&format!("held by iceaxe (process {pid}) until "))
+            && lines[0].contains("for at most"),
+        "{explained:?}"
+    );
+    assert!(
+        lines[1].starts_with("  held       by a hold for "),
+        "{explained:?}"
+    );
+    assert!(
+        lines[1].contains(&format!(", until process {command} (")),
+        "{explained:?}"
+    );
+    let told = &iceaxe("explain").arg(&target).arg("--json").run().json()[0];
+    let holder = &told["holders"][0];
+    assert_eq!(
+        (&holder["by"], &holder["by_comm"]),
+        (&pid.into(), &"iceaxe".into()),
+        "{told}"
+    );
+    assert_eq!(holder["command_pid"], command, "{told}");
+    let steps = told["ladder"].as_array().unwrap();
+    let commands: Vec<&str> = steps
+        .iter()
+        .map(|step| step["command"].as_str().unwrap())
+        .collect();
+    let (end, thaw) = (format!("kill -TERM {pid}"), format!("iceaxe thaw {target}"));
+    assert_eq!(
+        commands,
+        [&format!("iceaxe explain {target}"), &end, &thaw],
+        "{told}"
+    );
+    assert!(
+        steps[2]["what"].as_str().unwrap().contains("breaks off the hold"),
+        "{told}"
+    );
+    let status = iceaxe("status").arg(&target).run();
+    let second = status.out.lines().nth(1).unwrap();
+    assert!(second.starts_with("  held       by a hold for "), "{status:?}");
+    let watch = iceaxe("watch").arg(&target).arg("--timeout=0").run();
+    assert_eq!(watch.json()[0]["holders"][0]["by"], pid, "{watch:?}");
+    ended(running);
+    // Through an ancestor it is held as well.
+    let running = held(&[&outer], &[]);
+    let told = &iceaxe("explain").arg(&target).arg("--json").run().json()[0];
+    let through = outer.target().into_string().unwrap();
+    assert_eq!(told["holders"][0]["through"], through, "{told}");
+    assert_eq!(told["holders"][0]["by"], running.pid(), "{told}");
+    ended(running);
+}
+
+fn a_lease_that_will_not_thaw_says_so_at_once(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let [cgroup, theirs] = [0, 1].map(|_| scene.cgroup(hierarchy));
+    freeze(&cgroup).ends(0, "confirmed");
+    theirs.freeze();
+    for (cgroup, why) in [
+        (&cgroup, "is held by a freeze"),
+        (&theirs, "was frozen before, by others"),
+    ] {
+        let run = freeze(cgroup).arg("--for=60s").run();
+        assert_eq!(run.code, Some(0), "{run:?}");
+        assert!(
+            run.err.contains(why) && run.err.contains("at the end of this lease"),
+            "{run:?}"
+        );
+        thaw(cgroup).ends(0, "confirmed");
+    }
 }
 
 fn where_one_cannot_be_frozen_the_command_is_not_run(hierarchy: Hierarchy) {
@@ -531,6 +795,10 @@ fn a_stopped_iceaxe_keeps_nothing_frozen_past_the_limit(hierarchy: Hierarchy) {
 }
 
 on_each_hierarchy!(
+    an_iceaxe_that_is_killed_leaves_no_command_to_go_on,
+    a_stopped_command_is_ended_by_the_guard_alone,
+    a_command_that_may_goes_on_without_its_iceaxe,
+    a_stopped_worker_keeps_nothing_frozen_past_the_limit,
     a_hold_that_fails_leaves_nothing_to_one_that_is_gone,
     a_worker_that_is_stopped_is_killed_for_the_guards_sake,
     a_command_that_does_not_end_at_the_limit_keeps_nothing_frozen,
@@ -555,6 +823,11 @@ on_each_hierarchy!(
     of_nested_holds_the_last_one_out_thaws,
     what_was_frozen_before_stays_frozen,
     an_operators_thaw_ends_every_hold_and_says_so,
+    a_thaw_of_what_was_frozen_before_is_told_too,
+    a_target_that_ends_is_not_thawed_by_somebody,
+    what_still_stands_still_is_not_thawed,
+    explain_and_status_say_first_who_holds_it_and_until_when,
+    a_lease_that_will_not_thaw_says_so_at_once,
     where_one_cannot_be_frozen_the_command_is_not_run,
     a_container_that_was_made_anew_is_left_alone,
     a_full_disk_keeps_nothing_frozen,

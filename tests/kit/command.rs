@@ -9,6 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -231,21 +232,45 @@ fn open_terminal() -> (File, File) {
     (File::from(ours), theirs)
 }
 
-fn collected(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
+/// What is read of a pipe as it comes.
+#[derive(Debug)]
+struct Collected {
+    text: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Collected {
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
+    }
+
+    fn whole(self) -> String {
+        let Self { text, thread } = self;
+        thread.join().unwrap();
+        let text = text.lock().unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+fn collected(mut from: impl Read + Send + 'static) -> Collected {
+    let text = Arc::default();
+    let to: Arc<Mutex<Vec<u8>>> = Arc::clone(&text);
+    let thread = thread::spawn(move || {
+        let mut piece = [0; 1 << 16];
         // What came before an error is what there is.
-        let _ = from.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+        while let Ok(count @ 1..) = from.read(&mut piece) {
+            to.lock().unwrap().extend(&piece[..count]);
+        }
+    });
+    Collected { text, thread }
 }
 
 /// A command at work. It ends with the test.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
-    out: Option<JoinHandle<String>>,
-    err: Option<JoinHandle<String>>,
+    out: Option<Collected>,
+    err: Option<Collected>,
     words: Vec<OsString>,
 }
 
@@ -279,6 +304,11 @@ impl Running {
         children
     }
 
+    /// What it has written to standard error so far.
+    pub(crate) fn said(&self) -> String {
+        self.err.as_ref().map(Collected::so_far).unwrap_or_default()
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub(crate) fn end(mut self) -> Run {
@@ -290,9 +320,7 @@ impl Running {
             assert!(began.elapsed() < HARD_LIMIT, "it does not end: {:?}", self.words);
             thread::sleep(PAUSE);
         };
-        let text = |thread: Option<JoinHandle<String>>| {
-            thread.map(|thread| thread.join().unwrap()).unwrap_or_default()
-        };
+        let text = |from: Option<Collected>| from.map(Collected::whole).unwrap_or_default();
         Run {
             code: status.code(),
             signal: status.signal(),

@@ -1,6 +1,7 @@
 //! A hold that freezes a file system besides, on one of its own: who writes to it waits, and it is thawed whoever is killed.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -49,6 +50,34 @@ impl Disk {
         self.scratch.join("mount")
     }
 
+    fn is_mounted(&self) -> bool {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let is_it = |line: &str| line.split(' ').nth(1) == self.dir().to_str();
+        mounts.lines().any(is_it)
+    }
+
+    /// Its device, while it is mounted: `/dev/loop0`.
+    #[track_caller]
+    fn device(&self) -> String {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let dir = self.dir().to_str().unwrap().to_owned();
+        let line = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(1) == Some(dir.as_str()));
+        line.unwrap().split(' ').next().unwrap().to_owned()
+    }
+
+    /// Freezes it as somebody else does.
+    #[track_caller]
+    fn freeze(&self) {
+        ran("fsfreeze", &["--freeze", self.dir().to_str().unwrap()]);
+    }
+
+    #[track_caller]
+    fn thaw(&self) {
+        ran("fsfreeze", &["--unfreeze", self.dir().to_str().unwrap()]);
+    }
+
     /// Somebody who writes to it from now on, until it is done.
     fn writer(&self) -> Arc<AtomicBool> {
         let (path, done) = (self.dir().join("written"), Arc::new(AtomicBool::new(false)));
@@ -82,17 +111,11 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // It is not frozen where the test went well. Who waits for it must end before it is unmounted.
-        let _ = Command::new("fsfreeze")
-            .arg("--unfreeze")
-            .arg(self.dir())
-            .output();
         let began = Instant::now();
-        while !Command::new("umount")
-            .arg(self.dir())
-            .status()
-            .is_ok_and(|status| status.success())
-            && began.elapsed() < Duration::from_secs(5)
-        {
+        while self.is_mounted() && began.elapsed() < Duration::from_secs(5) {
+            for (program, option) in [("fsfreeze", Some("--unfreeze")), ("umount", None)] {
+                let _ = Command::new(program).args(option).arg(self.dir()).output(); // as said
+            }
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -253,6 +276,115 @@ fn where_all_are_killed_recover_thaws_it() {
     disk.is_thawed();
 }
 
+/// A hold of a file system by a link, which is moved to another one that somebody else has frozen.
+#[track_caller]
+fn held_by_a_moved_link(cgroup: &Cgroup, [ours, theirs]: [&Disk; 2]) -> (Running, i32) {
+    let link = ours.scratch.join("link");
+    symlink(ours.dir(), &link).unwrap();
+    let command = iceaxe("hold").arg(cgroup.target()).arg("--fsfreeze").arg(&link);
+    let command = command.arg("--").itself().arg("demo-task").arg("sleeper");
+    let running = command.input("go").start();
+    let command = command_of(&running);
+    fs::remove_file(&link).unwrap();
+    symlink(theirs.dir(), &link).unwrap();
+    theirs.freeze();
+    (running, command)
+}
+
+#[test]
+fn a_link_that_was_moved_leads_recover_to_no_other_file_system() {
+    let (_turn, scene) = (turn(), Scene::new());
+    let [ours, theirs] = [Disk::new(), Disk::new()];
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let (running, command) = held_by_a_moved_link(&cgroup, [&ours, &theirs]);
+    let pids = [running.worker(), guard_of(&cgroup), running.pid()];
+    all_killed(&pids);
+    running.end();
+    eventually("all have ended", || {
+        pids.iter().chain([&command]).all(|pid| is_gone(*pid))
+    });
+    let writers = [ours.is_frozen(), theirs.is_frozen()];
+    let run = iceaxe("recover").run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    eventually("ours is thawed", || writers[0].load(Ordering::SeqCst));
+    assert!(!writers[1].load(Ordering::SeqCst), "theirs is thawed: {run:?}");
+    assert!(!cgroup.asks(), "{run:?}");
+    theirs.thaw();
+    eventually("who waited has written", || writers[1].load(Ordering::SeqCst));
+}
+
+#[test]
+fn a_link_that_was_moved_leads_nobody_else_to_another_one() {
+    for is_guarded in [true, false] {
+        let (_turn, scene) = (turn(), Scene::new());
+        let [ours, theirs] = [Disk::new(), Disk::new()];
+        let cgroup = scene.cgroup(Hierarchy::available());
+        let (running, _) = held_by_a_moved_link(&cgroup, [&ours, &theirs]);
+        let writers = [ours.is_frozen(), theirs.is_frozen()];
+        let guard = guard_of(&cgroup);
+        if !is_guarded {
+            kill(Pid::from_raw(guard), Signal::SIGKILL).unwrap();
+            eventually("the guard has ended", || is_gone(guard));
+        }
+        kill(Pid::from_raw(running.worker()), Signal::SIGKILL).unwrap();
+        eventually("ours is thawed", || writers[0].load(Ordering::SeqCst));
+        running.signal(Signal::SIGTERM);
+        running.end();
+        eventually("the guard goes", || is_gone(guard));
+        assert!(!writers[1].load(Ordering::SeqCst), "theirs is thawed");
+        assert!(!cgroup.asks());
+        theirs.thaw();
+        eventually("who waited has written", || writers[1].load(Ordering::SeqCst));
+    }
+}
+
+/// Its last mount goes, and another one is at its place; the kernel keeps it frozen.
+#[test]
+fn a_file_system_that_cannot_be_reached_stays_on_record() {
+    let (_turn, scene) = (turn(), Scene::new());
+    let [ours, theirs] = [Disk::new(), Disk::new()];
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let (running, command) = held(&cgroup, &ours);
+    let pids = [running.worker(), guard_of(&cgroup), running.pid()];
+    all_killed(&pids);
+    running.end();
+    eventually("all have ended", || {
+        pids.iter().chain([&command]).all(|pid| is_gone(*pid))
+    });
+    let (dir, device) = (ours.dir(), ours.device());
+    let dir = dir.to_str().unwrap();
+    // Below another mount it is still there, and can't be reached.
+    ran("mount", &["--bind", theirs.dir().to_str().unwrap(), dir]);
+    theirs.freeze();
+    for _ in 0..2 {
+        let run = iceaxe("recover").run();
+        assert_eq!(
+            run.code.filter(|code| [7, 12].contains(code)),
+            run.code,
+            "{run:?}"
+        );
+        assert!(run.err.contains("no mount of the file system of"), "{run:?}");
+        assert!(!cgroup.asks(), "{run:?}");
+    }
+    let writer = theirs.is_frozen();
+    theirs.thaw();
+    eventually("who waited has written", || writer.load(Ordering::SeqCst));
+    ran("umount", &[dir]);
+    ran("umount", &["--lazy", dir]);
+    let elsewhere = ours.scratch.dir("elsewhere");
+    let run = iceaxe("recover").run();
+    assert!(run.err.contains("no mount of the file system of"), "{run:?}");
+    ran("mount", &[&device, elsewhere.to_str().unwrap()]);
+    let planned = iceaxe("recover").arg("--dry-run").run();
+    assert!(planned.out.contains("would be thawed"), "{planned:?}");
+    let run = iceaxe("recover").run();
+    assert_eq!(run.code, Some(0), "{run:?}");
+    fs::write(elsewhere.join("file"), "x").unwrap();
+    ran("umount", &[elsewhere.to_str().unwrap()]);
+    let run = iceaxe("recover").run();
+    assert!(run.err.contains("nothing was left behind"), "{run:?}");
+}
+
 #[test]
 fn what_iceaxe_cannot_do_without_is_not_frozen() {
     let (_turn, scene, disk) = (turn(), Scene::new(), Disk::new());
@@ -385,7 +517,7 @@ fn what_somebody_else_froze_stays_frozen() {
     let [ours, theirs] = [Disk::new(), Disk::new()];
     let cgroup = scene.cgroup(Hierarchy::available());
     let zoo = scene.zoo(&[&cgroup], &["doze"]);
-    ran("fsfreeze", &["--freeze", theirs.dir().to_str().unwrap()]);
+    theirs.freeze();
     let command = hold(&cgroup, &ours).arg("--fsfreeze").arg(theirs.dir());
     let run = command.arg("--").itself().arg("--version").run();
     assert_eq!((run.code, run.out.as_str()), (Some(125), ""), "{run:?}");
@@ -394,6 +526,6 @@ fn what_somebody_else_froze_stays_frozen() {
     assert!(!cgroup.asks(), "{run:?}");
     zoo.goes_on(0);
     let writer = theirs.is_frozen();
-    ran("fsfreeze", &["--unfreeze", theirs.dir().to_str().unwrap()]);
+    theirs.thaw();
     eventually("who waited has written", || writer.load(Ordering::SeqCst));
 }

@@ -9,11 +9,11 @@
 //!
 //! `zoo --in CGROUP-DIR exec PROGRAM ARG...` enters and becomes PROGRAM; `parent` instead of `exec` enters, and starts
 //! PROGRAM as a child in the cgroup that it came from. `zoo --in CGROUP-DIR visit` stays outside and sends visitors until
-//! the end of its input. `brief`, `reexec` and `rise` are programs that other tasks become, and `deaf` one that SIGTERM does
-//! not end. `headless FILE` ends its first thread, and another one lives on that adds a byte to FILE a hundred times a second.
-//! With `--descriptors N` or `--ignore-children` what is executed has so few of them, or has their ends ignored; with
-//! `--files N` it may not have more unless it may raise that, which `--and-no-more` takes from it, and with `--alone-as USER`
-//! it can have no other process or thread.
+//! the end of its input. `brief`, `reexec` and `rise` are programs that other tasks become, `idle` is one that goes on until it is ended, and `deaf` one
+//! that SIGTERM does not end. `headless FILE` ends its first thread, and another one lives on that adds a byte to FILE a hundred
+//! times a second. With `--descriptors N` or `--ignore-children` what is executed has so few of them, or has their
+//! ends ignored; with `--files N` it may not have more unless it may raise that, which `--and-no-more` takes from it, and with
+//! `--alone-as USER` it can have no other process or thread.
 
 mod fuse;
 mod kind;
@@ -141,8 +141,10 @@ impl Plan {
             Some("rise") => {
                 match kind::rise(self.beats.as_deref(), self.words.get(1).map(OsString::as_os_str))? {}
             }
-            Some("deaf") => {
-                sys::ignore(Signal::SIGTERM)?;
+            Some(word @ ("deaf" | "idle")) => {
+                if word == "deaf" {
+                    sys::ignore(Signal::SIGTERM)?;
+                }
                 loop {
                     nix::unistd::pause();
                 }

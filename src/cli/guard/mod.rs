@@ -1,7 +1,8 @@
 //! The guard: a small process that is there before the first write, outlives everybody else, and thaws what they leave.
 //! It is told what is about to be frozen, answers that it knows, and then only waits: for the end of a lease, for the end
-//! of those who talk to it, for a record to be taken away, for a signal.
+//! of those who talk to it, for a record to be taken away, for a signal. The command of a hold that lost its iceaxe it ends.
 
+mod command;
 mod serve;
 
 use std::cell::OnceCell;
@@ -19,7 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use super::child;
 use crate::error::{Error, Result};
-use crate::ledger::{Entry, Pledge, Process};
+use crate::host::Filesystem;
+use crate::ledger::{DiskEntry, Entry, Pledge, Process};
 use crate::patience::Patience;
 
 /// How long the guard may take to answer, on a host that is busy with other things.
@@ -30,12 +32,20 @@ const ANSWER: Duration = Duration::from_secs(5);
 enum Word {
     /// This is about to be frozen.
     Keep(Box<(Pledge, Option<Entry>)>),
-    /// The file system of this path is about to be frozen.
-    Filesystem(PathBuf),
+    /// This file system, which the process of this number has open as that descriptor, is about to be frozen.
+    Filesystem(i32, i32, PathBuf, Box<Option<DiskEntry>>),
     /// Only so many of them are frozen, the first ones.
     Filesystems(usize),
-    /// All is frozen and told: it is to stay so.
+    /// Who was to thaw the file systems is gone.
+    ThawFilesystems,
+    /// All is frozen and told.
+    Frozen,
+    /// The same, and it is to stay so.
     Commit,
+    /// The command of this number runs, which is to end with the process that started it.
+    Command(u32),
+    /// It has ended.
+    CommandEnded,
     /// Nothing is left to be guarded.
     Dismiss,
 }
@@ -72,6 +82,7 @@ pub(super) fn post(root: &Path) -> io::Result<Line> {
         first: OnceCell::new(),
     });
     let keep = [inbox.as_raw_fd(), outbox.as_raw_fd()];
+    let poster = nix::unistd::getpid().as_raw();
     let mut ends = Some((inbox, File::from(outbox)));
     child::apart(&keep, || {
         // The others' ends are closed in it: it would never see them go.
@@ -79,7 +90,7 @@ pub(super) fn post(root: &Path) -> io::Result<Line> {
         let Some((inbox, outbox)) = ends.take() else {
             return 1;
         };
-        match serve::serve(root, inbox, outbox) {
+        match serve::serve(root, poster, inbox, outbox) {
             Ok(()) => 0,
             Err(_) => 1, // it has no stream to say it on: who waits for its answer sees that there is none
         }
@@ -157,13 +168,16 @@ impl Line {
         self.hear().map(drop)
     }
 
-    /// Tells it which file system is about to be frozen, and waits until it can thaw it.
+    /// Tells it which file system is about to be frozen, by the descriptor of this process, and waits until it has one of
+    /// its own.
     ///
     /// # Errors
     ///
     /// As [`Line::hear`]; it can't be opened by the guard.
-    pub(super) fn keep_filesystem(&self, path: &Path) -> Result<()> {
-        self.say(&Word::Filesystem(path.to_owned()))?;
+    pub(super) fn keep_filesystem(&self, filesystem: &Filesystem, entry: Option<DiskEntry>) -> Result<()> {
+        let pid = nix::unistd::getpid().as_raw();
+        let path = filesystem.path().to_owned();
+        self.say(&Word::Filesystem(pid, filesystem.number(), path, Box::new(entry)))?;
         match self.hear()?.note {
             None => Ok(()),
             Some(why) => Err(Error::Unsupported(format!("the guard can't open it: {why}"))),
@@ -174,6 +188,34 @@ impl Line {
     pub(super) fn keep_filesystems(&self, count: usize) {
         // One that is gone needs not be told.
         let _ = self.say(&Word::Filesystems(count));
+    }
+
+    /// Has it thaw the file systems now; waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// The guard is gone.
+    pub(super) fn thaw_filesystems(&self) -> Result<()> {
+        self.say(&Word::ThawFilesystems)
+    }
+
+    /// Tells it that all is frozen, so that from now on the limit counts.
+    pub(super) fn frozen(&self) {
+        // One that is gone keeps no limit; recover does.
+        let _ = self.say(&Word::Frozen);
+    }
+
+    /// Tells it of a command that is to end with this process. What else there is to know of that process the guard reads: here
+    /// nothing is done that can hang, or that takes a thread.
+    pub(super) fn keep_command(&self, command: u32) {
+        // One that is gone ends nothing.
+        let _ = self.say(&Word::Command(command));
+    }
+
+    /// Tells it that the command has ended.
+    pub(super) fn command_ended(&self) {
+        // As above.
+        let _ = self.say(&Word::CommandEnded);
     }
 
     /// Lets it go.

@@ -1,8 +1,9 @@
 //! The guard itself: what it answers for, what wakes it, and how it thaws.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,23 +15,27 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use super::command::Command;
 use super::{Answer, Word, gone};
 use crate::cgroup::Cgroup;
 use crate::cli::{MOST_URGENT, raise_limit};
 use crate::engine::{self, Leaving};
 use crate::error::{Error, Result};
+use crate::freezer;
 use crate::host::{Filesystem, Hierarchy, Host};
-use crate::ledger::{Entry, Kind, Ledger, Pledge, Process, boottime_us};
+use crate::ledger::{DiskEntry, EARLY_US, Entry, Ledger, Pledge, Process, boottime_us};
 use crate::patience::Patience;
 
 /// How long the guard's thaw waits for the proof.
 const PROOF: Duration = Duration::from_secs(5);
+/// How long a file system may take to be thawed before the containers are: a disk that hangs must not keep them frozen.
+const DISK: Duration = Duration::from_millis(150);
+/// How long a worker whose iceaxe is killed has to thaw what it holds, which takes it some milliseconds.
+const ORPHANED_US: u64 = 200_000;
 /// How soon it tries again where it could not thaw.
 const AGAIN_US: u64 = 1_000_000;
-/// The same of a file system.
+/// How soon it tries again to thaw a file system.
 const DISKS_AGAIN_US: u64 = 60_000_000;
-/// The cgroup of the guards, at the top.
-const LEAF: &str = "iceaxe";
 
 /// One that it answers for.
 struct Kept {
@@ -42,11 +47,10 @@ struct Kept {
 }
 
 impl Kept {
-    /// When it is to be thawed. A lease that is over before its freeze is waits for that: a thaw that comes before the write
-    /// is none. One whose freeze hangs is overdue some time.
-    fn due(&self, is_committed: bool) -> Option<u64> {
-        let is_early = self.pledge.kind == Kind::Lease && !is_committed;
-        let grace = if is_early { Kind::Hold.grace_us() } else { 0 };
+    /// When it is to be thawed. What is over before its freeze is waits for that: a thaw that comes before the write is none.
+    /// A freeze that hangs is overdue some time.
+    fn due(&self, is_frozen: bool) -> Option<u64> {
+        let grace = if is_frozen { 0 } else { EARLY_US };
         self.due_us.map(|due| due.saturating_add(grace))
     }
 }
@@ -55,15 +59,25 @@ struct Guard {
     host: Host,
     ledger: Option<Ledger>,
     kept: Vec<Kept>,
-    filesystems: Vec<Filesystem>,
+    /// Each with where it is on file.
+    filesystems: Vec<(Filesystem, Option<DiskEntry>)>,
     /// CLOCK_BOOTTIME in microseconds at which those that could not be thawed are tried again.
     disks_due_us: Option<u64>,
+    /// Whether all of it is frozen.
+    is_frozen: bool,
+    /// Whether it is to stay so.
     is_committed: bool,
+    /// The process that was started.
+    poster: i32,
+    /// The command of a hold, which ends with that process.
+    command: Option<Command>,
     notices: Option<Inotify>,
 }
 
-/// Is the guard until nothing is left to be guarded.
-pub(super) fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()> {
+/// Is the guard until nothing is left to be guarded; `poster` is the number of the process that an operator started.
+pub(super) fn serve(root: &Path, poster: i32, inbox: OwnedFd, mut outbox: File) -> Result<()> {
+    // It only says what it is: the records say that it is one.
+    let _ = CString::new(engine::GUARD).map(|name| nix::sys::prctl::set_name(&name));
     raise_limit(); // what was frozen with many files open is thawed with as many
     let mut set = SigSet::empty();
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT]
@@ -90,67 +104,73 @@ pub(super) fn serve(root: &Path, inbox: OwnedFd, mut outbox: File) -> Result<()>
         kept: Vec::new(),
         filesystems: Vec::new(),
         disks_due_us: None,
+        is_frozen: false,
         is_committed: false,
+        poster,
+        command: None,
         // Without notices a lease that was ended by a thaw is noticed at its end.
         notices: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok(),
     };
+    // Where the kernel has no pidfds, or it is gone already, the end of its line tells.
+    let mut poster = super::command::pidfd(poster);
     let mut inbox = Some(inbox);
     let mut text = Vec::new();
-    while inbox.is_some() || !guard.kept.is_empty() || !guard.filesystems.is_empty() {
+    while inbox.is_some()
+        || !guard.kept.is_empty()
+        || !guard.filesystems.is_empty()
+        || guard.command.as_ref().is_some_and(Command::is_ending)
+    {
         guard.set(&timer);
-        match wait(inbox.as_ref(), &signals, &timer, guard.notices.as_ref()) {
+        let wakers = Wakers {
+            inbox: inbox.as_ref(),
+            signals: &signals,
+            timer: &timer,
+            notices: guard.notices.as_ref(),
+            poster: poster.as_ref(),
+            command: guard.command.as_ref().and_then(Command::fd),
+        };
+        match wakers.wait() {
             Stir::Inbox => {
                 let mut buffer = [0; 4096];
                 let count = inbox.as_ref().map(|fd| nix::unistd::read(fd, &mut buffer));
                 match count {
                     Some(Ok(0) | Err(_)) | None => {
                         inbox = None;
-                        guard.thaw_filesystems();
+                        guard.thaw_filesystems(PROOF);
                         // Those who were to say that all is well did not.
                         if !guard.is_committed {
                             guard.adopt(process);
                             guard.release(&|_| true);
                             guard.is_committed = true;
                         }
+                        guard.end_command();
                     }
                     Some(Ok(count)) => text.extend_from_slice(&buffer[..count]),
                 }
                 while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
                     let line: Vec<u8> = text.drain(..=end).collect();
-                    match serde_json::from_slice(&line) {
-                        Ok(Word::Keep(kept)) => guard.keep(kept.0, kept.1),
-                        Ok(Word::Filesystem(path)) => {
-                            let note = guard.keep_filesystem(&path).err().map(|error| error.to_string());
-                            answer(&mut outbox, None, note)?;
-                            continue;
-                        }
-                        Ok(Word::Filesystems(count)) => {
-                            guard.filesystems.truncate(count);
-                            continue;
-                        }
-                        Ok(Word::Commit) => guard.is_committed = true,
-                        Ok(Word::Dismiss) => {
-                            guard.kept.clear();
-                            guard.is_committed = true;
-                            continue;
-                        }
-                        Err(_) => continue, // no answer says that it was not understood
+                    // No answer says that it was not understood.
+                    if let Ok(word) = serde_json::from_slice(&line)
+                        && let Some(note) = guard.hear(word)
+                    {
+                        answer(&mut outbox, None, note)?;
                     }
-                    answer(&mut outbox, None, None)?;
                 }
             }
             Stir::Signal => {
-                guard.thaw_filesystems();
+                guard.thaw_filesystems(PROOF);
                 guard.release(&|_| true);
             }
-            Stir::Time => {
-                let (now, is_committed) = (boottime_us(), guard.is_committed);
-                if guard.disks_due_us.is_some_and(|due| due <= now) {
-                    guard.thaw_filesystems();
-                }
-                guard.release(&|kept| kept.due(is_committed).is_some_and(|due| due <= now));
-            }
+            Stir::Time => guard.look_at_times(),
             Stir::Records => guard.look_again(),
+            Stir::Poster => {
+                poster = None;
+                guard.poster_ended();
+            }
+            Stir::Command => {
+                let host = &guard.host;
+                guard.command.take_if(|command| command.look(host));
+            }
         }
     }
     leave(&guard.host);
@@ -165,44 +185,143 @@ fn answer(outbox: &mut File, process: Option<Process>, note: Option<String>) -> 
 }
 
 /// What woke the guard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stir {
     Inbox,
     Signal,
     Time,
     Records,
+    /// The process that was started has ended.
+    Poster,
+    /// The command that it is to end has.
+    Command,
 }
 
-fn wait(inbox: Option<&OwnedFd>, signals: &SignalFd, timer: &TimerFd, notices: Option<&Inotify>) -> Stir {
-    loop {
-        let mut fds = vec![
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(timer.as_fd(), PollFlags::POLLIN),
+/// All that wakes the guard.
+struct Wakers<'w> {
+    inbox: Option<&'w OwnedFd>,
+    signals: &'w SignalFd,
+    timer: &'w TimerFd,
+    notices: Option<&'w Inotify>,
+    poster: Option<&'w OwnedFd>,
+    command: Option<BorrowedFd<'w>>,
+}
+
+impl Wakers<'_> {
+    /// Waits for one of them. What was said is heard before anything else: it may be the last word of who has ended.
+    fn wait(&self) -> Stir {
+        let all = [
+            (Stir::Inbox, self.inbox.map(AsFd::as_fd)),
+            (Stir::Signal, Some(self.signals.as_fd())),
+            (Stir::Time, Some(self.timer.as_fd())),
+            (Stir::Poster, self.poster.map(AsFd::as_fd)),
+            (Stir::Command, self.command),
+            (Stir::Records, self.notices.map(AsFd::as_fd)),
         ];
-        fds.extend(notices.map(|notices| PollFd::new(notices.as_fd(), PollFlags::POLLIN)));
-        fds.extend(inbox.map(|inbox| PollFd::new(inbox.as_fd(), PollFlags::POLLIN)));
-        if poll(&mut fds, PollTimeout::NONE).is_err() {
-            continue;
-        }
-        let stirred: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
-        if inbox.is_some() && stirred.last() == Some(&true) {
-            return Stir::Inbox;
-        }
-        if stirred[0] {
-            let _ = signals.read_signal(); // which one makes no difference
-            return Stir::Signal;
-        }
-        if stirred[1] {
-            let _ = timer.wait(); // it has expired
-            return Stir::Time;
-        }
-        if let Some(notices) = notices {
-            let _ = notices.read_events(); // each record is looked at again
-            return Stir::Records;
+        loop {
+            let there = all.iter().filter_map(|(stir, fd)| Some((*stir, (*fd)?)));
+            let mut fds: Vec<PollFd<'_>> = there
+                .clone()
+                .map(|(_, fd)| PollFd::new(fd, PollFlags::POLLIN))
+                .collect();
+            if poll(&mut fds, PollTimeout::NONE).is_err() {
+                continue;
+            }
+            let mut stirred = there
+                .zip(&fds)
+                .filter(|(_, fd)| fd.any().unwrap_or(false))
+                .map(|((stir, _), _)| stir);
+            let Some(stir) = stirred.next() else { continue };
+            match stir {
+                Stir::Signal => drop(self.signals.read_signal()), // which one makes no difference
+                Stir::Time => drop(self.timer.wait()),            // it has expired
+                // Each record is looked at again.
+                Stir::Records => drop(self.notices.map(Inotify::read_events)),
+                Stir::Inbox | Stir::Poster | Stir::Command => {}
+            }
+            return stir;
         }
     }
 }
 
 impl Guard {
+    /// Does as it is told; what is to be answered, if anything is.
+    #[expect(clippy::option_option, reason = "an answer may have nothing to say")]
+    fn hear(&mut self, word: Word) -> Option<Option<String>> {
+        match word {
+            Word::Keep(kept) => self.keep(kept.0, kept.1),
+            Word::Filesystem(pid, number, path, entry) => {
+                let opened = Filesystem::of_process(&self.host, pid, number, &path);
+                let opened = opened.map(|filesystem| self.filesystems.push((filesystem, *entry)));
+                return Some(opened.err().map(|error| error.to_string()));
+            }
+            Word::Filesystems(count) => {
+                self.filesystems.truncate(count);
+                return None;
+            }
+            Word::ThawFilesystems => {
+                self.thaw_filesystems(PROOF);
+                return None;
+            }
+            Word::Frozen => {
+                self.is_frozen = true;
+                return None;
+            }
+            Word::Commit => (self.is_frozen, self.is_committed) = (true, true),
+            Word::Dismiss => {
+                self.kept.clear();
+                self.is_committed = true;
+                return None;
+            }
+            Word::Command(pid) => {
+                self.command = Command::of(&self.host, pid, self.poster);
+                return None;
+            }
+            Word::CommandEnded => {
+                self.command = None;
+                return None;
+            }
+        }
+        Some(None)
+    }
+
+    /// The process that was started is gone, and did not say that its command had ended. Its worker thaws what it holds,
+    /// unless it is stopped or hangs.
+    fn poster_ended(&mut self) {
+        self.end_command();
+        if !self.is_committed && self.is_frozen {
+            let latest = boottime_us() + ORPHANED_US;
+            for kept in &mut self.kept {
+                kept.due_us = Some(kept.due_us.map_or(latest, |due| due.min(latest)));
+            }
+        }
+    }
+
+    fn end_command(&mut self) {
+        if let Some(command) = &mut self.command {
+            command.end(&self.host);
+        }
+        let host = &self.host;
+        self.command.take_if(|command| command.look(host));
+    }
+
+    /// Does what is due.
+    fn look_at_times(&mut self) {
+        let (now, is_frozen) = (boottime_us(), self.is_frozen);
+        if self.disks_due_us.is_some_and(|due| due <= now) {
+            self.thaw_filesystems(PROOF);
+        }
+        self.release(&|kept| kept.due(is_frozen).is_some_and(|due| due <= now));
+        if self
+            .command
+            .as_ref()
+            .and_then(Command::due)
+            .is_some_and(|due| due <= now)
+        {
+            self.end_command();
+        }
+    }
+
     fn keep(&mut self, pledge: Pledge, entry: Option<Entry>) {
         let grace = pledge.kind.grace_us();
         let mut kept = Kept {
@@ -212,7 +331,7 @@ impl Guard {
             entry,
         };
         self.open_ledger(kept.entry.is_some());
-        self.is_committed = false; // until that is said of this one too
+        (self.is_frozen, self.is_committed) = (false, false); // until that is said of this one too
         // Alone: a notice brings a look at each, and there may be hundreds.
         if self.stands(&mut kept) {
             self.kept.push(kept);
@@ -248,12 +367,17 @@ impl Guard {
                 });
             }
         }
+        // A file system is frozen only when this guard has answered: one that it was not told of is not.
+        for entry in ledger.disks().map(|(disks, _)| disks).unwrap_or_default() {
+            let is_known = self
+                .filesystems
+                .iter()
+                .any(|(_, known)| known.as_ref() == Some(&entry));
+            if entry.disk.owners.contains(&process) && !is_known {
+                let _ = ledger.remove_disk(&entry); // recover does else
+            }
+        }
         self.ledger.get_or_insert(ledger);
-    }
-
-    fn keep_filesystem(&mut self, path: &Path) -> Result<()> {
-        self.filesystems.push(Filesystem::open(&self.host, path)?);
-        Ok(())
     }
 
     /// Lets go of what somebody has ended, and watches the records of the others.
@@ -288,8 +412,9 @@ impl Guard {
         let next = self
             .kept
             .iter()
-            .filter_map(|kept| kept.due(self.is_committed))
+            .filter_map(|kept| kept.due(self.is_frozen))
             .chain(self.disks_due_us)
+            .chain(self.command.as_ref().and_then(Command::due))
             .min();
         let at = next.map(|us| TimeSpec::from_duration(Duration::from_micros(us.max(1))));
         // A timer that is there can be set.
@@ -299,10 +424,18 @@ impl Guard {
         };
     }
 
-    /// Thaws the file systems. One that does not answer is tried again, but not soon: each try leaves a thread behind.
-    fn thaw_filesystems(&mut self) {
-        self.filesystems
-            .retain(|filesystem| filesystem.thaw(PROOF).is_err());
+    /// Thaws the file systems, each of which has `limit` to answer. One that does not is tried again, but not soon: each try
+    /// leaves a thread behind.
+    fn thaw_filesystems(&mut self, limit: Duration) {
+        self.open_ledger(self.filesystems.iter().any(|(_, entry)| entry.is_some()));
+        let ledger = self.ledger.as_ref();
+        self.filesystems.retain(|(filesystem, entry)| {
+            let is_left = filesystem.thaw(limit).is_err();
+            if let (Some(ledger), Some(entry), false) = (ledger, entry, is_left) {
+                let _ = ledger.remove_disk(entry); // to thaw it once more does no harm
+            }
+            is_left
+        });
         self.disks_due_us = (!self.filesystems.is_empty()).then(|| boottime_us() + DISKS_AGAIN_US);
     }
 
@@ -311,7 +444,7 @@ impl Guard {
         if self.kept.iter().any(is_over) {
             // Before anything else: who waits for one of them can't be thawed for good.
             if self.disks_due_us.is_none() {
-                self.thaw_filesystems();
+                self.thaw_filesystems(DISK);
             }
         }
         self.open_ledger(self.kept.iter().any(|kept| kept.entry.is_some()));
@@ -361,7 +494,7 @@ fn settle_down(host: &Host) -> Option<String> {
     if host.path("/run/systemd/system").is_dir() {
         notes.push("the guard stays in the caller's cgroup, as systemd owns those: if that session's or unit's processes are killed, it ends and thaws".to_owned());
     } else if host.mount(Hierarchy::V2).is_some()
-        && let Err(error) = join(host, Hierarchy::V2, Some(LEAF))
+        && let Err(error) = join(host, Hierarchy::V2, Some(engine::GUARDS))
     {
         notes.push(format!("the guard stays in its v2 cgroup: {error}"));
     }
@@ -374,11 +507,17 @@ fn join(host: &Host, hierarchy: Hierarchy, leaf: Option<&str>) -> Result<()> {
     let Some(leaf) = leaf else {
         return root.write("cgroup.procs", "0");
     };
+    let enter = || {
+        let child = root.make_child(leaf)?;
+        // It is the guards' own, and one that somebody froze by hand would hold this one in before it says a word. A kernel
+        // without the file freezes nobody.
+        if child.requested().unwrap_or(false) {
+            freezer::thaw(&child)?;
+        }
+        child.write("cgroup.procs", "0")
+    };
     loop {
-        match root
-            .make_child(leaf)
-            .and_then(|child| child.write("cgroup.procs", "0"))
-        {
+        match enter() {
             Err(Error::Gone(_)) => {} // the last guard in it just left
             other => return other,
         }
@@ -393,6 +532,6 @@ fn leave(host: &Host) {
         // The next guard goes in, or takes it away, where one of these fails.
         let _ = root
             .write("cgroup.procs", "0")
-            .and_then(|()| root.remove_child(LEAF));
+            .and_then(|()| root.remove_child(engine::GUARDS));
     }
 }

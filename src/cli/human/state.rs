@@ -26,11 +26,8 @@ pub(crate) fn status(target: &str, status: &Status, holdouts: &[Holdout]) -> Str
         );
     }
     text.push('\n');
+    text += &all_held(status);
     text += &states(status);
-    for holder in &status.holders {
-        let is_thawed = status.requested == Some(Requested::Thawed);
-        text += &format!("  held       {}\n", held(holder, is_thawed));
-    }
     holdouts
         .iter()
         .for_each(|task| text += &format!("  {}\n", holdout(task)));
@@ -38,6 +35,19 @@ pub(crate) fn status(target: &str, status: &Status, holdouts: &[Holdout]) -> Str
         text += &format!("  {}\n", outside(outsiders));
     }
     text
+}
+
+/// Who holds it, a line each.
+fn all_held(status: &Status) -> String {
+    let is_thawed = |holder: &Holding| {
+        holder.through.is_none() && status.requested == Some(Requested::Thawed)
+            || status.effective == Some(Effective::Thawed)
+    };
+    let lines = status
+        .holders
+        .iter()
+        .map(|holder| format!("  held       {}\n", held(holder, is_thawed(holder))));
+    lines.collect()
 }
 
 /// One who holds it frozen, or would, had nobody else thawed it.
@@ -54,8 +64,24 @@ fn held(holder: &Holding, is_thawed: bool) -> String {
     if let Some(by) = holder.by {
         text += &format!(", by process {by}");
     }
-    if let Some(command) = &holder.command {
-        text += &format!(" ({})", escaped(command));
+    if let Some(comm) = &holder.by_comm {
+        text += &format!(" {}", escaped(comm));
+    }
+    let command = holder
+        .command
+        .as_deref()
+        .map(|command| format!(" ({})", escaped(command)));
+    let command = command.unwrap_or_default();
+    text += &match holder.command_pid {
+        Some(pid) => format!(", until process {pid}{command} has ended"),
+        None => command,
+    };
+    if !holder.filesystems.is_empty() {
+        let paths: Vec<String> = holder.filesystems.iter().map(|at| path(at)).collect();
+        text += &format!(", with the file systems of {}", paths.join(", "));
+    }
+    if let Some(through) = &holder.through {
+        text += &format!(", through its ancestor {}", escaped(through));
     }
     if is_thawed {
         text += "; somebody else has thawed it";
@@ -252,7 +278,7 @@ fn field(name: &str, status: &Status) -> String {
 }
 
 /// `lease:812:4m12s`: the process that answers for it, and how long it lasts. A mark says that none does.
-fn held_by(holder: &Holding) -> String {
+pub(super) fn held_by(holder: &Holding) -> String {
     let kind = match holder.kind {
         Kind::Freeze => "freeze",
         Kind::Lease => "lease",
@@ -434,6 +460,7 @@ pub(crate) fn table<const N: usize>(heads: [&str; N], rows: &[[String; N]]) -> S
 pub(crate) fn explanation(all: &Explanation) -> String {
     let state = &all.status;
     let mut text = format!("{}: {}\n", called(&all.target, state), reason(all));
+    text += &all_held(state);
     text += &states(state);
     for holder in &all.held_by {
         text += &format!("  held by    {} ({})\n", escaped(&holder.cgroup), kind(holder));
@@ -506,7 +533,9 @@ fn reason(all: &Explanation) -> String {
         words.dedup();
         words.join(", ")
     };
+    let holder = state.holders.iter().find(|holder| holder.answered_for);
     match (state.effective, by_others) {
+        (Some(Effective::Frozen), _) if let Some(holder) = holder => holder_in_short(holder),
         (Some(Effective::Frozen), Some(by)) if own => {
             format!("frozen, by its own request and by {}", escaped(&by.cgroup))
         }
@@ -540,6 +569,25 @@ fn reason(all: &Explanation) -> String {
             }
         }
         (None, _) => "the kernel does not say".to_owned(),
+    }
+}
+
+/// Who holds it, and until when, in half a sentence.
+fn holder_in_short(holder: &Holding) -> String {
+    let by = holder.by.unwrap_or(0);
+    let command = holder
+        .command
+        .as_deref()
+        .map_or("its command".to_owned(), escaped);
+    let left = holder.left_us.map(duration);
+    match (holder.kind, left) {
+        (Kind::Hold, None) => format!("held by iceaxe (process {by}) until {command} has ended"),
+        (Kind::Hold, Some(left)) => {
+            format!("held by iceaxe (process {by}) until {command} has ended, for at most {left} more")
+        }
+        (Kind::Lease, Some(left)) => format!("frozen by iceaxe (guard {by}) for {left} more"),
+        (Kind::Lease, None) => format!("frozen by iceaxe (guard {by}) for a time"),
+        (Kind::Freeze, _) => format!("frozen by iceaxe (process {by}) until somebody thaws it"),
     }
 }
 

@@ -82,7 +82,16 @@ fn place(status: &Status) -> String {
 
 /// Who asks for the freeze.
 fn by(status: &Status) -> String {
-    let own = (status.requested == Some(Requested::Frozen)).then(|| "itself".to_owned());
+    let holders = status
+        .holders
+        .iter()
+        .filter(|holder| holder.through.is_none())
+        .map(super::state::held_by);
+    let mut own: Vec<String> = holders.collect();
+    if own.is_empty() {
+        own.push("itself".to_owned());
+    }
+    own.retain(|_| status.requested == Some(Requested::Frozen));
     let all: Vec<String> = own
         .into_iter()
         .chain(status.frozen_by.iter().map(|by| path(by)))
@@ -110,6 +119,36 @@ fn fitted(line: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::report::Holding;
+    use crate::ledger::Kind;
+
+    #[test]
+    fn who_holds_it_is_named_before_itself() {
+        let mut status = Status::unknown();
+        status.requested = Some(Requested::Frozen);
+        status.frozen_by = vec!["/docker".into()];
+        assert_eq!(by(&status), "itself, /docker");
+        let holder = Holding {
+            kind: Kind::Hold,
+            by: Some(812),
+            by_comm: None,
+            command: None,
+            command_pid: None,
+            filesystems: Vec::new(),
+            through: None,
+            held_for_us: 0,
+            left_us: Some(48_000_000),
+            answered_for: true,
+        };
+        status.holders = vec![holder.clone()];
+        assert_eq!(by(&status), "hold:812:48.0 s, /docker");
+        // Through an ancestor it is that one's.
+        let through = Some("v2:/docker".to_owned());
+        status.holders = vec![Holding { through, ..holder }];
+        assert_eq!(by(&status), "itself, /docker");
+        status.requested = Some(Requested::Thawed);
+        assert_eq!(by(&status), "/docker");
+    }
 
     #[test]
     fn no_line_takes_more_columns_than_there_are() {

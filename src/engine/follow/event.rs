@@ -66,12 +66,17 @@ impl Event {
     pub(super) fn new(event: Happening, before: States, status: Status) -> Self {
         Self {
             event,
-            time: rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()), // before 1970: a clock not set
+            time: now(),
             seen_at_us: monotonic_us(),
             before,
             status,
         }
     }
+}
+
+/// The time now, in UTC.
+pub(in crate::engine) fn now() -> String {
+    rfc3339(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()) // before 1970: a clock not set
 }
 
 /// A time since 1970 as `2026-11-26T01:18:25.123456Z`.

@@ -4,8 +4,8 @@
 //! in force. They are hints, and may be missing: the requests themselves are read several times a second through files
 //! that are held open, which is cheap. What is so is then told by the same look as in a listing.
 
-mod event;
-mod points;
+pub(super) mod event;
+pub(super) mod points;
 mod search;
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::holders::Holders;
 use super::micros;
-use super::report::{Effective, States, Status};
+use super::report::{Effective, Requested, States, Status};
 use super::scope::Unasked;
 use super::status::glance;
 use crate::cgroup::CgroupId;
@@ -189,12 +189,12 @@ impl<'h> Follower<'h> {
             self.count(now);
         }
         let mut events = Vec::new();
-        let mut unasked = Unasked::default();
+        let (mut unasked, mut holders) = (Unasked::default(), None);
         for (nth, id) in stirred.into_iter().enumerate() {
             if nth % CHUNK == CHUNK - 1 {
                 beat(LOOK);
             }
-            let event = self.look_at(id, &mut unasked);
+            let event = self.look_at(id, &mut unasked, &mut holders);
             if event
                 .as_ref()
                 .is_some_and(|event| event.event == Happening::Thawed)
@@ -228,6 +228,7 @@ impl<'h> Follower<'h> {
         for (_, id) in due {
             let Ok(at) = self.place(id) else { continue };
             let mut status = self.followed[at].status.clone();
+            status.holders.clear();
             holders.add_to(&[id], &mut status);
             if status.effective == Some(Effective::Thawed) && !status.holders.is_empty() {
                 events.push(Event::new(Happening::Overridden, states(&status), status));
@@ -257,12 +258,19 @@ impl<'h> Follower<'h> {
         }
     }
 
-    fn look_at(&mut self, id: CgroupId, unasked: &mut Unasked) -> Option<Event> {
+    /// Looks at one; `holders` is read once for many, where it is needed.
+    fn look_at(
+        &mut self,
+        id: CgroupId,
+        unasked: &mut Unasked,
+        holders: &mut Option<Holders>,
+    ) -> Option<Event> {
         let now = Instant::now();
         let at = self.place(id).ok()?;
         let one = &mut self.followed[at];
         match glance(self.host, &one.glimpse, unasked) {
-            Ok((status, holdouts)) if !is_over(&status) => {
+            Ok((mut status, holdouts)) if !is_over(&status) => {
+                add_holders(self.host, id, &mut status, holders);
                 let event = one.now(status, now);
                 self.note_silent(id, &holdouts);
                 event
@@ -295,6 +303,14 @@ impl<'h> Follower<'h> {
         (status.believed, status.agree) = (None, None);
         status.frozen_by.clear();
         Event::new(Happening::Ended, before, status)
+    }
+}
+
+/// Adds who holds one that asks for a freeze; the records are read once for many.
+fn add_holders(host: &Host, id: CgroupId, status: &mut Status, holders: &mut Option<Holders>) {
+    if status.requested == Some(Requested::Frozen) {
+        let holders = holders.get_or_insert_with(|| Holders::read(host));
+        holders.add_to(&[id], status);
     }
 }
 

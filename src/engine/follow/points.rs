@@ -17,12 +17,12 @@ const MOST_READS: usize = 64;
 
 /// All of them, and what hears of them.
 #[derive(Debug)]
-pub(super) struct Points {
+pub(in crate::engine) struct Points {
     /// In the order of their IDs.
     all: Vec<Point>,
     notices: Option<Inotify>,
     /// Why some of them are only polled.
-    pub(super) lack: Option<String>,
+    pub(in crate::engine) lack: Option<String>,
 }
 
 /// A cgroup that can ask for a freeze of containers that are followed.
@@ -39,7 +39,7 @@ struct Point {
 
 /// Which requests are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Which {
+pub(in crate::engine) enum Which {
     /// Those that no notice tells of.
     Unnoticed,
     /// All.
@@ -48,7 +48,7 @@ pub(super) enum Which {
 
 impl Points {
     /// None of them yet.
-    pub(super) fn new() -> Self {
+    pub(in crate::engine) fn new() -> Self {
         let notices = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK);
         Self {
             all: Vec::new(),
@@ -61,17 +61,17 @@ impl Points {
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::engine) fn len(&self) -> usize {
         self.all.len()
     }
 
     /// What becomes readable when something stirs.
-    pub(super) fn notices(&self) -> Option<BorrowedFd<'_>> {
+    pub(in crate::engine) fn notices(&self) -> Option<BorrowedFd<'_>> {
         self.notices.as_ref().map(AsFd::as_fd)
     }
 
     /// Whether each change of this one is told.
-    pub(super) fn is_noticed(&self, id: CgroupId) -> bool {
+    pub(in crate::engine) fn is_noticed(&self, id: CgroupId) -> bool {
         self.place(id).is_ok_and(|at| self.all[at].notices.is_some())
     }
 
@@ -80,7 +80,7 @@ impl Points {
     }
 
     /// Whose containers are to be looked at, as somebody wrote something.
-    pub(super) fn stirred(&self) -> BTreeSet<CgroupId> {
+    pub(in crate::engine) fn stirred(&self) -> BTreeSet<CgroupId> {
         let mut stirred = BTreeSet::new();
         let Some(notices) = &self.notices else {
             return stirred;
@@ -99,7 +99,7 @@ impl Points {
     }
 
     /// Reads the requests again: of those that no notice tells of, or of all.
-    pub(super) fn read(&mut self, which: Which, stirred: &mut BTreeSet<CgroupId>) {
+    pub(in crate::engine) fn read(&mut self, which: Which, stirred: &mut BTreeSet<CgroupId>) {
         for point in &mut self.all {
             if (which == Which::All || point.notices.is_none()) && point.has_changed() {
                 stirred.extend(&point.holds);
@@ -112,7 +112,7 @@ impl Points {
     /// # Errors
     ///
     /// Its request can't be opened.
-    pub(super) fn add(&mut self, holds: CgroupId, cgroup: &Cgroup) -> Result<Option<CgroupId>> {
+    pub(in crate::engine) fn add(&mut self, holds: CgroupId, cgroup: &Cgroup) -> Result<Option<CgroupId>> {
         let id = cgroup.id();
         match self.place(id) {
             Ok(at) if !self.all[at].holds.contains(&holds) => self.all[at].holds.push(holds),
@@ -152,7 +152,7 @@ impl Points {
     }
 
     /// Lets go of the points that held nobody else.
-    pub(super) fn let_go(&mut self, id: CgroupId, points: &[CgroupId]) {
+    pub(in crate::engine) fn let_go(&mut self, id: CgroupId, points: &[CgroupId]) {
         let notices = self.notices.as_ref();
         self.all.retain_mut(|point| {
             if !points.contains(&point.id) {

@@ -7,8 +7,9 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::time::{ClockId, clock_gettime};
 
 use super::event::{Event, Happening};
-use super::{Beat, CHUNK, Followed, Follower, LOOK, SEARCH, Whose};
+use super::{Beat, CHUNK, Followed, Follower, LOOK, SEARCH, Whose, add_holders};
 use crate::cgroup::{Cgroup, CgroupId};
+use crate::engine::holders::Holders;
 use crate::engine::report::States;
 use crate::engine::scope::Unasked;
 use crate::engine::status::glance;
@@ -167,10 +168,10 @@ impl Follower<'_> {
         let all = self.followed.iter().filter(|one| one.status.id.is_some());
         let empty = all.filter(|one| !is_told(one) && is_empty(one));
         let empty: Vec<CgroupId> = empty.map(|one| one.id).collect();
-        let mut unasked = Unasked::default();
+        let (mut unasked, mut holders) = (Unasked::default(), None);
         for id in empty {
             beat(LOOK);
-            events.extend(self.look_at(id, &mut unasked));
+            events.extend(self.look_at(id, &mut unasked, &mut holders));
         }
     }
 
@@ -206,7 +207,8 @@ impl Follower<'_> {
             ))
         };
         match looked {
-            Ok((status, holdouts)) => {
+            Ok((mut status, holdouts)) => {
+                add_holders(self.host, id, &mut status, &mut new.holders);
                 new.identities.push(glimpse.container.identity.clone());
                 new.ids.push(id);
                 let mut one = Followed {
@@ -293,6 +295,7 @@ struct New {
     identities: Vec<Identity>,
     records: Option<Pending>,
     unasked: Unasked,
+    holders: Option<Holders>,
 }
 
 /// The time that this process has had on a CPU.
