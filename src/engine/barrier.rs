@@ -9,7 +9,7 @@ use super::freeze::{BROKEN_OFF, FreezeOptions, Freezing, HURRY, Together};
 use super::report::{Outcome, Report};
 use super::{Run, Step, Watcher, micros, safety, why};
 use crate::cgroup::Cgroup;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::freezer::{Standing, Watch, settle};
 use crate::host::Host;
 use crate::patience::{Clock, Patience, Woke};
@@ -51,6 +51,9 @@ pub fn freeze_after(
         clock: patience.start(),
         options,
         all: each.collect(),
+        order: Order::AtOnce {
+            look_at: (patience.limit() / 4).min(ORDER_AFTER),
+        },
     };
     barrier.prepare(before, watcher);
     barrier.request(watcher);
@@ -88,6 +91,22 @@ struct Barrier<'c> {
     clock: Clock<'c>,
     options: &'c FreezeOptions,
     all: Vec<Freezing<'c>>,
+    order: Order,
+}
+
+/// After how long it is looked whether some wait for what others of the set serve. Most have settled by then.
+const ORDER_AFTER: Duration = Duration::from_millis(500);
+
+/// In which order a set is frozen.
+#[derive(Debug)]
+enum Order {
+    /// All at once, so that they stop at nearly one time. After so long those are looked for that can't stop so.
+    AtOnce { look_at: Duration },
+    /// Some wait for a file system of FUSE whose server may be among the others, which were thawed again until they have
+    /// settled, but not for longer than until then.
+    First { until: Duration },
+    /// The others were asked once more.
+    Tried,
 }
 
 impl<'c> Barrier<'c> {
@@ -155,16 +174,24 @@ impl<'c> Barrier<'c> {
     fn wait(&mut self, watcher: Watcher<'_>) {
         let (host, clock) = (self.host, self.clock);
         while self.broken_by().is_none() {
+            if let Err((index, error)) = self.in_turn(watcher) {
+                self.all[index].broken_off(host, &error);
+                watcher(index, &self.all[index].run.report, &Step::Done);
+                continue;
+            }
             // The kernel's word on all of them first, and the proofs, which take longer, when none is to be awaited soon.
             let mut is_awaited = false;
             self.each(watcher, &mut |_, freezing, told| {
+                if freezing.is_withheld {
+                    return;
+                }
                 freezing.hear(told);
                 is_awaited |= freezing.run.settled.is_none() && freezing.run.began.elapsed() < HURRY;
             });
             let mut pause: Option<Duration> = None;
             let mut watched: Vec<usize> = Vec::new();
             self.each(watcher, &mut |index, freezing, told| {
-                if is_awaited && freezing.run.settled.is_some() {
+                if freezing.is_withheld || is_awaited && freezing.run.settled.is_some() {
                     return;
                 }
                 let length = match freezing.advance(host, &clock, told) {
@@ -188,6 +215,51 @@ impl<'c> Barrier<'c> {
                 return;
             }
         }
+    }
+
+    /// Freezes those first that wait for a file system of FUSE, where they can't be frozen with the others: what serves it may
+    /// be one of those, and a frozen server answers nobody. Which one it is the kernel does not say, so that all others are
+    /// thawed until those have settled. It is tried once, within the time that each has.
+    fn in_turn(&mut self, watcher: Watcher<'_>) -> std::result::Result<(), (usize, Error)> {
+        let host = self.host;
+        match self.order {
+            Order::AtOnce { look_at } if self.all.len() > 1 && self.clock.elapsed() >= look_at => {
+                let is_waiting = |freezing: &Freezing<'_>| {
+                    !freezing.run.done && freezing.run.settled.is_none() && freezing.waits_for_fuse(host)
+                };
+                let waiting: Vec<bool> = self.all.iter().map(is_waiting).collect();
+                let is_other = |&index: &usize| !waiting[index] && self.all[index].is_asked_now();
+                let others: Vec<usize> = (0..self.all.len()).filter(is_other).collect();
+                if others.is_empty() || !waiting.contains(&true) {
+                    let look_at = look_at + ORDER_AFTER;
+                    self.order = Order::AtOnce { look_at };
+                    return Ok(());
+                }
+                for index in others {
+                    let freezing = &mut self.all[index];
+                    let withheld = freezing.withhold(&mut |report, step| watcher(index, report, step));
+                    withheld.map_err(|error| (index, error))?;
+                }
+                // Where it is none of these that they wait for the others need time too.
+                let left = self.clock.limit().saturating_sub(self.clock.elapsed());
+                let until = self.clock.elapsed() + left / 2;
+                self.order = Order::First { until };
+            }
+            Order::First { until } => {
+                let is_over = self.clock.elapsed() >= until;
+                let mut first = self.all.iter().filter(|freezing| !freezing.is_withheld);
+                if is_over || first.all(|freezing| freezing.run.done || freezing.run.settled.is_some()) {
+                    self.order = Order::Tried;
+                    for index in 0..self.all.len() {
+                        let freezing = &mut self.all[index];
+                        let asked = freezing.ask_in_turn(&mut |report, step| watcher(index, report, step));
+                        asked.map_err(|error| (index, error))?;
+                    }
+                }
+            }
+            Order::AtOnce { .. } | Order::Tried => {}
+        }
+        Ok(())
     }
 
     /// Takes back what is not to stay, and says how it ended.

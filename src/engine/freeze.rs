@@ -19,7 +19,7 @@ use crate::freezer::{self, Standing, Watch};
 use crate::host::{Hierarchy, Host};
 use crate::patience::Clock;
 use crate::resolver::Container;
-use crate::verifier::{Held, Place, Sighting, Witness, judge_freeze};
+use crate::verifier::{Held, On, Place, Sighting, Witness, judge_freeze};
 
 /// How long the proofs wait for those that have not settled yet. Most have settled by then.
 pub(super) const HURRY: Duration = Duration::from_millis(100);
@@ -98,6 +98,8 @@ pub(super) struct Freezing<'c> {
     pub(super) last: BTreeMap<i32, Sighting>,
     /// The kernel's word in this round.
     word: Option<std::result::Result<Look, Errno>>,
+    /// Whether it is thawed for a while, so that others of its set can be frozen first.
+    pub(super) is_withheld: bool,
     /// Until when the rollbacks of the whole set are watched, once one has begun.
     pub(super) undo_until: &'c Cell<Option<Instant>>,
 }
@@ -121,6 +123,7 @@ impl<'c> Freezing<'c> {
             suspects: Vec::new(),
             last: BTreeMap::new(),
             word: None,
+            is_withheld: false,
             undo_until,
         }
     }
@@ -209,6 +212,48 @@ impl<'c> Freezing<'c> {
             self.run.report.writes.push(write.clone());
             told(&self.run.report, &Step::Written(write));
         }
+        Ok(())
+    }
+
+    /// Whether its freeze was asked for by this one, and may stay so.
+    pub(super) fn is_asked_now(&self) -> bool {
+        self.wrote && (!self.run.done || self.is_frozen_now())
+    }
+
+    /// Whether a task of it waits for a file system of FUSE, which keeps it from being frozen.
+    pub(super) fn waits_for_fuse(&self, host: &Host) -> bool {
+        let witness = Witness::new(host);
+        // Without its tasks there is nothing to be seen.
+        let tasks = look(host, self.run.container).unwrap_or_default().seen;
+        let mut stuck = tasks
+            .values()
+            .filter(|task| witness.place(task) == Place::Uninterruptible);
+        stuck.any(|task| witness.describe(task).on.as_deref() == Some(On::Fuse.word()))
+    }
+
+    /// Thaws it for a while, so that others of its set can be frozen first.
+    pub(super) fn withhold(&mut self, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        told(&self.run.report, &Step::Writing(freezer::thaw_write(self.by)));
+        let write = freezer::thaw(self.by)?;
+        self.run.report.writes.push(write.clone());
+        told(&self.run.report, &Step::Written(write));
+        self.run.report.hints.push(
+            "it was thawed for a moment and frozen after the others, as one of them waited for a file system of FUSE".to_owned(),
+        );
+        (self.run.done, self.run.settled, self.word) = (false, None, None);
+        self.is_withheld = true;
+        Ok(())
+    }
+
+    /// Asks for the freeze of what was thawed for a while; its time goes on from the first request.
+    pub(super) fn ask_in_turn(&mut self, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        if !std::mem::take(&mut self.is_withheld) {
+            return Ok(());
+        }
+        told(&self.run.report, &Step::Writing(freezer::freeze_write(self.by)));
+        let write = freezer::freeze(self.by)?;
+        self.run.report.writes.push(write.clone());
+        told(&self.run.report, &Step::Written(write));
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod kit;
 
 mod bundles;
 mod disks;
+mod fuse;
 mod ids;
 mod paused;
 mod pods;

@@ -1,6 +1,7 @@
 //! A FUSE file system whose server does everything but answer the flush of a file that is closed. Who closes one in an
 //! exec waits for it with the lock held that an exec takes, and whoever reads most files of its /proc directory waits too.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -101,6 +102,18 @@ impl Server {
         umount2(PLACE, MntFlags::MNT_DETACH)?;
         Ok(opened?)
     }
+}
+
+/// Serves it at `dir` for as long as this process lives; says `ready` when it is mounted.
+pub(crate) fn serve_at(dir: Option<&Path>) -> io::Result<Infallible> {
+    let dir = dir.ok_or_else(|| io::Error::other("serve needs a directory"))?;
+    let device = File::options().read(true).write(true).open("/dev/fuse")?;
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+    let (source, flags) = (Some("served"), MsFlags::empty());
+    mount(source, dir, Some("fuse"), flags, Some(options.as_str()))?;
+    crate::say("ready")?;
+    serve(&device, &AtomicU64::new(0));
+    Err(io::Error::other("nobody has it mounted any more"))
 }
 
 fn serve(mut device: &File, flush: &AtomicU64) {

@@ -9,7 +9,8 @@
 //!
 //! `zoo --in CGROUP-DIR exec PROGRAM ARG...` enters and becomes PROGRAM; `parent` instead of `exec` enters, and starts
 //! PROGRAM as a child in the cgroup that it came from. `zoo --in CGROUP-DIR visit` stays outside and sends visitors until
-//! the end of its input. `brief`, `reexec` and `rise` are programs that other tasks become, `idle` is one that goes on until it is ended, and `deaf` one
+//! the end of its input. `brief`, `reexec` and `rise` are programs that other tasks become, `serve DIR` and `look FILE` serve
+//! a file system of FUSE there and ask about a file without end, `idle` is one that goes on until it is ended, and `deaf` one
 //! that SIGTERM does not end. `headless FILE` ends its first thread, and another one lives on that adds a byte to FILE a hundred
 //! times a second. With `--descriptors N` or `--ignore-children` what is executed has so few of them, or has their
 //! ends ignored; with `--files N` it may not have more unless it may raise that, which `--and-no-more` takes from it, and with
@@ -147,6 +148,17 @@ impl Plan {
                 }
                 loop {
                     nix::unistd::pause();
+                }
+            }
+            Some("serve") => {
+                self.enter()?;
+                match fuse::serve_at(self.words.get(1).map(Path::new))? {}
+            }
+            Some("look") => {
+                self.enter()?;
+                // What it finds matters to nobody.
+                loop {
+                    let _ = self.words.get(1).map(fs::metadata);
                 }
             }
             Some("reexec") => match mayfly::reexec(self.pulses.as_deref())? {},
