@@ -19,6 +19,9 @@ pub use walk::{Descent, Tasks};
 
 /// The control files of a cgroup that hold one number or a few words fit into this.
 const SMALL: usize = 4096;
+/// kernfs counts a directory's own subdirectories as its links (`kernfs_refresh_inode()`, fs/kernfs/inode.c, since 3.14),
+/// besides `.` and its name: these are a leaf's.
+const LEAF: u64 = 2;
 /// No line of a list of tasks is longer: a number, and its end.
 const LONGEST_LINE: usize = 16;
 
@@ -40,6 +43,8 @@ pub struct Cgroup {
     fd: OwnedFd,
     id: CgroupId,
     ground: Ground,
+    /// Whether it had no cgroup below when it was opened.
+    was_leaf: bool,
 }
 
 /// Who may create cgroups right below a cgroup.
@@ -130,6 +135,7 @@ impl Cgroup {
             fd,
             id,
             ground,
+            was_leaf: ground.genuine && stat.st_nlink == LEAF,
         })
     }
 
@@ -150,6 +156,7 @@ impl Cgroup {
             fd,
             id: self.id,
             ground: self.ground,
+            was_leaf: self.was_leaf,
         })
     }
 

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
 
-use super::{Cgroup, CgroupId, not_opened, open_below};
+use super::{Cgroup, CgroupId, LEAF, not_opened, open_below};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
 
@@ -92,10 +92,9 @@ impl Cgroup {
         Ok(names)
     }
 
-    /// Whether it has no cgroup below, told without listing it: kernfs counts a directory's own subdirectories as its
-    /// links (`kernfs_refresh_inode()`, fs/kernfs/inode.c, since 3.14), besides `.` and its name.
+    /// Whether it has no cgroup below, told without listing it.
     fn is_leaf(&self) -> bool {
-        self.ground.genuine && fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 2)
+        self.ground.genuine && fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == LEAF)
     }
 
     /// The one right below of that name.
@@ -148,6 +147,10 @@ impl Cgroup {
                 Ok((Descent::Stop, _)) => return Ok(cut),
                 Err(error) => return Err(error),
             };
+            // One that was made since then is as good as one that is made after the walk.
+            if child.was_leaf {
+                continue;
+            }
             let below = match Level::of(&child) {
                 Ok(below) if below.names.is_empty() => continue,
                 Ok(below) => below,
@@ -268,7 +271,7 @@ impl Cgroup {
     /// Whether one below has nothing below it, as in [`Cgroup::is_leaf`].
     fn is_leaf_below(&self, path: &Path) -> bool {
         let stat = nix::sys::stat::fstatat(&self.fd, path, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
-        self.ground.genuine && stat.is_ok_and(|stat| stat.st_nlink == 2)
+        self.ground.genuine && stat.is_ok_and(|stat| stat.st_nlink == LEAF)
     }
 
     /// The TIDs in this cgroup and all below.

@@ -10,7 +10,7 @@ use super::ladder::{self, Advice};
 use super::report::{Effective, Requested, Status};
 use super::scope::{Scope, asking, written};
 use super::why::{self, Dying, Known, Watch};
-use super::{look, status};
+use super::{look, look_again, status};
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::Result;
 use crate::host::{Hierarchy, Host};
@@ -79,7 +79,7 @@ pub fn explain(
 ) -> Result<Explanation> {
     let first = look(host, container)?;
     let (mut status, _) = status(host, container, details)?;
-    let now = look(host, container)?;
+    let now = look_again(host, container)?;
     let scope = Scope::read(host, container)?;
     let ids: Vec<CgroupId> = container.own.iter().map(Cgroup::id).collect();
     holders.add_to(&ids, &mut status);

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::report::{Counts, Effective, FrozenCounts, Outcome, Proofs, Report, States};
 use super::scope::Scope;
 use super::why::Suspect;
-use super::{Mode, Run, Step, look, safety, tids};
+use super::{Mode, Run, Step, look, look_again, safety, tids};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Force, Result};
 use crate::freezer::settle::{self, Look};
@@ -154,7 +154,11 @@ impl<'c> Freezing<'c> {
     ) -> Result<()> {
         let container = self.run.container;
         self.run.report.pulses = Some(0);
-        self.run.before = look(host, container)?;
+        // Whom nobody can see there may be anybody; whoever says that it may be need not be told.
+        self.run.before = match options.force.contains(&Force::HostDaemon) {
+            true => look_again(host, container)?,
+            false => look(host, container)?,
+        };
         let scope = Scope::read(host, container)?;
         self.run.report.before = scope.states(container, &self.run.before.seen, host);
         self.run.report.cgroups = scope.changes(container, &self.run.before.seen, host);
@@ -356,7 +360,11 @@ impl<'c> Freezing<'c> {
         }
         let witness = Witness::new(host);
         let is_own_sleep = |task: &Sighting| witness.place(task) == Place::Uninterruptible;
-        if look(host, self.run.container)?.seen.values().any(is_own_sleep) {
+        if look_again(host, self.run.container)?
+            .seen
+            .values()
+            .any(is_own_sleep)
+        {
             return Ok(());
         }
         self.run.report.pulses = Some(done + 1);
@@ -387,9 +395,9 @@ impl<'c> Freezing<'c> {
     fn prove(&mut self, host: &Host) -> Result<bool> {
         let container = self.run.container;
         let witness = Witness::new(host);
-        let first_tids = tids(host, container)?;
+        let first_tids = tids(container)?;
         let first = witness.look_at_all(first_tids.iter().copied());
-        let second_tids = tids(host, container)?;
+        let second_tids = tids(container)?;
         let second = witness.look_at_all(second_tids.iter().copied());
         let mut counts = FrozenCounts::default();
         let mut proofs = Proofs::new();
@@ -438,7 +446,7 @@ impl<'c> Freezing<'c> {
     /// The verdict on a freeze that is proven.
     fn confirm(&mut self, host: &Host) -> Result<()> {
         let had_tasks = !self.run.before.seen.is_empty();
-        if had_tasks && self.last.is_empty() {
+        if had_tasks && self.last.is_empty() && !self.is_any_dying(host) {
             // Nothing is frozen but a place where something was: the request is not left there.
             self.undo(
                 host,
@@ -464,6 +472,18 @@ impl<'c> Freezing<'c> {
         self.run.report.end(outcome, 0);
         self.run.stamp();
         Ok(())
+    }
+
+    /// Whether a task that was there before is on its way out, and listed no more: it is not gone, and runs nothing of its
+    /// program again.
+    fn is_any_dying(&self, host: &Host) -> bool {
+        let witness = Witness::new(host);
+        let before = &self.run.before.seen;
+        let now = witness.look_at_all(before.keys().copied()).seen;
+        now.values().any(|now| {
+            let is_it = before.get(&now.tid).is_some_and(|then| then.start == now.start);
+            is_it && witness.place(now) != Place::Dead
+        })
     }
 
     pub(super) fn note_after(&mut self, scope: &Scope, host: &Host) {

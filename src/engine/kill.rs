@@ -271,7 +271,7 @@ impl<'c> Killing<'c> {
 
     /// Sends SIGKILL to each process that was not sent one; says how many there were.
     fn sweep(&mut self, host: &Host) -> Result<usize> {
-        let tids = match tids(host, self.run.container) {
+        let tids = match tids(self.run.container) {
             Err(Error::Gone(_)) => return Ok(0),
             other => other?,
         };
@@ -352,7 +352,7 @@ impl<'c> Killing<'c> {
 
     /// Looks whether all are gone. Whoever came meanwhile is killed too.
     fn watch(&mut self, host: &Host, clock: &Clock<'_>) -> Result<()> {
-        let left = match tids(host, self.run.container) {
+        let left = match tids(self.run.container) {
             Err(Error::Gone(_)) => BTreeSet::new(),
             other => other?,
         };
@@ -398,7 +398,7 @@ impl<'c> Killing<'c> {
     fn verdict(&mut self, host: &Host) {
         let container = self.run.container;
         let witness = Witness::new(host);
-        let left = tids(host, container);
+        let left = tids(container);
         let left = match left {
             Ok(left) => left,
             Err(Error::Gone(_)) => BTreeSet::new(),

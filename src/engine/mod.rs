@@ -172,8 +172,8 @@ pub fn untouched_end(error: &Error) -> (Outcome, u8) {
 }
 
 /// The tasks of a container, in either hierarchy: one may sit in a frozen cgroup of one while its process is elsewhere.
-fn tids(host: &Host, container: &Container) -> Result<BTreeSet<i32>> {
-    match tasks(host, container, None)? {
+fn tids(container: &Container) -> Result<BTreeSet<i32>> {
+    match tasks(container, None)? {
         Tasks { tids, missed: None } => Ok(tids),
         Tasks {
             missed: Some(missed), ..
@@ -182,7 +182,7 @@ fn tids(host: &Host, container: &Container) -> Result<BTreeSet<i32>> {
 }
 
 /// The same as far as they can be listed until a moment, and why those are not all.
-fn tasks(host: &Host, container: &Container, until: Option<Instant>) -> Result<Tasks> {
+fn tasks(container: &Container, until: Option<Instant>) -> Result<Tasks> {
     let mut all = Tasks::default();
     let mut gone = None;
     let mut found = false;
@@ -199,18 +199,21 @@ fn tasks(host: &Host, container: &Container, until: Option<Instant>) -> Result<T
     }
     match gone {
         Some(dir) if !found => Err(Error::Gone(dir)),
-        // v1 leaves out the tasks that have no number here: none is not known to be none.
-        _ if all.tids.is_empty()
-            && !host.sees_every_task()
-            && container.own.iter().any(|own| own.hierarchy() == Hierarchy::V1) =>
-        {
-            Err(Error::Unsupported(format!(
-                "no task of {} can be seen from this PID namespace: {ENTER_PID_NAMESPACE}",
-                container.freeze_point().dir().display()
-            )))
-        }
         _ => Ok(all),
     }
+}
+
+/// Refuses to take none for nobody where v1 leaves out the tasks that have no number here. It is asked of the first list:
+/// where somebody was seen, whoever is listed no more has ended.
+fn check_seen(host: &Host, container: &Container, tids: &BTreeSet<i32>) -> Result<()> {
+    let on_v1 = || container.own.iter().any(|own| own.hierarchy() == Hierarchy::V1);
+    if tids.is_empty() && !host.sees_every_task() && on_v1() {
+        return Err(Error::Unsupported(format!(
+            "no task of {} can be seen from this PID namespace: {ENTER_PID_NAMESPACE}",
+            container.freeze_point().dir().display()
+        )));
+    }
+    Ok(())
 }
 
 /// The order in which requests are cleared.
@@ -225,8 +228,16 @@ fn v2_first(cgroups: Vec<&Cgroup>) -> Vec<&Cgroup> {
     all
 }
 
+/// The first look at a container's tasks.
 fn look(host: &Host, container: &Container) -> Result<Sightings> {
-    Ok(Witness::new(host).look_at_all(tids(host, container)?))
+    let tids = tids(container)?;
+    check_seen(host, container, &tids)?;
+    Ok(Witness::new(host).look_at_all(tids))
+}
+
+/// A look at them where it is known that they can be seen, or that this does not matter.
+fn look_again(host: &Host, container: &Container) -> Result<Sightings> {
+    Ok(Witness::new(host).look_at_all(tids(container)?))
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -7,7 +7,7 @@ use super::freeze::{BROKEN_OFF, Freezing};
 use super::report::{Counts, FrozenCounts, Outcome, Proofs};
 use super::scope::{Scope, counts_as_held_by_v1};
 use super::why::{self, Known};
-use super::{ladder, look};
+use super::{ladder, look_again};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::freezer::Standing;
@@ -27,7 +27,7 @@ impl Freezing<'_> {
         let container = self.run.container;
         let witness = Witness::new(host);
         // The evidence first: the rollback changes it. Tasks that can't be listed are gone, and hold nothing up.
-        let now = look(host, container).unwrap_or_default();
+        let now = look_again(host, container).unwrap_or_default();
         self.last = now.seen;
         let (held, mut holdouts): (Vec<&Sighting>, Vec<&Sighting>) =
             self.last.values().partition(|task| self.is_held(witness, task));
@@ -145,7 +145,7 @@ impl Freezing<'_> {
             }
         }
         if let Ok(scope) = Scope::read(host, self.run.container) {
-            self.last = look(host, self.run.container).unwrap_or_default().seen; // none left: nothing to tell of them
+            self.last = look_again(host, self.run.container).unwrap_or_default().seen; // none left: nothing to tell of them
             self.note_after(&scope, host);
         }
         self.run.stamp();
@@ -168,7 +168,7 @@ impl Freezing<'_> {
         loop {
             let held_by_others = Scope::read(host, self.run.container)
                 .is_ok_and(|scope| scope.requested() || scope.is_held_from_outside());
-            let tasks = look(host, self.run.container).unwrap_or_default().seen; // gone: let go for good
+            let tasks = look_again(host, self.run.container).unwrap_or_default().seen; // gone: let go for good
             if held_by_others || !tasks.values().any(|task| witness.place(task).is_frozen()) {
                 return true;
             }

@@ -312,7 +312,10 @@ fn records_above(host: &Host, hierarchy: Hierarchy, path: &Path) -> Vec<(PathBuf
 fn refuse_shared(host: &Host, hierarchy: Hierarchy, path: &Path, id: &str) -> Result<()> {
     let witness = Witness::new(host);
     let is_running = |record: &Record| {
-        let stat = witness.stat(record.pid);
+        // One that does not answer runs.
+        let Ok(stat) = witness.stat_of(record.pid) else {
+            return true;
+        };
         stat.is_some_and(|stat| record.start.is_none_or(|start| stat.starttime == start))
     };
     let other = records_above(host, hierarchy, path)

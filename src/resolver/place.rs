@@ -3,12 +3,17 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use super::lines::{lines_of_tasks, task_lines, within_namespace};
+use super::lines::{lines_of_tasks, within_namespace};
 use super::{Container, Glimpse, Identity, Located, naming};
-use crate::cgroup::{Cgroup, CgroupId};
+use crate::cgroup::{Cgroup, CgroupId, Tasks};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
+
+/// How long a container's tasks are listed to find its cgroups in the other hierarchy: it can have any number of cgroups
+/// inside, and a thaw waits for it. Some thousand are listed in that time (Linux 6.18); each task that was not is asked.
+const LISTING: Duration = Duration::from_millis(20);
 
 /// By so much more tasks are asked at once where they are, each time that those before did not lead to all.
 const MORE: usize = 16;
@@ -167,9 +172,13 @@ fn other_side(
     recorded: Option<&Path>,
 ) -> Result<OtherSide> {
     let hierarchy = first.hierarchy().other();
-    let tasks = first.tids_below()?;
+    let until = Instant::now() + LISTING;
+    let Tasks { tids: tasks, missed } = first.tasks_below(Some(until))?;
+    let is_whole = missed.is_none();
     let mut left = tasks.clone();
     let mut found: Vec<(Cgroup, BTreeSet<i32>)> = Vec::new();
+    // Those there whose tasks could not all be listed.
+    let mut parts: Vec<CgroupId> = Vec::new();
     let mut read = VecDeque::new();
     // What is handed to another thread may as well be more.
     let mut at_once = if host.is_aside() { 1 } else { MORE };
@@ -199,13 +208,17 @@ fn other_side(
             Ok(cgroup) => {
                 // The root's tasks are everybody's: they need not be listed to know that.
                 let members = match cgroup.is_root() {
-                    true => Ok(BTreeSet::new()),
-                    false => cgroup.tids_below(),
+                    true => Ok(Tasks::default()),
+                    false => cgroup.tasks_below(Some(until)),
                 };
-                let members = match members {
+                let Tasks {
+                    tids: members,
+                    missed,
+                } = match members {
                     Err(Error::Gone(_)) => continue, // its last task left meanwhile
                     members => members?,
                 };
+                parts.extend(missed.map(|_| cgroup.id()));
                 left.retain(|tid| !members.contains(tid));
                 if found.iter().all(|(known, _)| known.id() != cgroup.id()) {
                     found.push((cgroup, members));
@@ -217,7 +230,7 @@ fn other_side(
     }
     if found.len() > 1
         && let Some(common) = common(host, hierarchy, &found)?
-        && is_exclusive(host, &common.tids_below()?, first, &tasks)?
+        && is_exclusive(host, &common.tids_below()?, first, &tasks, is_whole)?
     {
         return Ok(OtherSide {
             own: vec![common],
@@ -226,11 +239,14 @@ fn other_side(
     }
     let mut side = OtherSide::default();
     for (cgroup, members) in found {
-        if !cgroup.is_root() && is_exclusive(host, &members, first, &tasks)? {
+        let named = naming::last(cgroup.path()).map(|named| named.id);
+        let is_named = named.is_some() && named == identity.id;
+        // Who else may be where not all could be listed is told by its name alone.
+        let may_be_own = !cgroup.is_root() && (is_named || !parts.contains(&cgroup.id()));
+        if may_be_own && is_exclusive(host, &members, first, &tasks, is_whole)? {
             side.listed.push((cgroup.id(), members));
             // What strayed comes after the one that bears the container's name.
-            let named = naming::last(cgroup.path()).map(|named| named.id);
-            match named.is_some() && named == identity.id {
+            match is_named {
                 true => side.own.insert(0, cgroup),
                 false => side.own.push(cgroup),
             }
@@ -238,7 +254,10 @@ fn other_side(
             side.shared.push(cgroup);
         }
     }
-    side.listed.push((first.id(), tasks));
+    match is_whole && parts.is_empty() {
+        true => side.listed.push((first.id(), tasks)),
+        false => side.listed.clear(), // who looks at all of them lists them itself
+    }
     Ok(side)
 }
 
@@ -268,22 +287,34 @@ fn common(host: &Host, hierarchy: Hierarchy, cgroups: &[(Cgroup, BTreeSet<i32>)]
     }
 }
 
-/// Whether the members of a cgroup are only the container's tasks. `tasks` are those of `first`, read before; tasks that
-/// came since are looked for in a second reading.
-fn is_exclusive(host: &Host, members: &BTreeSet<i32>, first: &Cgroup, tasks: &BTreeSet<i32>) -> Result<bool> {
+/// Whether the members of a cgroup are only the container's tasks. `tasks` are those of `first`, read before, all where that
+/// `is_whole`; tasks that came since are looked for in a second reading then.
+fn is_exclusive(
+    host: &Host,
+    members: &BTreeSet<i32>,
+    first: &Cgroup,
+    tasks: &BTreeSet<i32>,
+    is_whole: bool,
+) -> Result<bool> {
     if members.is_subset(tasks) {
         return Ok(true);
     }
-    let now = first.tids_below()?;
-    Ok(members
-        .iter()
-        .filter(|tid| !tasks.contains(tid) && !now.contains(tid))
-        .all(|&tid| {
-            match task_lines(host, tid) {
-                Some(lines) => lines
-                    .path(first.hierarchy())
-                    .is_some_and(|path| path.starts_with(first.path())),
-                None => !host.has_process(tid), // gone, or it may not be read
-            }
-        }))
+    let now = match is_whole {
+        true => first.tids_below()?,
+        false => BTreeSet::new(), // each is asked for its own place
+    };
+    let unknown = members.iter().copied();
+    let unknown = unknown.filter(|tid| !tasks.contains(tid) && !now.contains(tid));
+    let unknown: Vec<i32> = unknown.collect();
+    // In pieces, as the first one that is elsewhere is enough.
+    let are_inside = |tids: &[i32]| {
+        let lines = lines_of_tasks(host, tids.iter().copied());
+        lines.into_iter().all(|(tid, lines)| match lines {
+            Some(lines) => lines
+                .path(first.hierarchy())
+                .is_some_and(|path| path.starts_with(first.path())),
+            None => !host.has_process(tid), // gone, or it may not be read
+        })
+    };
+    Ok(unknown.chunks(MORE).all(are_inside))
 }

@@ -252,7 +252,26 @@ fn a_frozen_parent_outlives_its_child(hierarchy: Hierarchy) {
     assert_eq!(status(&again)["effective"], "thawed");
 }
 
+fn a_parent_that_runs_is_not_called_frozen_for_what_is_inside(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let parent = scene.cgroup(hierarchy);
+    let child = parent.child("child");
+    let zoo = scene.zoo(&[&parent], &["doze"]);
+    child.ask();
+    let run = iceaxe("thaw").arg(parent.target()).run();
+    assert_eq!(run.code, Some(8), "{run:?}");
+    let target = parent.target().into_string().unwrap();
+    let head = format!("thawed {target}, but not what is frozen inside it: 1 task: ");
+    assert!(run.out.starts_with(&head), "{run:?}");
+    assert!(
+        run.err.contains("still frozen inside it: ") && run.err.contains("/child"),
+        "{run:?}"
+    );
+    zoo.goes_on(0);
+}
+
 on_each_hierarchy! {
+    a_parent_that_runs_is_not_called_frozen_for_what_is_inside,
     a_thaw_under_a_frozen_ancestor_is_no_success_and_names_it,
     every_frozen_ancestor_is_named_topmost_first,
     a_list_names_the_frozen_parent_of_each_child_and_of_no_other,

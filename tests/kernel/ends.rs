@@ -1,5 +1,8 @@
 //! Freezing and thawing again, by whomever; nobody there; one who froze itself; one who slept past its time.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::kit::{
     Hierarchy, Scene, eventually, freeze, freezes_in_place, is_gone, letter, status, tasks_add_up, thaw,
 };
@@ -185,7 +188,24 @@ fn what_is_so_already_is_answered_without_a_wait(hierarchy: Hierarchy) {
     assert!(run.is(0, "unchanged").is_object() && run.took < prompt, "{run:?}");
 }
 
+/// What dies has left its cgroup's list, and is not gone: its memory is given back first.
+fn one_that_dies_meanwhile_is_not_gone_while_it_is_there(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    for _ in 0..4 {
+        let zoo = scene.zoo(&[&cgroup], &["heavy:128"]);
+        let running = freeze(&cgroup).start();
+        kill(Pid::from_raw(zoo.tid(0)), Signal::SIGKILL).unwrap();
+        let run = running.end();
+        let is_there = !is_gone(zoo.tid(0));
+        assert!(run.code == Some(0) || run.code == Some(3) && !is_there, "{run:?}");
+        cgroup.thaw();
+        eventually("it is gone", || is_gone(zoo.tid(0)));
+    }
+}
+
 on_each_hierarchy! {
+    one_that_dies_meanwhile_is_not_gone_while_it_is_there,
     a_word_that_the_kernel_refuses_changes_nothing,
     what_is_so_already_is_answered_without_a_wait,
     forty_sleepers_freeze_and_thaw,

@@ -4,13 +4,13 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::explain::{explain, of};
+use crate::kit::{CLEARED, cleared_after, is_as_quick, is_quick, usually_cleared_after};
 use crate::kit::{Cgroup, Hierarchy, Scene, Zoo, freeze, iceaxe, status, tasks_add_up, thaw, with_room};
 
-/// Within that time of its start a thaw has cleared its request; an emulated machine is slower, and has no FUSE.
-const CLEARED: Duration = Duration::from_millis(150);
 /// Within that time all containers of the host are listed.
 const LISTED: Duration = Duration::from_secs(3);
 
@@ -47,23 +47,10 @@ impl Sick {
     }
 }
 
-/// How long after its start a thaw has cleared the request, and its report.
-#[track_caller]
-fn timed(cgroup: &Cgroup, exit: i32, outcome: &str) -> (Duration, Value) {
-    cgroup.ask();
-    let began = Instant::now();
-    let running = thaw(cgroup).timeout("1s").start();
-    while cgroup.asks() {
-        assert!(began.elapsed() < Duration::from_secs(10), "the request stays");
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    let cleared = began.elapsed();
-    (cleared, running.end().is(exit, outcome))
-}
-
 fn a_thaw_writes_first_and_leaves_behind_who_hangs(hierarchy: Hierarchy) {
     let sick = Sick::on(hierarchy);
-    let (cleared, report) = timed(&sick.cgroup, 9, "released");
+    let (cleared, run) = cleared_after(&sick.cgroup, "1s");
+    let report = run.is(9, "released");
     assert!(cleared < CLEARED, "cleared after {cleared:?}: {report}");
     tasks_add_up(&report, &[(&["ran", "restored"], 2), (&["unknown"], 1)]);
     let named = of(&report, sick.tid());
@@ -124,7 +111,8 @@ fn no_other_container_is_the_worse_for_one_that_hangs(hierarchy: Hierarchy) {
     run.is(0, "confirmed");
     healthy.goes_on(0);
     freeze(&other).ends(0, "confirmed");
-    let (cleared, _) = timed(&other, 0, "confirmed");
+    let (cleared, run) = cleared_after(&other, "1s");
+    run.is(0, "confirmed");
     assert!(cleared < CLEARED, "{cleared:?}");
     let run = iceaxe("kill").arg("--json").arg(format!("id:{}", id(1))).run();
     run.is(0, "confirmed");
@@ -185,7 +173,38 @@ fn a_container_whose_first_process_hangs_is_found_by_its_id_and_thawed(hierarchy
     assert!(!sick.cgroup.asks());
 }
 
+fn a_thaw_is_as_quick_as_on_a_healthy_host(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let healthy = scene.cgroup(hierarchy);
+    let _zoo = scene.zoo(&[&healthy], &["doze"; 5]);
+    let before = usually_cleared_after(&healthy);
+    let sick = Sick::on(hierarchy);
+    is_as_quick(usually_cleared_after(&healthy), before);
+    is_quick(usually_cleared_after(&sick.cgroup), before);
+}
+
+fn a_watch_shows_the_others_and_names_who_hangs(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let parent = scene.cgroup(hierarchy);
+    let id = |number: u32| format!("{:08x}{number:056x}", std::process::id());
+    let other = parent.child(format!("docker-{}.scope", id(3)));
+    let cgroup = parent.child(format!("docker-{}.scope", id(4)));
+    let _healthy = scene.zoo(&[&other], &["doze"]);
+    let sick = Sick::with(scene, cgroup);
+    let watch = iceaxe("watch").listen();
+    for number in [3, 4] {
+        watch.next_that(|line| line["id"] == id(number) && line["event"] == "present");
+    }
+    other.freeze();
+    watch.next_that(|line| line["id"] == id(3) && line["event"] == "frozen");
+    watch.running.signal(Signal::SIGTERM);
+    let run = watch.end();
+    assert!(run.err.contains(&sick.tid().to_string()), "{run:?}");
+}
+
 on_each_hierarchy! {
+    a_thaw_is_as_quick_as_on_a_healthy_host,
+    a_watch_shows_the_others_and_names_who_hangs,
     a_container_whose_first_process_hangs_is_found_by_its_id_and_thawed,
     a_thaw_writes_first_and_leaves_behind_who_hangs,
     no_other_container_is_the_worse_for_one_that_hangs,

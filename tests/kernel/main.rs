@@ -55,6 +55,7 @@ mod library;
 mod limits;
 mod migration;
 mod mounts;
+mod namespaces;
 mod notice;
 mod obstinate;
 mod output;

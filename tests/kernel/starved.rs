@@ -160,7 +160,27 @@ fn a_task_that_gets_no_cpu_to_freeze_is_starved_and_who_has_its_cpu_is_named(hie
     zoo.goes_on(0);
 }
 
+/// Real-time tasks leave the others a twentieth of each second, iceaxe too.
+fn on_a_host_whose_cpus_are_all_taken_a_request_is_cleared_and_proven(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze", "sleep"]);
+    cgroup.freeze();
+    let all = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let hogs = (0..CpuSet::count()).filter(|&cpu| all.is_set(cpu).unwrap());
+    let hogs: Vec<String> = hogs.map(|cpu| format!("hog:{cpu}:8000")).collect();
+    let above = Scene::new();
+    let hogs: Vec<&str> = hogs.iter().map(String::as_str).collect();
+    above.zoo(&[], &hogs);
+    let report = thaw(&cgroup).ends(0, "confirmed");
+    tasks_add_up(&report, &[(&["ran", "restored"], 2)]);
+    assert!(!cgroup.asks());
+    drop(above);
+    zoo.goes_on(0);
+}
+
 on_each_hierarchy! {
+    on_a_host_whose_cpus_are_all_taken_a_request_is_cleared_and_proven,
     a_task_that_gets_no_cpu_is_woken_and_not_run,
     a_task_that_gets_no_cpu_to_freeze_is_starved_and_who_has_its_cpu_is_named,
     a_starved_task_that_gets_its_cpu_in_time_is_confirmed,

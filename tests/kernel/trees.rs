@@ -11,6 +11,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde_json::{Value, json};
 
 use crate::kit::{Cgroup, Hierarchy, Iceaxe, Scene, eventually, freeze, iceaxe, status, tasks_add_up, thaw};
+use crate::kit::{is_as_quick, is_quick, usually_cleared_after};
 
 /// More levels than were ever walked by recursion.
 const LEVELS: usize = 1010;
@@ -220,7 +221,25 @@ fn thousands_inside_that_ask_cost_neither_descriptors_nor_memory(hierarchy: Hier
     freeze(&cgroup).ends(0, "confirmed");
 }
 
+fn a_thaw_is_as_quick_beside_trees_without_end(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let healthy = scene.cgroup(hierarchy);
+    let _zoo = scene.zoo(&[&healthy], &["doze"; 5]);
+    let before = usually_cleared_after(&healthy);
+    let (deep, wide) = (scene.cgroup(hierarchy), scene.cgroup(hierarchy));
+    let _tasks = scene.zoo(&[&deep], &["doze"]);
+    let _chain = Chain::below(&deep, "a", LEVELS);
+    let _others = scene.zoo(&[&wide], &["doze"]);
+    for number in 0..WIDTH {
+        wide.child(format!("inner-{number}")).ask();
+    }
+    is_as_quick(usually_cleared_after(&healthy), before);
+    is_quick(usually_cleared_after(&deep), before);
+    is_quick(usually_cleared_after(&wide), before);
+}
+
 on_each_hierarchy! {
+    a_thaw_is_as_quick_beside_trees_without_end,
     a_way_longer_than_any_path_is_walked,
     levels_without_end_keep_no_container_from_its_thaw,
     thousands_inside_that_ask_cost_neither_descriptors_nor_memory,

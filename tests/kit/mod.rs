@@ -8,6 +8,7 @@
     reason = "each test target uses its own part of it, and a test that can't be set up has failed"
 )]
 
+mod bar;
 mod cgroup;
 mod command;
 mod elsewhere;
@@ -22,6 +23,7 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) use bar::{CLEARED, cleared_after, is_as_quick, is_quick, usually_cleared_after};
 pub(crate) use cgroup::{Cgroup, Hierarchy, mount_of, mount_of_controller};
 pub(crate) use command::{Heard, Iceaxe, Run, Running, freeze, iceaxe, status, thaw};
 pub(crate) use elsewhere::{bind, unmount_cgroups, with_own_mounts, with_room, without_records};

@@ -92,6 +92,8 @@ pub(crate) enum Kind {
     Traces,
     /// Freezes its own cgroups when poked.
     Freezer,
+    /// Dozes with so many MiB of memory, which take their time to be given back at its end.
+    Heavy(usize),
     /// Waits in an exec for a file system's server, which answers when it is released. Then it dozes.
     Hung,
 }
@@ -135,6 +137,7 @@ impl FromStr for Kind {
             ("stops", []) => Self::Stops,
             ("traces", []) => Self::Traces,
             ("freezer", []) => Self::Freezer,
+            ("heavy", [mib]) => Self::Heavy(count(*mib)),
             ("hung", []) => Self::Hung,
             _ => return Err(format!("no kind of task: {word}")),
         })
@@ -318,6 +321,14 @@ impl Kind {
                     sys::detach(child)
                 },
             ),
+            Self::Heavy(mib) => {
+                // In small pages.
+                prctl::set_thp_disable(true)?;
+                let memory = vec![1_u8; mib << 20];
+                slot.word
+                    .store(u64::from(memory[memory.len() / 2]), Ordering::SeqCst);
+                doze(slot)
+            }
             Self::Hung => {
                 let absent = || io::Error::other("it needs a server and a heartbeat file");
                 let server = life.server.as_ref().ok_or_else(absent)?;

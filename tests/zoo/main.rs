@@ -9,11 +9,13 @@
 //!
 //! `zoo --in CGROUP-DIR exec PROGRAM ARG...` enters and becomes PROGRAM; `parent` instead of `exec` enters, and starts
 //! PROGRAM as a child in the cgroup that it came from. `zoo --in CGROUP-DIR visit` stays outside and sends visitors until
-//! the end of its input. `brief`, `reexec` and `rise` are programs that other tasks become, `serve DIR` and `look FILE` serve
-//! a file system of FUSE there and ask about a file without end, `idle` is one that goes on until it is ended, and `deaf` one
-//! that SIGTERM does not end. `headless FILE` ends its first thread, and another one lives on that adds a byte to FILE a hundred
-//! times a second. With `--descriptors N` or `--ignore-children` what is executed has so few of them, or has their
-//! ends ignored; with `--files N` it may not have more unless it may raise that, which `--and-no-more` takes from it, and with
+//! the end of its input. With `--join PID` its children are in the PID namespace of PID, and `inside PROGRAM ARG...` runs
+//! PROGRAM there with a /proc of that. `brief`, `reexec` and `rise` are programs that other tasks become, `serve DIR` and
+//! `look FILE` serve a file system of FUSE there and ask about a file without end, `idle` is one that goes on until it is
+//! ended, and `deaf` one that SIGTERM does not end. `headless FILE` ends its first thread, and another one lives on that adds a
+//! byte to FILE a hundred times a second. With `--descriptors N` or `--ignore-children` what is executed has so few of them, or
+//! has their ends ignored; with `--files N` it may not have more unless it may raise that, which `--and-no-more` takes from it,
+//! and with
 //! `--alone-as USER` it can have no other process or thread.
 
 mod fuse;
@@ -36,8 +38,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -76,6 +79,8 @@ struct Plan {
     pulses: Option<PathBuf>,
     comm: Option<String>,
     new_pid_namespace: bool,
+    /// The PID namespace that children are in.
+    joined: Option<File>,
     /// The number of the first child.
     pid: Option<i32>,
     /// Who executes.
@@ -102,6 +107,10 @@ impl Plan {
                     plan.pid = Some(pid.map_err(io::Error::other)?);
                 }
                 Some("--pidns") => plan.new_pid_namespace = true,
+                Some("--join") => {
+                    let namespace = format!("/proc/{}/ns/pid", value()?.to_string_lossy());
+                    plan.joined = Some(File::open(namespace)?);
+                }
                 Some("--descriptors") => {
                     let most = value()?.to_string_lossy().parse().map_err(io::Error::other)?;
                     let (_, highest) = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -181,6 +190,7 @@ impl Plan {
                 self.enter()?;
                 Err(self.program()?.exec())
             }
+            Some("inside") => self.inside(),
             Some("parent") => {
                 let mut program = self.program()?;
                 self.enter()?;
@@ -203,7 +213,7 @@ impl Plan {
         let (program, rest) = words
             .split_first()
             .ok_or_else(|| io::Error::other("no program"))?;
-        if self.words[0] == "exec" {
+        if self.words[0] != "parent" {
             let mut command = Command::new(program);
             command.args(rest);
             if let Some(user) = self.user {
@@ -219,6 +229,29 @@ impl Plan {
         Ok(command)
     }
 
+    /// Runs the program in the PID namespace that is joined, with a /proc of that.
+    fn inside(&self) -> io::Result<ExitCode> {
+        if let Some(namespace) = &self.joined {
+            setns(namespace, CloneFlags::CLONE_NEWPID)?;
+        }
+        let Some(child) = sys::fork()? else {
+            let none = None::<&str>;
+            let own = unshare(CloneFlags::CLONE_NEWNS)
+                .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
+                .and_then(|()| mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), none));
+            let error = own
+                .map_err(io::Error::from)
+                .and_then(|()| Err(self.program()?.exec()));
+            let error: io::Result<()> = error;
+            let _ = writeln!(io::stderr(), "zoo: inside: {error:?}"); // who reads it is the test
+            sys::exit(1);
+        };
+        match waitpid(child, None)? {
+            WaitStatus::Exited(_, code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(255))),
+            _ => Ok(ExitCode::from(255)),
+        }
+    }
+
     fn enter(&self) -> io::Result<()> {
         self.cgroups.iter().try_for_each(|dir| enter(dir))
     }
@@ -230,6 +263,9 @@ impl Plan {
         let beats = Beats::map(file.as_ref())?;
         if self.new_pid_namespace {
             unshare(CloneFlags::CLONE_NEWPID)?;
+        }
+        if let Some(namespace) = &self.joined {
+            setns(namespace, CloneFlags::CLONE_NEWPID)?;
         }
         let mut keeper = Keeper {
             beats,
@@ -339,7 +375,7 @@ impl Keeper {
                 (slot..slot + wanted).all(|slot| beats.slot(slot).tid.load(Ordering::SeqCst) != 0)
             }
         })?;
-        if plan.new_pid_namespace {
+        if plan.new_pid_namespace || plan.joined.is_some() {
             // It knows only its number in there.
             beats
                 .slot(slot)

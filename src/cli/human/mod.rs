@@ -120,6 +120,10 @@ pub(crate) fn verdict(report: &Report) -> Option<String> {
         Outcome::Unchanged if report.after.effective.is_none() => format!("left {who} as it is"),
         Outcome::Unchanged => format!("{who} was thawed already"),
         Outcome::Released => format!("released {who}, not proven to run"),
+        // Its own tasks are not: a cgroup inside is, which need not have any.
+        Outcome::Held if report.after.effective == Some(Effective::Thawed) => {
+            format!("thawed {who}, but not what is frozen inside it")
+        }
         Outcome::Held => format!("{who} is still frozen"),
         Outcome::RolledBack => format!("did not freeze {who}"),
         Outcome::Gone => format!("{who} is gone"),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::report::{Outcome, Report, Requested};
 use super::scope::{Asked, Asking, Scope, each_inner};
 use super::why::{self, Suspect, Watch};
-use super::{Mode, Run, Step, V2_FIRST, Watcher, tasks, v2_first};
+use super::{Mode, Run, Step, V2_FIRST, Watcher, check_seen, tasks, v2_first};
 use crate::cgroup::{Cgroup, Descent, Tasks};
 use crate::error::{Error, Result};
 use crate::freezer::{self, Standing, Write};
@@ -27,7 +27,7 @@ const KICKS_AFTER: [Duration; 2] = [Duration::from_millis(200), Duration::from_m
 
 /// So many writes are told of; a container can have any number of cgroups inside that ask.
 const MOST_WRITES: usize = 10_000;
-/// How long the tasks are listed and looked at before the write, whatever they are like.
+/// How long the tasks are listed, for half of it, and looked at before the write, whatever they are like.
 const LOOKS: Duration = Duration::from_millis(50);
 
 /// How a thaw is done.
@@ -217,7 +217,9 @@ impl<'c> Thawing<'c> {
     ) -> Result<()> {
         let container = self.run.container;
         let looks = Patience::of(LOOKS).start();
-        let listed = match tasks(host, container, Some(Instant::now() + LOOKS)) {
+        let listed = tasks(container, Some(Instant::now() + LOOKS / 2));
+        let listed = listed.and_then(|listed| check_seen(host, container, &listed.tids).map(|()| listed));
+        let listed = match listed {
             // A request can be cleared without a list of the tasks; what is proven then is nothing.
             Err(error @ (Error::Unsupported(_) | Error::Io { .. })) => {
                 self.blind = Some(error.to_string());
@@ -374,7 +376,7 @@ impl<'c> Thawing<'c> {
     /// Looks at the tasks that are not proven yet, and at those that came.
     fn look(&mut self, host: &Host, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
         let witness = Witness::new(host);
-        let now = match tasks(host, self.run.container, None) {
+        let now = match tasks(self.run.container, None) {
             Ok(Tasks { tids, missed }) => {
                 self.missed = missed.map(|missed| missed.to_string());
                 tids

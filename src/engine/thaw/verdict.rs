@@ -55,7 +55,11 @@ impl Thawing<'_> {
             let hints = &mut self.run.report.hints;
             hints.push(format!("it was frozen by {before} before, and stays so"));
         } else if !holders.is_empty() {
-            self.held(format!("still frozen by {}", scope.holders_in_words(container)));
+            let holders_in_words = scope.holders_in_words(container);
+            self.held(match scope.is_held_from_outside() {
+                true => format!("still frozen by {holders_in_words}"),
+                false => format!("still frozen inside it: {holders_in_words}"),
+            });
             self.tell_holders(&scope, &holders);
         } else if let Some(blind) = &self.blind {
             let error = format!("thawed, but no task is proven to run again: {blind}");
