@@ -17,6 +17,9 @@ use crate::kit::{Cgroup, Hierarchy, PATIENCE};
 in_each_layout! {
     what_a_privileged_container_calls_its_cgroups_takes_no_name_and_no_id
     what_a_privileged_container_calls_its_cgroups_is_no_container
+    what_bears_a_stopped_containers_id_is_not_that_container
+    a_process_in_a_decoy_leads_to_no_other_container
+    a_filter_by_name_means_no_decoy
     what_a_container_has_mounted_gives_no_names
     seven_hundred_decoys_spoil_no_name_and_no_id
     what_a_user_calls_cgroups_of_theirs_takes_no_name_and_no_id
@@ -98,6 +101,73 @@ fn what_a_privileged_container_calls_its_cgroups_is_no_container(layout: Layout)
         decoys.are_not_meant(&target);
     }
     evil.is_thawed();
+}
+
+/// docker knows its name and its ID, and that it does not run.
+fn what_bears_a_stopped_containers_id_is_not_that_container(layout: Layout) {
+    let docker = Docker::in_default_places(layout);
+    let [web, other] = &docker.containers(["web", "other"])[..] else {
+        unreachable!()
+    };
+    docker.docker(["kill", &web.name]);
+    docker.docker(["wait", &web.name]);
+    let evil = evil(&docker);
+    let iceaxe = |args: &[&str]| docker.iceaxe(args);
+    for name in decoys::of_id(&web.id) {
+        let decoy = Decoys::of(&evil, &[name], &iceaxe);
+        for target in [&web.name, &format!("name:{}", web.name), &web.id, web.short()] {
+            decoy.are_not_meant(target);
+        }
+        let listed = docker.iceaxe(["list", "--json"]);
+        assert!(!listed.out.contains(&web.name), "{listed:?}");
+    }
+    other.is_thawed();
+}
+
+/// It bears the ID of a container that runs, and is none.
+fn a_process_in_a_decoy_leads_to_no_other_container(layout: Layout) {
+    let docker = Docker::start(layout);
+    let web = docker.container("web");
+    let evil = evil(&docker);
+    let iceaxe = |args: &[&str]| docker.iceaxe(args);
+    let name = format!("docker-{}.scope", web.id);
+    Decoys::of(&evil, std::slice::from_ref(&name), &iceaxe);
+    let decoy = engines::below(&evil.cgroups[0], &name);
+    let target = format!("pid:{}", decoy.tids()[0]);
+    for nesting in ["--inner", "--outer"] {
+        let ended = docker.iceaxe(["freeze", &target, nesting, "--json"]);
+        web.is_thawed();
+        let frozen = [&decoy, &evil.cgroups[0]].map(|cgroup| cgroup.asks());
+        let is_said = match ended.code() {
+            Some(0) => frozen == [nesting == "--inner", nesting == "--outer"],
+            Some(3 | 4) => frozen == [false; 2],
+            _ => false,
+        };
+        assert!(is_said, "{frozen:?}: {ended:?}");
+        [&decoy, &evil.cgroups[0]].iter().for_each(|cgroup| cgroup.thaw());
+    }
+}
+
+fn a_filter_by_name_means_no_decoy(layout: Layout) {
+    let docker = Docker::start(layout);
+    let web = docker.container("web");
+    let evil = evil(&docker);
+    let iceaxe = |args: &[&str]| docker.iceaxe(args);
+    let names = [decoys::called(&web.name), decoys::of_id(&web.id)].concat();
+    let decoys = Decoys::of(&evil, &names, &iceaxe);
+    let filter = format!("name={}", web.name);
+    let listed = docker.iceaxe(["list", "--json", "--filter", &filter]).well();
+    assert!(
+        listed.lines().count() == 1 && listed.contains(&web.id),
+        "{listed}"
+    );
+    for verb in ["freeze", "thaw"] {
+        docker
+            .iceaxe([verb, "--filter", &filter, "--json"])
+            .is(0, "confirmed");
+        decoys.are_left_alone(verb);
+    }
+    web.is_thawed();
 }
 
 /// It mounts a file of its own where docker's are, beside a record of its own making by which another container is

@@ -108,22 +108,27 @@ fn what_a_container_of_lxc_calls_its_cgroups_is_no_container(layout: Layout) {
 
 fn a_container_of_lxc_that_lives_beside_a_left_over_is_found(layout: Layout) {
     let boot = Boot::start(layout);
-    leave_over(&boot, "web");
-    let web = lxc::container(&boot, "web");
-    let own = web.cgroups[0].path.file_name().unwrap().to_owned();
-    assert_ne!(own, "lxc.payload.web", "it is where the left-over is");
-    for target in ["web", "name:web"] {
-        let report = boot.iceaxe(&["freeze", target, "--json"]).is(0, "confirmed");
-        assert_eq!(report["name"], "web", "{report}");
-        web.is_frozen();
-        boot.iceaxe(&["thaw", target, "--json"]).is(0, "confirmed");
-        web.is_thawed();
+    for left_over in ["web", "mail", "mail-1"] {
+        leave_over(&boot, left_over);
+    }
+    for (name, own) in [("web", "lxc.payload.web-1"), ("mail", "lxc.payload.mail-2")] {
+        let vessel = lxc::container(&boot, name);
+        assert!(vessel.cgroups[0].path.ends_with(own), "{vessel:?}");
+        for target in [name, &format!("name:{name}")] {
+            let report = boot.iceaxe(&["freeze", target, "--json"]).is(0, "confirmed");
+            assert_eq!(report["name"], name, "{report}");
+            vessel.is_frozen();
+            boot.iceaxe(&["thaw", target, "--json"]).is(0, "confirmed");
+            vessel.is_thawed();
+        }
     }
     let listed = boot.iceaxe(&["list", "--json"]).well();
-    let is_web = listed.lines().count() == 1 && listed.contains("\"name\":\"web\"");
-    assert!(is_web, "{listed}");
+    let names = ["web", "mail"].map(|name| format!("\"name\":\"{name}\""));
+    let is_each = listed.lines().count() == 2 && names.iter().all(|name| listed.contains(name));
+    assert!(is_each, "{listed}");
 }
 
+/// Whoever may name a container gives its name to the command line of who passes the list on.
 fn a_name_that_reads_as_an_option_is_listed_in_a_form_that_is_none(layout: Layout) {
     let boot = Boot::start(layout);
     let names = ["--all", "--rescue=kill", "-n"];

@@ -16,6 +16,7 @@ mod kit;
 mod boot;
 mod decoys;
 mod docker;
+mod files;
 mod hung;
 mod lxc;
 mod nspawn;

@@ -50,6 +50,7 @@ pub(crate) const SYSTEMD: &[Need] = &[
     ("lxc-start", "lxc"),
     ("busybox", "busybox-static"),
     ("iptables", "iptables"),
+    ("strace", "strace"),
 ];
 /// To boot other kernels.
 pub(crate) const VM: &[Need] = &[
