@@ -22,6 +22,24 @@ pub(super) enum Keeper {
 impl Keeper {
     /// Who keeps `identity`'s; none that is known is an error.
     pub(super) fn of(identity: &Identity, details: Option<&Details>) -> Result<Self> {
+        let keeper = match identity.runtime.as_deref() {
+            Some("docker") => Self::Docker,
+            Some("podman") => Self::Podman,
+            Some("containerd") => Self::Containerd,
+            Some("lxc") => Self::Lxc,
+            Some("runc" | "crun" | "youki") => Self::Nobody,
+            // Of those that keep a belief on disk docker alone gives its cgroups no name of its own.
+            None if details.is_some_and(|details| details.believed.is_some()) => Self::Docker,
+            other => {
+                return Err(Error::Unsupported(format!(
+                    "{} is nothing whose belief could be asked for or set right: docker, podman, containerd and LXC are",
+                    other.map_or_else(
+                        || "what no engine is known to have made".to_owned(),
+                        |name| format!("a container of {name}'s")
+                    )
+                )));
+            }
+        };
         // To ask root's engine about an ID that a container or a user has given would speak of another container.
         if identity.trust != Trust::Full {
             return Err(Error::Unsupported(
@@ -30,22 +48,7 @@ impl Keeper {
                     .to_owned(),
             ));
         }
-        match identity.runtime.as_deref() {
-            Some("docker") => Ok(Self::Docker),
-            Some("podman") => Ok(Self::Podman),
-            Some("containerd") => Ok(Self::Containerd),
-            Some("lxc") => Ok(Self::Lxc),
-            Some("runc" | "crun" | "youki") => Ok(Self::Nobody),
-            // Of those that keep a belief on disk docker alone gives its cgroups no name of its own.
-            None if details.is_some_and(|details| details.believed.is_some()) => Ok(Self::Docker),
-            other => Err(Error::Unsupported(format!(
-                "{} is nothing whose belief could be asked for or set right: docker, podman, containerd and LXC are",
-                other.map_or_else(
-                    || "what no engine is known to have made".to_owned(),
-                    |name| format!("a container of {name}'s")
-                )
-            ))),
-        }
+        Ok(keeper)
     }
 
     /// What it is called.
