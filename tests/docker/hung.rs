@@ -16,7 +16,7 @@ use crate::container::Container;
 use crate::docker::Docker;
 use crate::engines::{Layout, PROMPT, Program, Vessel};
 use crate::in_each_layout;
-use crate::kit::{PATIENCE, eventually};
+use crate::kit::{Hierarchy, PATIENCE, Scene, eventually};
 
 in_each_layout! {
     a_task_that_waits_for_a_file_system_whose_server_fell_silent_blocks_a_freeze_and_is_named
@@ -100,6 +100,22 @@ fn a_data_root_that_never_answers_leaves_ids_and_processes_working() {
     }
     let ended = docker.iceaxe(["status", &web.id]);
     assert!(ended.took < PROMPT && ended.code() == Some(0), "{ended:?}");
+}
+
+/// Whoever reads its files in /proc hangs with it, and every source of names reads those of some processes.
+#[test]
+fn a_process_that_hangs_costs_no_name_anything() {
+    let docker = Docker::start(Layout::AsFound);
+    let web = docker.container("web");
+    let scene = Scene::new();
+    let elsewhere = scene.cgroup(Hierarchy::available());
+    let _zoo = scene.zoo(&[&elsewhere], &["hung"]);
+    for verb in ["freeze", "thaw"] {
+        let ended = docker.iceaxe([verb, &web.name, "--json"]);
+        assert!(ended.took < PROMPT, "{ended:?}");
+        ended.is(0, "confirmed");
+    }
+    web.is_thawed();
 }
 
 #[test]

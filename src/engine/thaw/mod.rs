@@ -289,8 +289,9 @@ impl<'c> Thawing<'c> {
         Ok(())
     }
 
-    /// Clears the requests of some cgroups, or only says that it would.
+    /// Clears the requests of some cgroups, or only says that it would. Where one can't be cleared the others are.
     fn clear(&mut self, cgroups: &[&Cgroup], mode: Mode, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+        let mut failed = None;
         for cgroup in cgroups {
             let write = freezer::thaw_write(cgroup);
             if mode == Mode::DryRun {
@@ -301,10 +302,10 @@ impl<'c> Thawing<'c> {
             match freezer::thaw(cgroup) {
                 Ok(write) => self.note(write, told),
                 Err(Error::Gone(_)) => {} // it asks for nothing any more
-                Err(error) => return Err(error),
+                Err(error) => drop(failed.get_or_insert(error)),
             }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// What stood before the write, once what is around is known: others' requests are as they were then.
