@@ -21,6 +21,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setpgid, setsid};
 
 use super::errand::{Change, Errand};
+use super::guard;
 use super::message::{Message, Will, receive, send};
 use super::streams::{Progress, Streams};
 use super::tie::{AT_LIMIT, Answer, HAS_ENDED, IS_ASKED, Say, Tie};
@@ -356,10 +357,15 @@ impl Parent<'_, '_> {
                     self.progress = Progress::new(Instant::now());
                     let most = (most > 0).then(|| Duration::from_millis(most));
                     let signals = self.signals;
-                    // SAFETY: what is run before the command is two system calls.
-                    let started = self.errand.start(most, &|command, priority| unsafe {
+                    // SAFETY: no other thread runs in this process whose locks the new one could lack. The guard's descriptor is
+                    // open for as long as this process lives.
+                    let started = self.errand.start(most, &|command, priority, guard| unsafe {
                         command.pre_exec(move || {
                             rustix::process::setpriority_process(None, priority)?;
+                            if let Some(guard) = guard {
+                                // First: whoever is killed from here on, it is known. A guard that is gone ends nothing.
+                                let _ = guard::announce(BorrowedFd::borrow_raw(guard));
+                            }
                             Ok(signals.thread_unblock()?)
                         });
                     });

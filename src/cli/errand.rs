@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -58,9 +58,7 @@ pub(crate) enum Change {
 /// What others are to know of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum News {
-    /// It runs, as the process of this number.
-    Started(u32),
-    /// It has ended.
+    /// It has ended, or could not be run.
     Ended,
     /// Who did the work is gone while it runs.
     Alone,
@@ -72,6 +70,8 @@ pub(crate) struct Errand<'w> {
     words: &'w [OsString],
     /// Is told the news.
     tell: Option<&'w dyn Fn(News)>,
+    /// Where the command's own process says who it is, before it becomes the command.
+    guard: Option<RawFd>,
     at: At,
     /// The priority that this process was started with, which is the command's.
     priority: i32,
@@ -84,10 +84,16 @@ pub(crate) struct Errand<'w> {
 }
 
 impl<'w> Errand<'w> {
-    pub(crate) fn new(words: &'w [OsString], priority: i32, tell: &'w dyn Fn(News)) -> Self {
+    pub(crate) fn new(
+        words: &'w [OsString],
+        priority: i32,
+        tell: &'w dyn Fn(News),
+        guard: Option<RawFd>,
+    ) -> Self {
         Self {
             words,
             tell: Some(tell),
+            guard,
             priority,
             ..Self::default()
         }
@@ -149,7 +155,7 @@ impl<'w> Errand<'w> {
     pub(crate) fn start(
         &mut self,
         most: Option<Duration>,
-        ready: &dyn Fn(&mut Command, i32),
+        ready: &dyn Fn(&mut Command, i32, Option<RawFd>),
     ) -> Result<(), String> {
         let Some((program, args)) = self.words.split_first() else {
             self.at = At::Done(0);
@@ -160,10 +166,9 @@ impl<'w> Errand<'w> {
             return Err(String::new());
         }
         let mut command = Command::new(program);
-        ready(command.args(args), self.priority);
+        ready(command.args(args), self.priority, self.guard);
         match command.spawn() {
             Ok(child) => {
-                self.tell(News::Started(child.id()));
                 let pid = i32::try_from(child.id())
                     .ok()
                     .and_then(rustix::process::Pid::from_raw);
@@ -173,6 +178,7 @@ impl<'w> Errand<'w> {
                 Ok(())
             }
             Err(error) => {
+                self.tell(News::Ended);
                 let code = if error.kind() == io::ErrorKind::NotFound {
                     127
                 } else {

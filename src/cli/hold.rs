@@ -244,9 +244,8 @@ pub(super) fn tell(cli: &Cli, args: &Hold, guard: Option<&guard::Line>, news: Ne
     match (news, guard) {
         (News::Alone, _) if args.fsfreeze.is_empty() => {}
         (News::Alone, guard) => disks::thaw_alone(&cli.root, guard),
-        (News::Started(pid), Some(guard)) if !args.let_run => guard.keep_command(pid),
         (News::Ended, Some(guard)) if !args.let_run => guard.command_ended(),
-        (News::Started(_) | News::Ended, _) => {}
+        (News::Ended, _) => {}
     }
 }
 

@@ -100,13 +100,22 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
         _ => None,
     };
     let line = guard.as_ref().and_then(|guard| guard.as_ref().ok());
-    let (words, tell): (&[OsString], &dyn Fn(News)) = match &cli.verb {
-        Verb::Hold(args) => (&args.command, &|news| hold::tell(&cli, args, line, news)),
-        _ => (&[], &|_| {}),
+    let (words, tell, ends): (&[OsString], &dyn Fn(News), bool) = match &cli.verb {
+        Verb::Hold(args) => (
+            &args.command,
+            &|news| hold::tell(&cli, args, line, news),
+            !args.let_run,
+        ),
+        _ => (&[], &|_| {}, false),
     };
     let is_terminal = streams.is_terminal;
     let priority = rustix::process::getpriority_process(None).unwrap_or(0); // of oneself it is always told
-    let mut errand = Errand::new(words, priority, tell);
+    let mut errand = Errand::new(
+        words,
+        priority,
+        tell,
+        line.filter(|_| ends).map(guard::Line::number),
+    );
     // What is to be helped may have hundreds of tasks for each CPU, and each word goes through both processes. Without the
     // right to it it takes longer, no more.
     let _ = rustix::process::setpriority_process(None, MOST_URGENT);

@@ -151,9 +151,12 @@ impl<'c> Barrier<'c> {
         });
     }
 
-    /// Refuses what has come to hold iceaxe since it was checked; whether it had to.
+    /// Refuses what has come to hold iceaxe since it was checked, as all others were after it; whether it had to.
     fn check_again(&mut self, watcher: Watcher<'_>) -> bool {
         let host = self.host;
+        if self.all.len() < 2 {
+            return false; // it has just been checked
+        }
         let (places, cgroups): (Vec<usize>, Vec<&Cgroup>) = self
             .all
             .iter()

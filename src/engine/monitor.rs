@@ -3,20 +3,24 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::follow::event;
 use super::follow::points::{Points, Which};
-use super::look;
 use super::scope::Scope;
+use super::{look, tids};
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::resolver::Container;
-use crate::verifier::{Place, Witness};
+use crate::verifier::Sighting;
 
 /// Between two readings of the requests that no notice tells of.
 pub const ROUND: Duration = Duration::from_millis(250);
+
+/// How long a container of which a task has ended may take to end as a whole: its first process ends before the others are
+/// told to.
+const DYING: Duration = Duration::from_millis(500);
 
 /// Watches over what is held.
 #[derive(Debug)]
@@ -33,6 +37,10 @@ struct Held<'c> {
     /// The cgroup that asks for its freeze.
     id: CgroupId,
     is_doubted: bool,
+    /// Its tasks when the watch began; none where they could not be listed.
+    tids: BTreeSet<i32>,
+    /// Since when nothing asks for its freeze.
+    lost: Option<(Instant, String)>,
 }
 
 /// A container that somebody thawed while it was held.
@@ -62,6 +70,8 @@ impl<'c> Monitor<'c> {
                 container,
                 id,
                 is_doubted: true, // until the first look
+                tids: tids(container).unwrap_or_default(),
+                lost: None,
             });
         }
         monitor
@@ -86,9 +96,10 @@ impl<'c> Monitor<'c> {
             let fate = held.fate(host).unwrap_or(Fate::Thawed); // nothing shows that it is held
             held.is_doubted = fate == Fate::Doubted;
             if fate == Fate::Thawed {
+                let seen = held.lost.take().map(|(_, time)| time);
                 broken.push(Broken {
                     id: held.id,
-                    time: event::now(),
+                    time: seen.unwrap_or_else(event::now),
                 });
             }
             matches!(fate, Fate::Held | Fate::Doubted)
@@ -111,7 +122,7 @@ enum Fate {
 }
 
 impl Held<'_> {
-    fn fate(&self, host: &Host) -> Result<Fate> {
+    fn fate(&mut self, host: &Host) -> Result<Fate> {
         let by = self.container.own.iter().find(|own| own.id() == self.id);
         match by.map(Cgroup::requested) {
             Some(Ok(true)) => return Ok(Fate::Held),
@@ -123,23 +134,25 @@ impl Held<'_> {
         if scope.requested() || scope.is_held_from_outside() {
             return Ok(Fate::Doubted);
         }
-        // Who kills a frozen container thaws it, so that it dies.
+        // Who kills a frozen container thaws it, so that it dies; and of what is frozen nothing ends by itself.
         let tasks = match look(host, self.container) {
             Err(Error::Gone(_)) => return Ok(Fate::Ended),
             tasks => tasks?,
         };
-        let witness = Witness::new(host);
-        let mut alive: BTreeSet<bool> = tasks
+        let lives = |task: &&Sighting| !task.killed && !task.is_exiting();
+        let alive: BTreeSet<i32> = tasks
             .seen
             .values()
-            .filter(|task| witness.place(task) != Place::Dead)
-            .map(|task| !task.killed)
+            .filter(lives)
+            .map(|task| task.tid)
+            .chain(tasks.unseen.iter().copied())
             .collect();
-        alive.extend((!tasks.unseen.is_empty()).then_some(true));
-        Ok(match (alive.contains(&true), alive.is_empty()) {
-            (true, _) => Fate::Thawed,
-            (false, false) => Fate::Doubted,
-            (false, true) => Fate::Ended,
+        let lost = self.lost.get_or_insert_with(|| (Instant::now(), event::now()));
+        let is_dying = !self.tids.is_subset(&alive) && lost.0.elapsed() < DYING;
+        Ok(match (alive.is_empty(), is_dying) {
+            (true, _) if tasks.seen.is_empty() => Fate::Ended,
+            (true, _) | (false, true) => Fate::Doubted,
+            (false, false) => Fate::Thawed,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -231,6 +232,37 @@ fn an_iceaxe_that_is_killed_leaves_no_command_to_go_on(hierarchy: Hierarchy) {
             ended >= Duration::from_secs(least) && ended < Duration::from_secs(least + 1),
             "{ended:?}"
         );
+    }
+    zoo.goes_on(0);
+}
+
+/// Whether a process goes on that was started with this word.
+fn goes_on_with(word: &str) -> bool {
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.any(|pid: i32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default(); // it is gone, then
+        let mut words = line.split(|&byte| byte == 0);
+        words.next_back().is_some() && words.next_back() == Some(word.as_bytes()) && is_there(pid)
+    })
+}
+
+/// Whenever it is: before its command is there, when it is just being started, when it runs.
+fn an_iceaxe_that_is_killed_at_any_moment_leaves_no_command(hierarchy: Hierarchy) {
+    const ROUNDS: u32 = 24;
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    for round in 0..ROUNDS {
+        let mark = format!("{}-{round}", cgroup.target().display());
+        let command = hold(&[&cgroup]).arg("--").arg(zoo_program()).arg("idle");
+        let running = command.arg(&mark).start();
+        eventually("it is asked for", || cgroup.asks());
+        sleep(Duration::from_micros(300) * round);
+        running.signal(Signal::SIGKILL);
+        eventually("nothing goes on", || !cgroup.asks() && !goes_on_with(&mark));
+        running.end();
+        eventually("nothing is left", || records_of(&cgroup).is_empty());
     }
     zoo.goes_on(0);
 }
@@ -796,6 +828,7 @@ fn a_stopped_iceaxe_keeps_nothing_frozen_past_the_limit(hierarchy: Hierarchy) {
 
 on_each_hierarchy!(
     an_iceaxe_that_is_killed_leaves_no_command_to_go_on,
+    an_iceaxe_that_is_killed_at_any_moment_leaves_no_command,
     a_stopped_command_is_ended_by_the_guard_alone,
     a_command_that_may_goes_on_without_its_iceaxe,
     a_stopped_worker_keeps_nothing_frozen_past_the_limit,

@@ -23,48 +23,58 @@ fn hierarchy_of(layout: Layout) -> Hierarchy {
     }
 }
 
-/// A program of the zoo in a cgroup of its own; it is thawed and killed when it goes.
-struct Inside<'c> {
-    cgroup: &'c Cgroup,
-    child: Child,
+/// A file system that is served in one cgroup, and asked about in another. When it goes both are thawed first: who waits
+/// for a frozen server does not die.
+struct Served<'c> {
+    cgroups: [&'c Cgroup; 2],
+    children: Vec<Child>,
 }
 
-impl<'c> Inside<'c> {
+impl<'c> Served<'c> {
     #[track_caller]
-    fn start(cgroup: &'c Cgroup, word: &str, path: &Path) -> Self {
+    fn start(scratch: &Scratch, [server, reader]: [&'c Cgroup; 2]) -> Self {
+        let dir = scratch.dir("served");
+        let mut served = Self {
+            cgroups: [server, reader],
+            children: Vec::new(),
+        };
+        served.admit(server, "serve", &dir);
+        let mut line = String::new();
+        let out = served.children[0].stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        served.admit(reader, "look", &dir.join("file"));
+        eventually("it is in its cgroup", || !reader.tids().is_empty());
+        served
+    }
+
+    #[track_caller]
+    fn admit(&mut self, cgroup: &Cgroup, word: &str, path: &Path) {
         let mut command = Command::new(zoo_program());
         command.arg("--in").arg(&cgroup.dir).arg(word).arg(path);
-        let child = command.stdout(Stdio::piped()).spawn().unwrap();
-        Self { cgroup, child }
+        self.children
+            .push(command.stdout(Stdio::piped()).spawn().unwrap());
+    }
+
+    fn reader(&self) -> u32 {
+        self.children[1].id()
     }
 }
 
-impl Drop for Inside<'_> {
+impl Drop for Served<'_> {
     fn drop(&mut self) {
-        self.cgroup.thaw();
-        let _ = self.child.kill(); // it has ended, then
-        let _ = self.child.wait(); // as above
+        self.cgroups.iter().for_each(|cgroup| cgroup.thaw());
+        for child in self.children.iter_mut().rev() {
+            let _ = child.kill(); // it has ended, then
+            let _ = child.wait(); // as above
+        }
     }
-}
-
-/// A file system that is served in one cgroup, and asked about in another.
-#[track_caller]
-fn served<'c>(scratch: &Scratch, [server, reader]: [&'c Cgroup; 2]) -> [Inside<'c>; 2] {
-    let dir = scratch.dir("served");
-    let mut server = Inside::start(server, "serve", &dir);
-    let mut line = String::new();
-    let out = server.child.stdout.take().unwrap();
-    BufReader::new(out).read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
-    let reader = Inside::start(reader, "look", &dir.join("file"));
-    eventually("it is in its cgroup", || !reader.cgroup.tids().is_empty());
-    [server, reader]
 }
 
 fn a_server_and_its_reader_are_frozen_together_in_either_order(layout: Layout) {
     let (_turn, scene, scratch) = (turn(), Scene::new(), Scratch::new());
     let cgroups = [0, 1].map(|_| scene.cgroup(hierarchy_of(layout)));
-    let _both = served(&scratch, cgroups.each_ref());
+    let _served = Served::start(&scratch, cgroups.each_ref());
     for round in 0..6 {
         let [first, second] = [round % 2, 1 - round % 2].map(|at| cgroups[at].target());
         let run = iceaxe("freeze").arg(first).arg(second).arg("--timeout=6s").run();
@@ -82,11 +92,11 @@ fn a_server_and_its_reader_are_frozen_together_in_either_order(layout: Layout) {
 fn a_reader_whose_server_is_frozen_is_not_told_to_start_it_again(layout: Layout) {
     let (_turn, scene, scratch) = (turn(), Scene::new(), Scratch::new());
     let cgroups = [0, 1].map(|_| scene.cgroup(hierarchy_of(layout)));
-    let [_server, reader] = served(&scratch, cgroups.each_ref());
+    let served = Served::start(&scratch, cgroups.each_ref());
     let target = cgroups[0].target().into_string().unwrap();
     let run = iceaxe("freeze").arg(&target).run();
     assert_eq!(run.code, Some(0), "{run:?}");
-    let stack = format!("/proc/{}/stack", reader.child.id());
+    let stack = format!("/proc/{}/stack", served.reader());
     eventually("it waits for the server", || {
         fs::read_to_string(&stack).is_ok_and(|stack| stack.contains("request_wait_answer"))
     });
@@ -100,7 +110,8 @@ fn a_reader_whose_server_is_frozen_is_not_told_to_start_it_again(layout: Layout)
     let looks = |step: &&serde_json::Value| step["command"] == "grep . /sys/fs/fuse/connections/*/waiting";
     let look = steps.iter().find(looks).unwrap();
     let what = look["what"].as_str().unwrap();
-    assert!(what.contains(&format!("{target} is frozen now")), "{what}");
+    // A machine has others.
+    assert!(what.contains(&target) && what.contains(" frozen now. "), "{what}");
     let thaw = format!("iceaxe thaw {target}");
     let thaws = |step: &&serde_json::Value| step["command"] == json!(thaw);
     let thaw = steps.iter().find(thaws).unwrap();

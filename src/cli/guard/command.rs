@@ -26,12 +26,12 @@ pub(super) struct Command {
 
 impl Command {
     /// The command that `poster` has just started, as the process of that number; `None` where that is over.
-    pub(super) fn of(host: &Host, pid: u32, poster: i32) -> Option<Self> {
+    pub(super) fn of(host: &Host, pid: u32, poster: Process) -> Option<Self> {
         let pid = i32::try_from(pid).ok()?; // as the kernel has it
         let fd = pidfd(pid); // it can't become another one's from here on
         let process = Process::find(host, pid)?;
         // It collects it itself, and says so: while it lives nobody else's process has that number.
-        let is_its = Process::parent_of(host, pid) == Some(poster) || !Process::is_there(host, poster);
+        let is_its = Process::parent_of(host, pid) == Some(poster.pid) || !poster.is_alive(host);
         is_its.then_some(Self {
             process,
             fd,

@@ -8,7 +8,7 @@ mod serve;
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -205,11 +205,9 @@ impl Line {
         let _ = self.say(&Word::Frozen);
     }
 
-    /// Tells it of a command that is to end with this process. What else there is to know of that process the guard reads: here
-    /// nothing is done that can hang, or that takes a thread.
-    pub(super) fn keep_command(&self, command: u32) {
-        // One that is gone ends nothing.
-        let _ = self.say(&Word::Command(command));
+    /// The descriptor of this end, for [`announce`].
+    pub(super) fn number(&self) -> RawFd {
+        self.to.as_raw_fd()
     }
 
     /// Tells it that the command has ended.
@@ -223,6 +221,18 @@ impl Line {
         // One that is gone has gone.
         let _ = self.say(&Word::Dismiss);
     }
+}
+
+/// Tells a guard, by its line, that this process is about to become the command that is to end with the process which
+/// started it. What else there is to know of it the guard reads: here nothing is done that can hang.
+///
+/// # Errors
+///
+/// The guard is gone.
+pub(super) fn announce(line: BorrowedFd<'_>) -> io::Result<()> {
+    let text = serde_json::to_string(&Word::Command(std::process::id()))? + "\n";
+    nix::unistd::write(line, text.as_bytes())?; // it is as one piece, being short
+    Ok(())
 }
 
 fn gone(cause: &io::Error) -> Error {

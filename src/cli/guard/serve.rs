@@ -68,7 +68,9 @@ struct Guard {
     /// Whether it is to stay so.
     is_committed: bool,
     /// The process that was started.
-    poster: i32,
+    poster: Option<Process>,
+    /// Whether that has ended.
+    has_lost_poster: bool,
     /// The command of a hold, which ends with that process.
     command: Option<Command>,
     notices: Option<Inotify>,
@@ -95,6 +97,7 @@ pub(super) fn serve(root: &Path, poster: i32, inbox: OwnedFd, mut outbox: File) 
     );
     let timer = timer.map_err(failed)?;
     let host = Host::enter(root)?;
+    let started = Process::find(&host, poster);
     let note = settle_down(&host);
     let process = Process::this(&host);
     answer(&mut outbox, process, note)?;
@@ -106,7 +109,8 @@ pub(super) fn serve(root: &Path, poster: i32, inbox: OwnedFd, mut outbox: File) 
         disks_due_us: None,
         is_frozen: false,
         is_committed: false,
-        poster,
+        poster: started,
+        has_lost_poster: false,
         command: None,
         // Without notices a lease that was ended by a thaw is noticed at its end.
         notices: Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok(),
@@ -274,7 +278,12 @@ impl Guard {
                 return None;
             }
             Word::Command(pid) => {
-                self.command = Command::of(&self.host, pid, self.poster);
+                // It may be that its iceaxe was killed while this was on its way.
+                let poster = self.poster;
+                self.command = poster.and_then(|poster| Command::of(&self.host, pid, poster));
+                if self.has_lost_poster {
+                    self.end_command();
+                }
                 return None;
             }
             Word::CommandEnded => {
@@ -288,6 +297,7 @@ impl Guard {
     /// The process that was started is gone, and did not say that its command had ended. Its worker thaws what it holds,
     /// unless it is stopped or hangs.
     fn poster_ended(&mut self) {
+        self.has_lost_poster = true;
         self.end_command();
         if !self.is_committed && self.is_frozen {
             let latest = boottime_us() + ORPHANED_US;
