@@ -226,7 +226,11 @@ impl<'a> Decoys<'a> {
         ] {
             let ended = self.iceaxe(words);
             // What is told is the cgroup that bears the name, and not the level of its tasks.
-            let is_told = |name: &String| ended.err.contains(name.trim_end_matches("/payload"));
+            let is_told = |name: &String| {
+                ended
+                    .err
+                    .contains(name.trim_end_matches("/payload").trim_end_matches("/container"))
+            };
             let names_one = || self.names.iter().any(is_told);
             // Of a hold that can't begin.
             let code = match (words[0], ended.code()) {
