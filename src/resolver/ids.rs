@@ -18,6 +18,15 @@ use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host};
 use crate::verifier::Witness;
 
+/// What a word is read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// An ID, or a name.
+    Any,
+    /// A name alone.
+    Name,
+}
+
 /// The containers with one ID, and why its other traces are no match.
 #[derive(Debug, Default)]
 pub(super) struct Traces {
@@ -115,19 +124,15 @@ pub(super) fn by_id(resolver: &Resolver<'_>, id: &str) -> Result<Found> {
     if let Some(reason) = exact.reason_of_roots().or_else(|| stopped(host, id)) {
         return Err(reason);
     }
-    of_others(
-        resolver,
-        id,
-        census.incomplete.clone(),
-        locate_of_users(host, census, id),
-    )
+    let users = locate_of_users(host, census, id);
+    of_others(resolver, (id, Reading::Any), census.incomplete.clone(), users)
 }
 
 /// What a word means that nothing of root's knows, as far as root's sources could be read: the container of one user, or a
 /// cgroup that bears the whole ID; else what it could mean.
 pub(super) fn of_others(
     resolver: &Resolver<'_>,
-    word: &str,
+    (word, reading): (&str, Reading),
     unlisted: Vec<String>,
     mut users: Traces,
 ) -> Result<Found> {
@@ -189,7 +194,7 @@ pub(super) fn of_others(
     if !unlisted.is_empty() {
         return Err(unsure(word, &unlisted, Vec::new()));
     }
-    if let Some(error) = claimed(resolver, word)? {
+    if let Some(error) = claimed(resolver, word, reading)? {
         return Err(error);
     }
     Err(users.reason().unwrap_or_else(|| no_such(word)))
@@ -229,7 +234,7 @@ const INSIDE: &str =
 
 /// Why a word means nothing for certain, where cgroups are called so and no record is of them: who may have given such a
 /// name is not known, or not believed. `None` where there is no such cgroup.
-fn claimed(resolver: &Resolver<'_>, word: &str) -> Result<Option<Error>> {
+fn claimed(resolver: &Resolver<'_>, word: &str, reading: Reading) -> Result<Option<Error>> {
     let host = resolver.host;
     let mut all: Vec<(PathBuf, Candidate)> = Vec::new();
     let mut add = |hierarchy: Hierarchy, path: &Path, runtime: Option<&str>| {
@@ -252,17 +257,23 @@ fn claimed(resolver: &Resolver<'_>, word: &str) -> Result<Option<Error>> {
         all.push((path.to_owned(), candidate));
     };
     let census = resolver.census();
-    let begun = target::is_hex(word.as_bytes()).then(|| census.claims_beginning(word));
+    let is_id_meant = reading == Reading::Any;
+    let begun = (is_id_meant && target::is_hex(word.as_bytes())).then(|| census.claims_beginning(word));
     let mut is_inside = false;
     for claim in census.claims(word).iter().chain(begun.into_iter().flatten()) {
         let named = naming::last(&claim.path);
+        if !is_id_meant && named.as_ref().is_none_or(|named| !named.is_name) {
+            continue;
+        }
         let parent = claim.path.parent();
         is_inside |= parent.is_some_and(|parent| naming::innermost(parent).is_some());
         let runtime = named.and_then(|named| named.runtime);
         add(claim.hierarchy, &claim.path, runtime);
     }
-    for (hierarchy, path) in unrecorded(host, word)? {
-        add(hierarchy, &path, None);
+    if is_id_meant {
+        for (hierarchy, path) in unrecorded(host, word)? {
+            add(hierarchy, &path, None);
+        }
     }
     if all.is_empty() {
         return Ok(None);

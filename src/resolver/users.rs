@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::beside::{Reading, beside};
 use super::check::{self, by_record};
-use super::ids::{Traces, by_claim, locate_of_users, unsure};
+use super::ids::{Reading as Meant, Traces, by_claim, locate_of_users, unsure};
 use super::names::{self, Holder, Names};
 use super::state::{Budget, StateDir};
 use super::target::{Inner, is_full_id, is_hex, is_id};
@@ -173,12 +173,15 @@ fn name(live: &mut [Located], name: &str, runtime: &str) {
 }
 
 /// What a word means to the engines of any users.
-pub(super) fn called(resolver: &Resolver<'_>, word: &str) -> Traces {
+pub(super) fn called(resolver: &Resolver<'_>, word: &str, reading: Meant) -> Traces {
     let host = resolver.host;
     let census = resolver.census();
     let users = roots::users(host).unwrap_or_default(); // what can't be listed is told of where all IDs are listed
     let stores = Stores::start(host, &users, word);
-    let mut all = locate_of_users(host, census, word);
+    let mut all = match reading {
+        Meant::Any => locate_of_users(host, census, word),
+        Meant::Name => Traces::default(),
+    };
     // A user's stores that can't be read make nothing uncertain but that user's own.
     for (user, names) in stores.answered(&mut Vec::new()) {
         for holder in names.of(word) {

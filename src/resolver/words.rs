@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::census::{Census, Claim};
 use super::check;
-use super::ids::{Traces, by_claim, by_prefix, locate, of_others, unsure};
+use super::ids::{Reading, Traces, by_claim, by_prefix, locate, of_others, unsure};
 use super::lines::cgroup_lines;
 use super::names::Holder;
 use super::place::Point;
@@ -85,7 +85,8 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
         }
         return Ok(noted(by_prefix(resolver, word)?, unread));
     }
-    nothing_of_roots(resolver, word, unread, exact.reason_of_roots().or(named.reason))
+    let reason = exact.reason_of_roots().or(named.reason);
+    nothing_of_roots(resolver, (word, Reading::Any), unread, reason)
 }
 
 /// A name.
@@ -96,20 +97,23 @@ pub(super) fn by_name(resolver: &Resolver<'_>, name: &str) -> Result<Found> {
         return named.container(resolver, name);
     }
     let unread = named.unread(resolver);
-    nothing_of_roots(resolver, name, unread, named.reason)
+    nothing_of_roots(resolver, (name, Reading::Name), unread, named.reason)
 }
 
 /// What a word means that no running container of root's is called by: `reason` is why one that is known is none.
 fn nothing_of_roots(
     resolver: &Resolver<'_>,
-    word: &str,
+    (word, reading): (&str, Reading),
     unread: Vec<String>,
     reason: Option<Error>,
 ) -> Result<Found> {
     match reason {
         Some(_) if !unread.is_empty() => Err(unsure(word, &unread, Vec::new())),
         Some(reason) => Err(reason),
-        None => of_others(resolver, word, unread, users::called(resolver, word)),
+        None => {
+            let users = users::called(resolver, word, reading);
+            of_others(resolver, (word, reading), unread, users)
+        }
     }
 }
 

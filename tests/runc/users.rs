@@ -84,8 +84,10 @@ fn a_users_record_of_what_is_theirs_is_good(layout: Layout) {
     for cgroup in &web.cgroups {
         chown(&cgroup.dir, Some(USER), None).unwrap();
     }
+    let outright = format!("user:{USER}/{id}");
     for target in [id.clone(), format!("id:{id}")] {
-        runc.iceaxe(["freeze", &target, "--json"]).is(0, "confirmed");
+        runc.iceaxe(["freeze", &target]).refuses(4, &[&outright]);
+        runc.iceaxe(["freeze", &outright, "--json"]).is(0, "confirmed");
         web.is_frozen();
         runc.iceaxe(["thaw", &target, "--json"]).is(0, "confirmed");
         web.is_thawed();
