@@ -171,7 +171,7 @@ fn users_records_that_never_answer_delay_no_whole_id_of_roots() {
     let theirs = Theirs::new();
     let _dead = Dead::over(theirs.0.join("runc"));
     for _ in 0..3 {
-        web.pause();
+        docker.iceaxe(["freeze", &web.id, "--json"]).is(0, "confirmed");
         let began = Instant::now();
         let thaw = docker.begin(["thaw", &web.id, "--json"]);
         eventually("its request is cleared", || !web.asks());
@@ -182,7 +182,6 @@ fn users_records_that_never_answer_delay_no_whole_id_of_roots() {
         assert!(cleared < CLEARED, "cleared after {cleared:?}: {ended:?}");
         assert!(answered < ANSWERED, "answered after {answered:?}: {ended:?}");
         web.is_thawed();
-        docker.docker(["unpause", &web.name]);
     }
 }
 
