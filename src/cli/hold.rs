@@ -128,7 +128,11 @@ pub(super) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]) -> u8 
             look: &mut look,
         };
         context.tie.run(context.say, most, &mut at_limit, meanwhile);
-        look(); // the command may have ended by then
+        let limit = most.map_or(Duration::MAX, |_| left(&held));
+        if !limit.is_zero() {
+            // The command may have ended right after somebody's thaw.
+            broken_off.tell(context, &held, &monitor.last_look(limit));
+        }
     }
     broken_off.let_go(&keeper, Duration::ZERO);
     // One without a record is known to be over here alone.

@@ -22,6 +22,9 @@ pub const ROUND: Duration = Duration::from_millis(250);
 /// told to.
 const DYING: Duration = Duration::from_millis(500);
 
+/// Between two looks at one that is ending.
+const GLANCE: Duration = Duration::from_millis(10);
+
 /// Watches over what is held.
 #[derive(Debug)]
 pub struct Monitor<'c> {
@@ -37,6 +40,8 @@ struct Held<'c> {
     /// The cgroup that asks for its freeze.
     id: CgroupId,
     is_doubted: bool,
+    /// Whether it ran at the last look, and seemed about to end.
+    is_dying: bool,
     /// Its tasks when the watch began; none where they could not be listed.
     tids: BTreeSet<i32>,
     /// Since when nothing asks for its freeze.
@@ -70,6 +75,7 @@ impl<'c> Monitor<'c> {
                 container,
                 id,
                 is_doubted: true, // until the first look
+                is_dying: false,
                 tids: tids(container).unwrap_or_default(),
                 lost: None,
             });
@@ -83,6 +89,19 @@ impl<'c> Monitor<'c> {
         self.points.notices()
     }
 
+    /// Which of them were thawed by somebody since the last look, when no other look follows: a container that runs and of
+    /// which a task has ended is looked at until it is told whether it ends as a whole, for `limit` at most.
+    pub fn last_look(&mut self, limit: Duration) -> Vec<Broken> {
+        let began = Instant::now();
+        let limit = limit.min(DYING + GLANCE);
+        let mut broken = self.look();
+        while began.elapsed() < limit && self.held.iter().any(|held| held.is_dying) {
+            std::thread::sleep(GLANCE);
+            broken.extend(self.look());
+        }
+        broken
+    }
+
     /// Which of them were thawed by somebody since the last look. Each is told once, and watched no more.
     pub fn look(&mut self) -> Vec<Broken> {
         let mut stirred = self.points.stirred();
@@ -94,7 +113,8 @@ impl<'c> Monitor<'c> {
                 return true;
             }
             let fate = held.fate(host).unwrap_or(Fate::Thawed); // nothing shows that it is held
-            held.is_doubted = fate == Fate::Doubted;
+            held.is_doubted = matches!(fate, Fate::Doubted | Fate::Dying);
+            held.is_dying = fate == Fate::Dying;
             if fate == Fate::Thawed {
                 let seen = held.lost.take().map(|(_, time)| time);
                 broken.push(Broken {
@@ -102,7 +122,7 @@ impl<'c> Monitor<'c> {
                     time: seen.unwrap_or_else(event::now),
                 });
             }
-            matches!(fate, Fate::Held | Fate::Doubted)
+            matches!(fate, Fate::Held | Fate::Doubted | Fate::Dying)
         });
         broken
     }
@@ -113,8 +133,10 @@ impl<'c> Monitor<'c> {
 enum Fate {
     /// It is held.
     Held,
-    /// Its request is gone, and what is left of it is about to end, or somebody else holds it: it is looked at again.
+    /// Its request is gone, and somebody else holds it: it is looked at again.
     Doubted,
+    /// It runs, and is about to end, or looks so: it is looked at again.
+    Dying,
     /// It ended.
     Ended,
     /// It runs.
@@ -151,7 +173,7 @@ impl Held<'_> {
         let is_dying = !self.tids.is_subset(&alive) && lost.0.elapsed() < DYING;
         Ok(match (alive.is_empty(), is_dying) {
             (true, _) if tasks.seen.is_empty() => Fate::Ended,
-            (true, _) | (false, true) => Fate::Doubted,
+            (true, _) | (false, true) => Fate::Dying,
             (false, false) => Fate::Thawed,
         })
     }

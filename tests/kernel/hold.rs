@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -608,6 +609,25 @@ fn a_thaw_of_what_was_frozen_before_is_told_too(hierarchy: Hierarchy) {
     zoo.goes_on(0);
 }
 
+/// A task whose timer ran out while it was frozen ends at once when it runs: the container lives on without it.
+fn a_thaw_just_before_the_commands_end_is_told_though_a_task_ends_by_it(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let mut brief = Command::new("sleep").arg("0.5").spawn().unwrap();
+    cgroup.admit(i32::try_from(brief.id()).unwrap());
+    cgroup.freeze();
+    // This sleep begins after the other one and is longer.
+    let thawed = "sleep 0.6; echo $1 > $0";
+    let command = ["--", "sh", "-ec", thawed]
+        .iter()
+        .fold(hold(&[&cgroup]), Iceaxe::arg);
+    let run = command.arg(cgroup.switch()).arg(cgroup.thawed_word()).run();
+    assert_eq!(run.code, Some(122), "{run:?}");
+    assert!(run.err.contains("was thawed by somebody else at 20"), "{run:?}");
+    assert!(brief.wait().unwrap().success() && !cgroup.asks());
+}
+
 /// Who kills a frozen container thaws it for that.
 fn a_target_that_ends_is_not_thawed_by_somebody(hierarchy: Hierarchy) {
     let scene = Scene::new();
@@ -857,6 +877,7 @@ on_each_hierarchy!(
     what_was_frozen_before_stays_frozen,
     an_operators_thaw_ends_every_hold_and_says_so,
     a_thaw_of_what_was_frozen_before_is_told_too,
+    a_thaw_just_before_the_commands_end_is_told_though_a_task_ends_by_it,
     a_target_that_ends_is_not_thawed_by_somebody,
     what_still_stands_still_is_not_thawed,
     explain_and_status_say_first_who_holds_it_and_until_when,

@@ -17,42 +17,41 @@ use crate::kit::{is_as_quick, is_quick, usually_cleared_after};
 const LEVELS: usize = 1010;
 /// More than there are descriptors for.
 const WIDTH: usize = 3000;
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 const DESCRIPTORS: u32 = 1024;
 /// What a thaw needs at most, in KiB.
 const MEMORY: u64 = 16 << 10;
 
-/// A chain of cgroups below one, made and removed name by name: no path need lead to its end.
+/// A chain of cgroups of one name below a cgroup, made and removed level by level: no path need lead to its end, and tests
+/// that run beside this one need their descriptors.
 struct Chain {
     cgroup: Cgroup,
-    /// Where each level was made, and what it is called.
-    levels: Vec<(OwnedFd, String)>,
+    name: String,
+    levels: usize,
+    /// The deepest one.
+    end: OwnedFd,
 }
 
 impl Chain {
     #[track_caller]
     fn below(cgroup: &Cgroup, name: &str, levels: usize) -> Self {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut at = openat(AT_FDCWD, &cgroup.dir, flags, Mode::empty()).unwrap();
-        let mut chain = Self {
-            cgroup: cgroup.clone(),
-            levels: Vec::new(),
-        };
+        let mut end = openat(AT_FDCWD, &cgroup.dir, DIRECTORY, Mode::empty()).unwrap();
         for _ in 0..levels {
-            mkdirat(&at, name, Mode::S_IRWXU).unwrap();
-            let below = openat(&at, name, flags, Mode::empty()).unwrap();
-            chain
-                .levels
-                .push((std::mem::replace(&mut at, below), name.to_owned()));
+            mkdirat(&end, name, Mode::S_IRWXU).unwrap();
+            end = openat(&end, name, DIRECTORY, Mode::empty()).unwrap();
         }
-        chain
+        Self {
+            cgroup: cgroup.clone(),
+            name: name.to_owned(),
+            levels,
+            end,
+        }
     }
 
     /// Opens a file of the deepest one.
     #[track_caller]
     fn open(&self, file: &str, flags: OFlag) -> File {
-        let (above, name) = self.levels.last().unwrap();
-        let path = format!("{name}/{file}");
-        File::from(openat(above, path.as_str(), flags | OFlag::O_CLOEXEC, Mode::empty()).unwrap())
+        File::from(openat(&self.end, file, flags | OFlag::O_CLOEXEC, Mode::empty()).unwrap())
     }
 
     /// Moves a process into the deepest one.
@@ -73,10 +72,11 @@ impl Drop for Chain {
         inside
             .lines()
             .for_each(|pid| self.cgroup.admit(pid.parse().unwrap()));
-        for (above, name) in self.levels.iter().rev() {
+        for _ in 0..self.levels {
+            self.end = openat(&self.end, "..", DIRECTORY, Mode::empty()).unwrap();
             // A task that is just dying still counts for a moment.
             eventually("the chain is removed", || {
-                unlinkat(above, name.as_str(), UnlinkatFlags::RemoveDir) != Err(Errno::EBUSY)
+                unlinkat(&self.end, self.name.as_str(), UnlinkatFlags::RemoveDir) != Err(Errno::EBUSY)
             });
         }
     }
