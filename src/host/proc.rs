@@ -3,17 +3,18 @@
 //! Any such read can hang, that of `stat` too: it waits for a lock that the process holds, for as long as a file system's
 //! server does not answer in an exec, or for ever. So each is done in a thread that can be left behind. The waiting side
 //! sees which task a thread is at, leaves it there after 20 ms, and goes on with another thread that knows that task; what
-//! hangs costs whoever asked for it those 20 ms, once, as long as it hangs.
+//! hangs costs whoever asked for it those 20 ms, once, as long as it hangs, and less where many hang.
 //!
 //! What reads much is best done in such a thread as a whole ([`Proc::aside`], [`Proc::watched`]): there each read is a
-//! plain one.
+//! plain one, and where a task hangs the whole is done again without that task. After [`FEW`] of them each read there is
+//! done in a thread of its own, which costs some microseconds and ends for certain.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
@@ -30,15 +31,21 @@ use nix::unistd::{Pid, gettid};
 use super::files::{read_piece, read_whole};
 use super::stat::{Stat, parse_stat};
 
-/// How long the files of one task may keep a thread.
+/// How long the files of one task may keep a thread, where few tasks hang.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// Beyond so many that hang the time for each gets shorter as they get more, so that five hundred of them cost some 1.5 s and
+/// not ten: a container may have any number, and no other one is to be left unseen for that.
+const FEW: usize = 16;
+/// But not below this: a process that is well holds its lock for some microseconds.
+const SHORTEST: Duration = Duration::from_micros(500);
 /// Between two looks at a thread that takes longer.
 const TICK: Duration = Duration::from_millis(5);
 /// The CPU time, in the kernel's hundredths of a second, after which a read that runs all the time counts as hanging: the
 /// look-up of a dead task can loop for 42 s (Linux 6.18). One that only waits for its turn on a CPU does not hang.
 const BUSY: u64 = 2;
-/// So many threads are left behind by what needs the same lock. What would need more is not read.
-const MOST_LEFT: usize = 64;
+/// So many threads are left behind by what needs the same lock, each of which keeps some 40 KiB. What would need more is
+/// not read, unless it is of a set: each set is bounded by itself, and so the tasks of a container are always looked at.
+const MOST_LEFT: usize = 512;
 /// Where so many tasks of one set hang, those after them are not looked at: each would cost 20 ms and a thread, and a
 /// container can have any number.
 const MOST_OF_A_SET: usize = 8;
@@ -81,7 +88,9 @@ struct Inner {
     /// The tasks whose files a thread was left behind with, and is still.
     hanging: Mutex<BTreeSet<(Lock, i32)>>,
     /// How many they are, to be asked without that lock.
-    hang: AtomicU64,
+    hang: AtomicUsize,
+    /// How many threads were left behind, those that have returned since too.
+    left: AtomicUsize,
     idle: Mutex<Idle>,
 }
 
@@ -154,7 +163,8 @@ impl Proc {
             dir,
             asks_by_number,
             hanging: Mutex::default(),
-            hang: AtomicU64::new(0),
+            hang: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
             idle: Mutex::default(),
         }))
     }
@@ -180,7 +190,10 @@ impl Proc {
         read: impl Fn(Reader<'_>) -> T + Send + Sync + 'static,
     ) -> io::Result<T> {
         let this = self.clone();
-        self.aside(move || this.here(lock, tid, &read))
+        self.aside(move || match this.leaves_too_many(lock) {
+            true => Err(unanswered(tid)),
+            false => this.here(lock, tid, &read),
+        })
     }
 
     /// Reads files of each task of a set, in this order, until `limit` is over: those that it was not the turn of are left
@@ -262,13 +275,14 @@ impl Proc {
         post().is_some()
     }
 
-    /// The same until a moment; `None` when that is over, and where there is no thread.
+    /// Does `work` in a thread that can be left behind, until a moment; `None` when that is over, and where there is no thread.
     fn run<T, W>(&self, until: Option<Instant>, work: Arc<W>) -> Option<T>
     where
         T: Send + 'static,
         W: Fn() -> T + Send + Sync + 'static,
     {
-        if post().is_some() {
+        // What hangs for a moment each time would have the whole done again without end.
+        if post().is_some() && self.0.left.load(Ordering::SeqCst) < FEW {
             return Some(work());
         }
         loop {
@@ -278,7 +292,7 @@ impl Proc {
             let job = move || drop(to.send(its())); // nobody waits for it any more
             helper.to.send(Box::new(job)).ok()?; // it ended, which only a panic makes it do
             let mut vigil = Vigil::over(&helper.post);
-            let mut pause = PATIENCE;
+            let mut pause = self.patience();
             loop {
                 let left = until.map(|until| until.saturating_duration_since(Instant::now()));
                 match from.recv_timeout(left.map_or(pause, |left| left.min(pause))) {
@@ -290,7 +304,7 @@ impl Proc {
                     // It ends by itself when it has no more to do.
                     Err(RecvTimeoutError::Timeout) if left.is_some_and(|left| left <= pause) => return None,
                     Err(RecvTimeoutError::Timeout) if vigil.finds_it_stuck(self) => break,
-                    Err(RecvTimeoutError::Timeout) => pause = TICK,
+                    Err(RecvTimeoutError::Timeout) => pause = pause.min(TICK),
                 }
             }
         }
@@ -344,12 +358,8 @@ impl Proc {
         if post.at.load(Ordering::SeqCst) != 0 {
             return Ok(read(reader)); // a part of what is being read already
         }
-        if self.0.hang.load(Ordering::SeqCst) > 0 {
-            let hanging = locked(&self.0.hanging);
-            let of_this = || hanging.range((lock, i32::MIN)..=(lock, i32::MAX)).count();
-            if hanging.contains(&(lock, tid)) || of_this() >= MOST_LEFT {
-                return Err(unanswered(tid));
-            }
+        if self.hang() > 0 && locked(&self.0.hanging).contains(&(lock, tid)) {
+            return Err(unanswered(tid));
         }
         post.since.store(now(), Ordering::SeqCst);
         post.at.store(packed(lock, tid), Ordering::SeqCst);
@@ -361,16 +371,35 @@ impl Proc {
         Ok(result)
     }
 
+    /// How many tasks hang.
+    fn hang(&self) -> usize {
+        self.0.hang.load(Ordering::SeqCst)
+    }
+
+    /// Whether as many threads as may be are left behind by what needs that lock.
+    fn leaves_too_many(&self, lock: Lock) -> bool {
+        let of_this =
+            |hanging: &BTreeSet<(Lock, i32)>| hanging.range((lock, i32::MIN)..=(lock, i32::MAX)).count();
+        self.hang() >= MOST_LEFT && of_this(&locked(&self.0.hanging)) >= MOST_LEFT
+    }
+
+    /// How long the files of one task may keep a thread.
+    fn patience(&self) -> Duration {
+        let times = self.hang().max(FEW) / FEW;
+        (PATIENCE / u32::try_from(times).unwrap_or(u32::MAX)).max(SHORTEST)
+    }
+
     fn hold_against(&self, lock: Lock, tid: i32) {
+        self.0.left.fetch_add(1, Ordering::SeqCst);
         let mut hanging = locked(&self.0.hanging);
         hanging.insert((lock, tid));
-        self.0.hang.store(hanging.len() as u64, Ordering::SeqCst);
+        self.0.hang.store(hanging.len(), Ordering::SeqCst);
     }
 
     fn forgive(&self, lock: Lock, tid: i32) {
         let mut hanging = locked(&self.0.hanging);
         hanging.remove(&(lock, tid));
-        self.0.hang.store(hanging.len() as u64, Ordering::SeqCst);
+        self.0.hang.store(hanging.len(), Ordering::SeqCst);
     }
 
     /// The state of one of this process's own threads, and its CPU time.
@@ -414,9 +443,9 @@ fn start(work: impl FnOnce(&Post) + Send + 'static) -> io::Result<Arc<Post>> {
 
 /// Does in this thread what is to be done in one that can be left behind.
 fn unwatched<T>(work: &dyn Fn() -> T) -> T {
-    POST.set(Some(Arc::default()));
+    let before = POST.replace(Some(Arc::default()));
     let result = work();
-    POST.set(None);
+    POST.set(before);
     result
 }
 
@@ -443,7 +472,7 @@ impl Vigil {
         let Some((lock, tid)) = unpacked(at) else {
             return false; // it reads nothing
         };
-        if now().saturating_sub(since) < u64::try_from(PATIENCE.as_micros()).unwrap_or(u64::MAX) {
+        if u128::from(now().saturating_sub(since)) < proc.patience().as_micros() {
             return false;
         }
         if let Some(('R', ticks)) = proc.own_thread(self.post.thread.load(Ordering::SeqCst)) {
@@ -585,5 +614,54 @@ fn present<T>(result: nix::Result<T>) -> io::Result<Option<T>> {
         Ok(value) => Ok(Some(value)),
         Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More than are waited for in full.
+    const MANY: i32 = 3 * FEW as i32;
+
+    fn proc() -> Proc {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Proc::new(
+            openat(nix::fcntl::AT_FDCWD, "/proc", flags, Mode::empty()).unwrap(),
+            false,
+        )
+    }
+
+    /// Each hangs anew whenever it is asked after the last time was over, so that they are never all known at once.
+    #[test]
+    fn what_hangs_for_moments_does_not_keep_a_survey_from_its_end() {
+        let proc = proc();
+        let (begun, its) = (Arc::new(AtomicUsize::new(0)), proc.clone());
+        let counted = Arc::clone(&begun);
+        let slow = |_: Reader<'_>| thread::sleep(3 * PATIENCE);
+        let silent = proc.aside(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            (1..=MANY)
+                .filter(|&tid| its.one(Lock::Exec, tid, slow).is_err())
+                .count()
+        });
+        // One that is well beside them is read still.
+        assert_eq!(proc.one(Lock::Exec, 0, |_| 7).unwrap(), 7);
+        assert!(
+            silent > 0 && begun.load(Ordering::SeqCst) <= FEW + 1,
+            "{silent}, {begun:?}"
+        );
+    }
+
+    #[test]
+    fn a_set_is_read_however_many_others_hang() {
+        let proc = proc();
+        for tid in 1..=i32::try_from(MOST_LEFT).unwrap() {
+            proc.hold_against(Lock::Exec, tid);
+        }
+        assert!(proc.one(Lock::Exec, 0, |_| ()).is_err());
+        let read = proc.each(Lock::Exec, [1, 0], None, |_, tid| tid);
+        assert!(read[0].1.is_err());
+        assert_eq!(*read[1].1.as_ref().unwrap(), 0);
     }
 }

@@ -13,6 +13,7 @@ use crate::kit::{Cgroup, Hierarchy, Scene, Zoo, freeze, iceaxe, status, tasks_ad
 
 /// Within that time all containers of the host are listed.
 const LISTED: Duration = Duration::from_secs(3);
+const MANY: usize = 100;
 
 /// Two tasks that doze, and one between them that hangs.
 struct Sick {
@@ -119,6 +120,39 @@ fn no_other_container_is_the_worse_for_one_that_hangs(hierarchy: Hierarchy) {
     assert!(other.tids().is_empty());
 }
 
+/// More of them, each in a container of its own, than one would care to wait 20 ms for.
+fn however_many_hang_the_others_are_listed_and_proven(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let parent = scene.cgroup(hierarchy);
+    let id = |number: usize| format!("{:08x}{number:056x}", std::process::id());
+    let hung = scene.zoo(&[&parent], &["hung"; MANY]);
+    for number in 0..MANY {
+        parent
+            .child(format!("docker-{}.scope", id(number)))
+            .admit(hung.tid(number));
+    }
+    let other = parent.child(format!("docker-{}.scope", id(MANY)));
+    let healthy = scene.zoo(&[&other], &["doze", "doze"]);
+    let filtered = |verb| {
+        let run = iceaxe(verb).arg("--json").arg("--filter");
+        run.arg(format!("id={}", id(MANY))).run()
+    };
+    filtered("freeze").is(0, "confirmed");
+    healthy.stands(0);
+    let began = Instant::now();
+    let run = iceaxe("list").arg("--json").run();
+    assert!(began.elapsed() < LISTED, "{:?}", began.elapsed());
+    let lines = run.json();
+    let line = lines.iter().find(|line| line["id"] == id(MANY)).unwrap();
+    assert_eq!(
+        (&line["effective"], &line["tasks"]["frozen"]),
+        (&json!("frozen"), &json!(2)),
+        "{line}"
+    );
+    filtered("thaw").is(0, "confirmed");
+    healthy.goes_on(0);
+}
+
 fn what_can_not_be_looked_at_is_named_by_all_that_look(hierarchy: Hierarchy) {
     let sick = Sick::on(hierarchy);
     let report = explain(&sick.cgroup);
@@ -207,6 +241,7 @@ on_each_hierarchy! {
     a_watch_shows_the_others_and_names_who_hangs,
     a_container_whose_first_process_hangs_is_found_by_its_id_and_thawed,
     a_thaw_writes_first_and_leaves_behind_who_hangs,
+    however_many_hang_the_others_are_listed_and_proven,
     no_other_container_is_the_worse_for_one_that_hangs,
     what_can_not_be_looked_at_is_named_by_all_that_look,
 }
