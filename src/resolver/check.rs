@@ -7,6 +7,7 @@ use super::lines::{Lines, cgroup_lines, task_lines, within_namespace};
 use super::place::Point;
 use super::record::{Place, Record, Recorded};
 use super::roots::{self, SlowRoots, SystemRoots, all_records};
+use super::trust::CgroupTrust;
 use super::{Identity, Located, naming};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
@@ -63,7 +64,8 @@ impl First {
     }
 }
 
-/// Checks a record against what runs: the process lives, started when the record says, and is where it says.
+/// Checks a record against what runs: the process lives, started when the record says, and is where it says. Where no
+/// start time can be compared, its cgroup must bear the ID by a name that is not somebody else's word.
 pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
     let (pid, id) = (record.pid, record.id.as_str());
     let gone = |why: String| Error::NotRunning(format!("{id} ({}): {why}", record.dir.display()));
@@ -73,15 +75,29 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
         is_silent,
     } = First::find(host, &record, &gone)?;
     let mut recorded: Vec<(Hierarchy, PathBuf)> = Vec::new();
-    let mut unnamed = record.start.is_none() || is_silent;
+    // Another process can have the number by now. The name of its cgroup stands in for the start time, where only root or
+    // the record's own author can have given it.
+    let is_unsure = record.start.is_none() || is_silent;
+    let names = is_unsure.then(|| CgroupTrust::new(host));
+    let counts = |hierarchy: Hierarchy, path: &Path| {
+        names.as_ref().is_none_or(|names| {
+            let trust = names.in_name(hierarchy, path);
+            trust.is_full() || (trust == record.trust && trust.user().is_some())
+        })
+    };
+    let own_in = |hierarchy: Hierarchy, line: &Path| {
+        let mut named = naming::chain(line).into_iter();
+        named.find(|named| named.id == id && counts(hierarchy, &named.path))
+    };
+    let mut unnamed = is_unsure;
     for hierarchy in by_version(host) {
         let Some(line) = lines.path(hierarchy) else {
             continue;
         };
         let line = within_namespace(line)?;
-        let own = naming::chain(line).into_iter().find(|named| named.id == id);
+        let own = own_in(hierarchy, line);
         let is_named = own.is_some();
-        unnamed &= !bears(line, id);
+        unnamed &= !bearing(line, id).is_some_and(|top| counts(hierarchy, &top));
         match record.place.cgroup(host, hierarchy, line) {
             // crun keeps the tasks a level below its scope and freezes there, also where the record lost its end.
             Recorded::At(path)
@@ -128,10 +144,13 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
             Recorded::Elsewhere(_) | Recorded::Nothing => {}
         }
     }
-    // Without a start time another process can have the number by now.
     if unnamed {
+        let why = match is_silent {
+            true => "it does not say since when it runs",
+            false => "the record has no start time",
+        };
         return Err(gone(format!(
-            "process {pid} may be another one now: its cgroup does not bear the ID, and the record has no start time"
+            "process {pid} may be another one now: none of its cgroups bears the ID by a name that can be believed, and {why}"
         )));
     }
     // A record of another mount namespace names nothing here; the kernel's own line does, if it is named by the ID.
@@ -139,10 +158,7 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
     if by_name {
         recorded = by_version(host)
             .filter_map(|hierarchy| Some((hierarchy, lines.path(hierarchy)?)))
-            .filter_map(|(hierarchy, path)| {
-                let named = naming::chain(path).into_iter().find(|named| named.id == id)?;
-                Some((hierarchy, named.path))
-            })
+            .filter_map(|(hierarchy, path)| Some((hierarchy, own_in(hierarchy, path)?.path)))
             .collect();
     }
     let mut recorded = recorded.into_iter();
@@ -157,7 +173,7 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
     if let Some(user) = record.trust.user() {
         check_owner(&record, user, &first)?;
     }
-    if !bears(&path, id) {
+    if bearing(&path, id).is_none() {
         refuse_shared(host, hierarchy, &path, id)?;
     }
     let other = recorded.next().map(|(_, path)| top_of(&path, id).unwrap_or(path));
@@ -190,9 +206,13 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
     })
 }
 
-/// Whether a path says whose it is: a part of it is the ID, or is called after it.
-fn bears(path: &Path, id: &str) -> bool {
-    path.iter().any(|part| part == id) || naming::chain(path).iter().any(|named| named.id == id)
+/// The uppermost cgroup of a path that says whose it is: its name is the ID, or is called after it.
+fn bearing(path: &Path, id: &str) -> Option<PathBuf> {
+    let is_called = |path: &&Path| path.file_name().is_some_and(|name| name == id);
+    let called = path.ancestors().filter(is_called).last().map(Path::to_owned);
+    let named = naming::chain(path).into_iter().find(|named| named.id == id);
+    let all = called.into_iter().chain(named.map(|named| named.path));
+    all.min_by_key(|path| path.as_os_str().len())
 }
 
 /// Refuses a cgroup on record that bears another container's name, or that others live below: it does not say itself

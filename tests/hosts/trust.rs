@@ -1,13 +1,14 @@
 //! Whose word a cgroup's name is: root's where root alone can make cgroups, and nobody else's anywhere. A record of
 //! root's engines counts wherever the cgroup is.
 
-use std::fs::{Permissions, set_permissions};
+use std::fs::{self, Permissions, set_permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 
 use iceaxe::host::Hierarchy;
 
 use crate::kit::Layout::{Hybrid, V2};
 use crate::kit::{MadeUp, host, process, spelled};
+use crate::records::youki_state;
 use crate::scene::{Expected, Scene, container};
 
 const USER: u32 = 1555;
@@ -219,6 +220,60 @@ fn a_record_of_roots_counts_in_a_cgroup_that_is_somebody_elses() {
         }
         let web = container("runc", id, &format!("v2:{path}"));
         Scene::of(host).all_mean(&[id, &format!("id:{id}")], &web).holds();
+    }
+}
+
+/// A record that does not say since when its process runs, and another process has the number by now: it has called its
+/// own cgroup after the container of root's.
+#[test]
+fn a_number_that_was_taken_over_in_a_decoy_is_not_the_container_on_record() {
+    for (place, path) in [
+        (r#"{"cgroup_path":":youki:web"}"#, "/docker/ID1/:youki:web"),
+        (r#"{"cgroup_path":":youki:web"}"#, "/users/u1555/:youki:web"),
+        (
+            r#"{"cgroup_path":"/docker/ID1/:youki:web"}"#,
+            "/docker/ID1/:youki:web",
+        ),
+        ("{}", "/docker/ID1/:youki:web"),
+        ("{}", "/docker/ID1/web"),
+        ("{}", "/users/u1555/youki-web.scope"),
+    ] {
+        let host = host(V2);
+        docker(&host, "ID1", "outer", 3000);
+        somebody(&host, 4600, path);
+        host.file("run/youki/web/state.json", &youki_state("web", 4600))
+            .file("run/youki/web/youki_config.json", place);
+        if path.starts_with("/users") {
+            give(&host, "/users/u1555", USER);
+        }
+        Scene::of(host).refuses("web").refuses("id:web").holds();
+    }
+    // What root alone can have called so is the container.
+    let host = host(V2);
+    somebody(&host, 4600, "/:youki:web");
+    host.file("run/youki/web/state.json", &youki_state("web", 4600));
+    let web = container("youki", "web", "v2:/:youki:web");
+    Scene::of(host).all_mean(&["web", "id:web"], &web).holds();
+}
+
+/// Who has the number of a container's first process and does not say since when may be somebody else.
+#[test]
+fn a_process_that_hangs_in_a_decoy_is_not_the_container_on_record() {
+    for (path, is_it) in [("/docker/ID1/ID2", false), ("/docker/ID2", true)] {
+        let host = host(V2);
+        docker(&host, "ID1", "outer", 3000);
+        docker(&host, "ID2", "web", 3100);
+        host.end(3100);
+        host.run(&process(3100, "app").started(7), &host.lines(path));
+        fs::remove_file(host.path("proc/3100/task/3100/stat")).unwrap();
+        host.fifo("proc/3100/task/3100/stat");
+        let web = container("docker", "ID2", "v2:/docker/ID2");
+        let scene = Scene::of(host);
+        match is_it {
+            true => scene.all_mean(&["ID2", "web"], &web),
+            false => scene.refuses("ID2").refuses("web").refuses(&short("ID2")),
+        }
+        .holds();
     }
 }
 
