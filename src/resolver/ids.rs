@@ -140,10 +140,10 @@ pub(super) fn of_others(
     let census = resolver.census();
     let is_whole = target::is_full_id(word.as_bytes());
     if is_whole {
-        let claims = census.claims(word).iter();
+        let claims = census.claims(word);
         // A cgroup at which a user's record has the container already is not another one.
         let known: BTreeSet<_> = users.live.iter().map(|located| located.first.id()).collect();
-        for claim in claims.take(MOST_CANDIDATES) {
+        for claim in claims.iter().take(MOST_CANDIDATES) {
             let mut traces = Traces::default();
             by_claim(host, claim, &mut traces);
             let new = traces
@@ -151,6 +151,17 @@ pub(super) fn of_others(
                 .into_iter()
                 .filter(|located| !known.contains(&located.first.id()));
             users.live.extend(new);
+        }
+        // Which of them is the container nobody can say who has not looked at all.
+        if claims.len() > MOST_CANDIDATES {
+            return Err(Error::Ambiguous {
+                why: format!(
+                    "\"{word}\" is in no engine's records, and {} cgroups are called by it, of which {MOST_CANDIDATES} \
+                     are looked at",
+                    claims.len()
+                ),
+                candidates: users.live.iter().map(|one| candidate_of(word, one)).collect(),
+            });
         }
     }
     if !users.live.is_empty() {

@@ -223,6 +223,30 @@ fn a_record_of_roots_counts_in_a_cgroup_that_is_somebody_elses() {
     }
 }
 
+/// A container makes as many cgroups of one ID as it likes, above a container that is inside of it.
+#[test]
+fn a_whole_id_means_what_one_cgroup_alone_bears_however_many_empty_ones_do() {
+    let inside = "/docker/ID1/kubelet/kubepods/podPOD-UID/ID3";
+    for (empty, decoys, is_meant) in [(15, 0, true), (15, 1, false), (14, 1, false), (40, 0, false)] {
+        let host = host(V2);
+        docker(&host, "ID1", "node", 3000);
+        somebody(&host, 3100, inside);
+        for number in 0..empty {
+            host.cgroup(Hierarchy::V2, &format!("/docker/ID1/{number}/ID3"));
+        }
+        for number in 0..decoys {
+            somebody(&host, 5000 + number, &format!("/docker/ID1/x{number}/ID3"));
+        }
+        let inner = container("containerd", "ID3", &format!("v2:{inside}"));
+        let scene = Scene::of(host);
+        match is_meant {
+            true => scene.means_with_a_note("ID3", &inner, &[inside]),
+            false => scene.fails("ID3", "Ambiguous", &["ID3"]),
+        }
+        .holds();
+    }
+}
+
 /// A record that does not say since when its process runs, and another process has the number by now: it has called its
 /// own cgroup after the container of root's.
 #[test]
