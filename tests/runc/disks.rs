@@ -27,10 +27,20 @@ struct Disk {
 impl Disk {
     #[track_caller]
     fn new() -> Self {
+        Self::on(None)
+    }
+
+    /// One whose blocks are a file of another one, whose freeze it hangs by.
+    #[track_caller]
+    fn on(below: Option<&Self>) -> Self {
         let disk = Self {
             scratch: Scratch::new(),
         };
-        let image = disk.scratch.file("image", "");
+        let image = match below {
+            Some(below) => below.dir().join("image"),
+            None => disk.scratch.join("image"),
+        };
+        fs::write(&image, "").unwrap();
         fs::File::options()
             .write(true)
             .open(&image)
@@ -254,6 +264,28 @@ fn the_guard_thaws_it_when_iceaxe_and_its_worker_are_killed() {
     eventually("the container is thawed", || !cgroup.asks());
     eventually("the guard goes", || is_gone(guard));
     disk.is_thawed();
+}
+
+#[test]
+fn a_disk_that_hangs_keeps_no_container_frozen() {
+    let (_turn, scene) = (turn(), Scene::new());
+    let below = Disk::new();
+    // Its superblock is written by its thaw.
+    let disk = Disk::on(Some(&below));
+    let cgroup = scene.cgroup(Hierarchy::available());
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (running, _) = held(&cgroup, &disk);
+    let (writer, guard) = (disk.is_frozen(), guard_of(&cgroup));
+    below.freeze();
+    let began = Instant::now();
+    all_killed(&[running.pid(), running.worker()]);
+    eventually("the container is thawed", || !cgroup.asks());
+    let took = began.elapsed();
+    below.thaw();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    zoo.goes_on(0);
+    eventually("who waited has written", || writer.load(Ordering::SeqCst));
+    eventually("the guard goes", || is_gone(guard));
 }
 
 #[test]

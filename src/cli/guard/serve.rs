@@ -28,13 +28,15 @@ use crate::patience::Patience;
 
 /// How long the guard's thaw waits for the proof.
 const PROOF: Duration = Duration::from_secs(5);
-/// How long a file system may take to be thawed before the containers are: a disk that hangs must not keep them frozen.
+/// How long the guard waits for a file system to be thawed: a disk that hangs must keep no container frozen. The thaw goes on.
 const DISK: Duration = Duration::from_millis(150);
 /// How long a worker whose iceaxe is killed has to thaw what it holds, which takes it some milliseconds.
 const ORPHANED_US: u64 = 200_000;
 /// How soon it tries again where it could not thaw.
 const AGAIN_US: u64 = 1_000_000;
-/// How soon it tries again to thaw a file system.
+/// How soon it tries again to thaw a file system for the first time; each time after that it waits twice as long as before.
+const DISKS_SOON_US: u64 = 500_000;
+/// The longest that it waits for that.
 const DISKS_AGAIN_US: u64 = 60_000_000;
 
 /// One that it answers for.
@@ -63,6 +65,8 @@ struct Guard {
     filesystems: Vec<(Filesystem, Option<DiskEntry>)>,
     /// CLOCK_BOOTTIME in microseconds at which those that could not be thawed are tried again.
     disks_due_us: Option<u64>,
+    /// How long it waits for that in microseconds, the next time.
+    disks_pause_us: u64,
     /// Whether all of it is frozen.
     is_frozen: bool,
     /// Whether it is to stay so.
@@ -107,6 +111,7 @@ pub(super) fn serve(root: &Path, poster: i32, inbox: OwnedFd, mut outbox: File) 
         kept: Vec::new(),
         filesystems: Vec::new(),
         disks_due_us: None,
+        disks_pause_us: DISKS_SOON_US,
         is_frozen: false,
         is_committed: false,
         poster: started,
@@ -140,7 +145,7 @@ pub(super) fn serve(root: &Path, poster: i32, inbox: OwnedFd, mut outbox: File) 
                 match count {
                     Some(Ok(0) | Err(_)) | None => {
                         inbox = None;
-                        guard.thaw_filesystems(PROOF);
+                        guard.thaw_filesystems();
                         // Those who were to say that all is well did not.
                         if !guard.is_committed {
                             guard.adopt(process);
@@ -162,7 +167,7 @@ pub(super) fn serve(root: &Path, poster: i32, inbox: OwnedFd, mut outbox: File) 
                 }
             }
             Stir::Signal => {
-                guard.thaw_filesystems(PROOF);
+                guard.thaw_filesystems();
                 guard.release(&|_| true);
             }
             Stir::Time => guard.look_at_times(),
@@ -264,7 +269,7 @@ impl Guard {
                 return None;
             }
             Word::ThawFilesystems => {
-                self.thaw_filesystems(PROOF);
+                self.thaw_filesystems();
                 return None;
             }
             Word::Frozen => {
@@ -319,7 +324,7 @@ impl Guard {
     fn look_at_times(&mut self) {
         let (now, is_frozen) = (boottime_us(), self.is_frozen);
         if self.disks_due_us.is_some_and(|due| due <= now) {
-            self.thaw_filesystems(PROOF);
+            self.thaw_filesystems();
         }
         self.release(&|kept| kept.due(is_frozen).is_some_and(|due| due <= now));
         if self
@@ -434,19 +439,21 @@ impl Guard {
         };
     }
 
-    /// Thaws the file systems, each of which has `limit` to answer. One that does not is tried again, but not soon: each try
-    /// leaves a thread behind.
-    fn thaw_filesystems(&mut self, limit: Duration) {
+    /// Thaws the file systems. One that does not answer is tried again, less and less often: each try leaves a thread
+    /// behind.
+    fn thaw_filesystems(&mut self) {
         self.open_ledger(self.filesystems.iter().any(|(_, entry)| entry.is_some()));
         let ledger = self.ledger.as_ref();
         self.filesystems.retain(|(filesystem, entry)| {
-            let is_left = filesystem.thaw(limit).is_err();
+            let is_left = filesystem.thaw(DISK).is_err();
             if let (Some(ledger), Some(entry), false) = (ledger, entry, is_left) {
                 let _ = ledger.remove_disk(entry); // to thaw it once more does no harm
             }
             is_left
         });
-        self.disks_due_us = (!self.filesystems.is_empty()).then(|| boottime_us() + DISKS_AGAIN_US);
+        let pause = self.disks_pause_us;
+        self.disks_due_us = (!self.filesystems.is_empty()).then(|| boottime_us() + pause);
+        self.disks_pause_us = (pause * 2).min(DISKS_AGAIN_US);
     }
 
     /// Thaws those. What can't be thawed is tried again, as long as it is there.
@@ -454,7 +461,7 @@ impl Guard {
         if self.kept.iter().any(is_over) {
             // Before anything else: who waits for one of them can't be thawed for good.
             if self.disks_due_us.is_none() {
-                self.thaw_filesystems(DISK);
+                self.thaw_filesystems();
             }
         }
         self.open_ledger(self.kept.iter().any(|kept| kept.entry.is_some()));
