@@ -110,14 +110,20 @@ impl Filesystem {
         })
     }
 
+    /// Opens it and asks which one it is. Both can hang: the table of mounts is read under a lock that a stuck mount holds.
     fn opened(path: &Path, open: impl FnOnce() -> Result<OwnedFd> + Send + 'static) -> Result<Self> {
-        let fd = beside(OPENING, open).unwrap_or_else(|cause| Err(Error::io("open", path, cause)))?;
-        let id = id_of(&fd).ok_or_else(|| {
-            Error::Unsupported(format!(
-                "{}: which file system it is on is not told",
-                path.display()
-            ))
-        })?;
+        let named = path.to_owned();
+        let work = move || {
+            let fd = open()?;
+            let id = id_of(&fd).ok_or_else(|| {
+                Error::Unsupported(format!(
+                    "{}: which file system it is on is not told",
+                    named.display()
+                ))
+            })?;
+            Ok((fd, id))
+        };
+        let (fd, id) = beside(OPENING, work).unwrap_or_else(|cause| Err(Error::io("open", path, cause)))?;
         Ok(Self {
             fd: Arc::new(fd),
             path: path.to_owned(),
@@ -255,7 +261,7 @@ fn id_of(fd: &impl AsFd) -> Option<FilesystemId> {
     let number = fd.as_fd().as_raw_fd();
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok()?; // then nothing is told
     let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim();
-    let text = std::fs::read(MOUNTINFO).ok()?; // as above
+    let text = std::fs::read(MOUNTINFO).ok()?; // then neither
     let line = mount_lines(&text).find(|line| line.id == mount.as_bytes())?;
     Some(FilesystemId {
         device: String::from_utf8(line.device).ok()?, // the kernel writes numbers
