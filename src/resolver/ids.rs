@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::beside::beside;
+use super::beside::{BUDGET, beside};
 use super::census::{self, Census, Claim};
 use super::check::by_record;
 use super::docker::DataRoot;
+use super::names::is_roots_own;
 use super::place::Point;
 use super::record::Record;
 use super::trust::{CgroupTrust, Trust};
@@ -121,11 +122,15 @@ pub(super) fn by_id(resolver: &Resolver<'_>, id: &str) -> Result<Found> {
         }
         return by_prefix(resolver, id);
     }
-    if let Some(reason) = exact.reason_of_roots().or_else(|| stopped(host, id)) {
+    if let Some(reason) = exact.reason_of_roots() {
+        return Err(reason);
+    }
+    let mut unlisted = census.incomplete.clone();
+    if let Some(reason) = stopped(host, id, &mut unlisted) {
         return Err(reason);
     }
     let users = locate_of_users(host, census, id);
-    of_others(resolver, (id, Reading::Any), census.incomplete.clone(), users)
+    of_others(resolver, (id, Reading::Any), unlisted, users)
 }
 
 /// What a word means that nothing of root's knows, as far as root's sources could be read: the container of one user, or a
@@ -333,7 +338,8 @@ fn unrecorded(host: &Host, id: &str) -> Result<Vec<(Hierarchy, PathBuf)>> {
 }
 
 /// Why a whole ID is no running container, where docker or podman has it on record, or containerd runs it in another way.
-fn stopped(host: &Host, id: &str) -> Option<Error> {
+/// What of theirs can't be read, and so may have it, is added to `unread`.
+fn stopped(host: &Host, id: &str, unread: &mut Vec<String>) -> Option<Error> {
     if !target::is_full_id(id.as_bytes()) {
         return None;
     }
@@ -342,22 +348,52 @@ fn stopped(host: &Host, id: &str) -> Option<Error> {
     }
     let wanted = id.to_owned();
     let known = beside(host, move |host| {
-        let roots = docker::data_roots(host).unwrap_or_default(); // unreadable: nothing is known
-        let is_dockers = |root| matches!(DataRoot::new(root).config(&wanted), Ok(Some(_)));
-        if roots.into_iter().any(is_dockers) {
-            return Some("docker");
-        }
-        let stores = podman::stores(host).unwrap_or_default(); // as above
-        let mut lists = stores.iter().filter_map(|store| podman::stored(store).ok()); // as above
-        lists
-            .any(|list| list.iter().any(|one| one.id == wanted))
-            .then_some("podman")
+        let mut unread = Vec::new();
+        let engine = recording(host, &wanted, &mut unread);
+        (engine, unread)
     });
-    // Too late is not known.
-    let engine = known.wait()??;
-    Some(Error::NotRunning(format!(
-        "{engine}'s {id}, of which no process runs"
-    )))
+    match known.wait() {
+        Some((Some(engine), _)) => Some(Error::NotRunning(format!(
+            "{engine}'s {id}, of which no process runs"
+        ))),
+        Some((None, more)) => {
+            unread.extend(more);
+            None
+        }
+        None => {
+            let limit = BUDGET.as_secs();
+            unread.push(format!(
+                "the records of docker and podman could not be read within {limit} s"
+            ));
+            None
+        }
+    }
+}
+
+/// The engine of root's that has a whole ID on record on its disk. What can't be read is added to `unread`.
+fn recording(host: &Host, id: &str, unread: &mut Vec<String>) -> Option<&'static str> {
+    let mut noted = |error: Error| {
+        if !is_roots_own(&error) {
+            unread.push(error.to_string());
+        }
+    };
+    let roots = docker::data_roots(host).map_err(&mut noted).unwrap_or_default();
+    for root in roots {
+        match DataRoot::new(root).config(id) {
+            Ok(Some(_)) => return Some("docker"),
+            Ok(None) => {}
+            Err(error) => noted(error),
+        }
+    }
+    let stores = podman::stores(host).map_err(&mut noted).unwrap_or_default();
+    for store in stores {
+        match podman::stored(&store) {
+            Ok(list) if list.iter().any(|one| one.id == id) => return Some("podman"),
+            Ok(_) => {}
+            Err(error) => noted(error),
+        }
+    }
+    None
 }
 
 pub(super) fn by_prefix(resolver: &Resolver<'_>, prefix: &str) -> Result<Found> {

@@ -74,14 +74,18 @@ impl Names {
     /// Takes what could not be read as a reason to be unsure.
     fn noted<T: Default>(&mut self, read: Result<T>) -> T {
         read.unwrap_or_else(|error| {
-            // What a user may not read of root's is of no container that the user could act on.
-            let is_roots_own = matches!(error, Error::Unsupported(_)) && caller() != 0;
-            if !is_roots_own {
+            if !is_roots_own(&error) {
                 self.unsure.push(error.to_string());
             }
             T::default()
         })
     }
+}
+
+/// Whether what could not be read is root's, and may not be read by the user who asks: it is of no container that the user
+/// could act on.
+pub(super) fn is_roots_own(error: &Error) -> bool {
+    matches!(error, Error::Unsupported(_)) && caller() != 0
 }
 
 /// The sources while they are read.

@@ -8,11 +8,12 @@ use iceaxe::engine::report::{Effective, Requested};
 use iceaxe::engine::{check_safety, status};
 use iceaxe::error::Force;
 use iceaxe::host::Hierarchy;
-use iceaxe::resolver::Identity;
+use iceaxe::resolver::target::Target;
+use iceaxe::resolver::{Identity, Nesting, Purpose, Resolver};
 
 use crate::kit::Layout::{Hybrid, V1, V2};
 use crate::kit::{MadeUp, host, process};
-use crate::scene::{Expected, Scene, ask, container, kind, parts, told};
+use crate::scene::{Expected, Scene, ask, container, kind, parts, told, written};
 
 /// F16: iceaxe is in a cgroup namespace of its own. The name of the level that the others are in is not in the text.
 pub(crate) fn other_namespace() -> Scene {
@@ -183,6 +184,36 @@ pub(crate) fn without_podmans_store() -> Scene {
     .means_at_most("labr-d1", &first.named("labr-d1"))
 }
 
+/// A source of root's that can have a whole ID on record, as that of a container which is stopped, is broken by `breaking`:
+/// a cgroup inside another container that bears the ID need not be what is meant.
+fn may_be_stopped(breaking: &dyn Fn(&MadeUp), words: &[&str]) {
+    let path = "/docker/ID1/docker/ID4";
+    for hierarchies in [Hybrid, V2] {
+        let host = host(hierarchies);
+        host.docker("ID1", "labr-d1", &process(21794, "sleep"), "/docker/ID1");
+        host.run(&process(7100, "sleep").started(4), &host.lines(path));
+        let inner = match hierarchies {
+            Hybrid => container("docker", "ID4", &format!("v1:{path}")).and(&format!("v2:{path}")),
+            _ => container("docker", "ID4", &format!("v2:{path}")),
+        };
+        let mut scene = Scene::of(host).means_with_a_note("ID4", &inner, &[path]);
+        scene.holds();
+        breaking(&scene.host);
+        scene.promises.clear();
+        let at = format!("v{}:{path}", if hierarchies == Hybrid { 1 } else { 2 });
+        let words = [words, &["not certain", &at]].concat();
+        let scene = scene.fails("ID4", "Ambiguous", &words);
+        scene.holds();
+        // It can be looked at, and thawed.
+        let (host, target) = (scene.host.open(), Target::Id(crate::kit::ID4.to_owned()));
+        let resolver = Resolver::new(&host, [&target]).with_purpose(Purpose::Look);
+        let found = resolver.resolve(&target, Nesting::Refuse).unwrap().remove(0);
+        assert_eq!(written(found.container.freeze_point()), crate::kit::spelled(&at));
+        let notes = found.notes.join("; ");
+        assert!(notes.contains(words[0]), "{notes}");
+    }
+}
+
 /// F20: a runtime's records can't be listed.
 pub(crate) fn without_a_root() -> Scene {
     let (first, _) = first_and_podmans();
@@ -255,6 +286,36 @@ fn without_podmans_store_only_ids_and_processes_are_certain() {
 #[test]
 fn without_a_runtimes_root_no_prefix_is_certain() {
     without_a_root().holds();
+}
+
+#[test]
+fn while_dockers_records_cannot_be_read_a_whole_id_that_nobody_knows_is_not_certain() {
+    may_be_stopped(
+        &|host| broken(host, "var/lib/docker/containers"),
+        &["/var/lib/docker/containers"],
+    );
+    may_be_stopped(
+        &|host| {
+            host.file("var/lib/docker/containers/ID4/config.v2.json", "{\"ID\":");
+        },
+        &["config.v2.json"],
+    );
+    may_be_stopped(
+        &|host| {
+            host.file("etc/docker/daemon.json", "{");
+        },
+        &["daemon.json"],
+    );
+}
+
+#[test]
+fn while_podmans_store_cannot_be_read_a_whole_id_that_nobody_knows_is_not_certain() {
+    may_be_stopped(
+        &|host| {
+            host.file(&format!("{}/containers.json", crate::records::STORE), "[");
+        },
+        &["containers.json"],
+    );
 }
 
 #[test]

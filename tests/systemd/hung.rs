@@ -163,8 +163,8 @@ fn while_dockers_records_never_answer_a_name_is_good_for_a_thaw_and_not_for_a_fr
         assert!(!boot.asking().contains(&boot.seen(&vessel.cgroups[0])));
         vessel.is_thawed();
     }
-    // What only that source could say, and what could be a name of its.
-    for target in ["web", &web.id[..9], "nobody"] {
+    // What only that source could say, and what could be a name of its, or the ID of what it knows as stopped.
+    for target in ["web", &web.id[..9], "nobody", &"0".repeat(64)] {
         for verb in ["thaw", "freeze"] {
             ended(&boot, &[verb, target]).refuses(4, &["not certain", "docker"]);
         }
