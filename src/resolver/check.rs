@@ -8,7 +8,7 @@ use super::place::Point;
 use super::record::{Place, Record, Recorded};
 use super::roots::{self, SlowRoots, SystemRoots, all_records};
 use super::trust::CgroupTrust;
-use super::{Identity, Located, naming};
+use super::{Identity, Located, naming, target};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host, Stat};
@@ -345,11 +345,10 @@ fn refuse_shared(host: &Host, hierarchy: Hierarchy, path: &Path, id: &str) -> Re
         None => Ok(()),
         Some((_, other)) => Err(Error::Ambiguous {
             why: format!(
-                "{} is the cgroup of {id} and of {}: written as v{}:{}, a target means both",
+                "{} is the cgroup of {id} and of {}: written as {}, a target means both",
                 path.display(),
                 other.id,
-                hierarchy.version(),
-                path.display()
+                target::cgroup(hierarchy, path)
             ),
             candidates: Vec::new(),
         }),

@@ -229,7 +229,7 @@ fn whose(located: &Located) -> String {
 /// How a container of a user's, or one that only its cgroup tells, is written so that it means nothing else.
 fn candidate_of(word: &str, located: &Located) -> Candidate {
     let at = &located.first;
-    let path = format!("v{}:{}", at.hierarchy().version(), at.path().display());
+    let path = target::cgroup(at.hierarchy(), at.path());
     Candidate {
         runtime: super::runtime_of(&located.identity),
         name: None,
@@ -268,7 +268,7 @@ fn claimed(resolver: &Resolver<'_>, word: &str, reading: Reading) -> Result<Opti
             runtime: runtime.unwrap_or("container").to_owned(),
             name: None,
             id: word.to_owned(),
-            unambiguous: format!("v{}:{}", hierarchy.version(), path.display()),
+            unambiguous: target::cgroup(hierarchy, path),
         };
         all.push((path.to_owned(), candidate));
     };

@@ -514,7 +514,7 @@ fn only(resolver: &Resolver<'_>, word: &str, live: Vec<Located>) -> Result<Found
 /// A container of which one cgroup is known, as a candidate.
 fn described_first(located: &Located) -> Candidate {
     let at = &located.first;
-    let path = format!("v{}:{}", at.hierarchy().version(), at.path().display());
+    let path = target::cgroup(at.hierarchy(), at.path());
     Candidate {
         runtime: runtime_of(&located.identity),
         name: located.identity.name.clone(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::check::{by_record, recorded_at};
 use super::ids::{Traces, by_named, exactly, locate_of_users};
 use super::lines::{Lines, cgroup_lines, task_lines, within_namespace};
-use super::target::is_full_id;
+use super::target::{self, is_full_id};
 use super::trust::CgroupTrust;
 use super::{Found, Located, Nesting, Resolver, census, completed, found, naming, no_such, shim};
 use crate::cgroup::Cgroup;
@@ -69,7 +69,7 @@ pub(super) fn by_pid(resolver: &Resolver<'_>, pid: i32, nesting: Nesting) -> Res
                         runtime: named.runtime.unwrap_or("container").to_owned(),
                         name: None,
                         id: named.id.clone(),
-                        unambiguous: format!("v{}:{}", hierarchy.version(), named.path.display()),
+                        unambiguous: target::cgroup(hierarchy, &named.path),
                     })
                     .collect();
                 let why = format!(
@@ -98,7 +98,7 @@ pub(super) fn by_pid(resolver: &Resolver<'_>, pid: i32, nesting: Nesting) -> Res
     }
     let places: Vec<String> = places
         .iter()
-        .map(|(hierarchy, path)| format!("v{}:{}", hierarchy.version(), path.display()))
+        .map(|&(hierarchy, path)| target::cgroup(hierarchy, path))
         .collect();
     Err(Error::NotFound(format!(
         "process {pid} is in no container that is known here, but in {}; written so, a target means that cgroup",

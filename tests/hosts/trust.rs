@@ -4,12 +4,13 @@
 use std::fs::{self, Permissions, set_permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 
+use iceaxe::Error;
 use iceaxe::host::Hierarchy;
 
 use crate::kit::Layout::{Hybrid, V2};
 use crate::kit::{MadeUp, host, process, spelled};
 use crate::records::youki_state;
-use crate::scene::{Expected, Scene, container};
+use crate::scene::{Expected, Scene, ask, container};
 
 const USER: u32 = 1555;
 /// Who is root in a user namespace, as the host has it.
@@ -221,6 +222,44 @@ fn a_record_of_roots_counts_in_a_cgroup_that_is_somebody_elses() {
         let web = container("runc", id, &format!("v2:{path}"));
         Scene::of(host).all_mean(&[id, &format!("id:{id}")], &web).holds();
     }
+}
+
+/// What is meant to be copied into a shell does nothing there, whatever a container calls its cgroups.
+#[test]
+fn a_candidate_is_written_so_that_a_shell_makes_nothing_of_it() {
+    let host = host(V2);
+    docker(&host, "ID1", "outer", 3000);
+    for (pid, path) in [
+        (3100, "/docker/ID1/$(reboot)/:youki:web"),
+        (3101, "/docker/ID1/$(reboot)/docker/ID2"),
+        (3102, "/docker/ID1/`reboot`/docker/ID2"),
+        (3103, "/a$(reboot).slice/docker-ID3.scope"),
+        (3104, "/elsewhere$(reboot)"),
+    ] {
+        somebody(&host, pid, path);
+    }
+    let looked = host.open();
+    for (typed, least) in [
+        ("web", 1),
+        ("id:web", 1),
+        ("ID2", 2),
+        (&short("ID2"), 2),
+        ("pid:3101", 2),
+        ("b7d2", 1),
+    ] {
+        let Err(Error::Ambiguous { candidates, .. }) = ask(&looked, &spelled(typed)) else {
+            panic!("{typed} is no candidate");
+        };
+        assert!(candidates.len() >= least, "{typed}: {candidates:?}");
+        for one in candidates {
+            let written = one.unambiguous;
+            assert!(!written.contains(['$', '`', '(']), "{typed}: {written}");
+            let again = ask(&looked, &written).map(|found| found.len());
+            assert_eq!(again.unwrap(), 1, "{written}");
+        }
+    }
+    let text = ask(&looked, "pid:3104").unwrap_err().to_string();
+    assert!(text.contains("v2:%/elsewhere%24%28reboot%29"), "{text}");
 }
 
 /// A container makes as many cgroups of one ID as it likes, above a container that is inside of it.
