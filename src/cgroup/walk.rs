@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::mem::take;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat};
 
-use super::{Cgroup, CgroupId, LEAF, not_opened, open_below};
+use super::{Cgroup, CgroupId, LEAF, open_below};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
 
@@ -21,6 +22,8 @@ use crate::host::{Hierarchy, Host};
 const DEEPEST: usize = 10_000;
 /// The most names of cgroups that a walk keeps for later, in bytes: those beside the way to where it is.
 const MOST_NAMES: usize = 8 << 20;
+/// The longest path of a cgroup that is walked, in bytes. A name has at most 255, and each cgroup of a walk has its path.
+const LONGEST_WAY: usize = 256 << 10;
 /// The most levels of a path that can be opened: it has at most 4,096 bytes, two for each.
 const LONGEST: usize = 2048;
 
@@ -52,14 +55,18 @@ struct Level {
 }
 
 impl Level {
-    fn of(cgroup: &Cgroup) -> Result<Self> {
+    /// Lists what is right below a cgroup, as far as its names have `room` for; whether that is all.
+    fn of(cgroup: &Cgroup, room: usize) -> Result<(Self, bool)> {
         let mut names = Vec::new();
-        // The last one is taken first.
-        for name in cgroup.children()?.iter().rev() {
-            names.extend(name.as_bytes());
-            names.push(0);
-        }
-        Ok(Self { id: cgroup.id, names })
+        let is_whole = cgroup.each_child(&mut |name| {
+            let fits = names.len() + name.len() < room;
+            if fits {
+                names.extend(name);
+                names.push(0);
+            }
+            fits
+        })?;
+        Ok((Self { id: cgroup.id, names }, is_whole))
     }
 
     /// The next one of those below.
@@ -75,21 +82,31 @@ impl Level {
 impl Cgroup {
     /// The names of the cgroups right below.
     pub(crate) fn children(&self) -> Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        self.each_child(&mut |name| {
+            names.push(OsStr::from_bytes(name).to_owned());
+            true
+        })?;
+        Ok(names)
+    }
+
+    /// Shows the name of each cgroup right below, until `visit` wants no more; whether all were shown.
+    fn each_child(&self, visit: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool> {
         if self.is_leaf() {
-            return Ok(Vec::new());
+            return Ok(true);
         }
         let gone = |errno: Errno| self.failed("list", "", errno.into());
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut listing = Dir::openat(&self.fd, ".", flags, Mode::empty()).map_err(gone)?;
-        let mut names = Vec::new();
         for entry in listing.iter() {
             let entry = entry.map_err(gone)?;
             let name = entry.file_name().to_bytes();
-            if entry.file_type() == Some(Type::Directory) && name != b"." && name != b".." {
-                names.push(OsStr::from_bytes(name).to_owned());
+            let is_child = entry.file_type() == Some(Type::Directory) && name != b"." && name != b"..";
+            if is_child && !visit(name) {
+                return Ok(false);
             }
         }
-        Ok(names)
+        Ok(true)
     }
 
     /// Whether it has no cgroup below, told without listing it.
@@ -104,18 +121,43 @@ impl Cgroup {
         Self::from_fd(self.ground, self.hierarchy, fd, dir, self.path.join(name))
     }
 
-    /// The one right above, where it is the one that is meant.
-    fn parent(&self, id: CgroupId) -> Result<Self> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let above = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
-        let (dir, path) = (above(&self.dir), above(&self.path));
-        let fd = openat(&self.fd, "..", flags, Mode::empty()).map_err(|errno| not_opened(errno, &dir))?;
-        let parent = Self::from_fd(self.ground, self.hierarchy, fd, dir, path)?;
-        if parent.id == id {
-            Ok(parent)
-        } else {
-            Err(Error::Gone(parent.dir)) // it was removed, and so is all that is left below it
+    /// Opens the one right below of that name, which takes over this one's paths until it gives them back: in a deep tree
+    /// they are long, and a copy for each level would be many.
+    fn descend(&mut self, name: &OsStr) -> Result<Self> {
+        self.dir.push(name);
+        let opened = open_below(self.fd.as_fd(), name, &self.dir)
+            .and_then(|fd| Self::from_fd(self.ground, self.hierarchy, fd, PathBuf::new(), PathBuf::new()));
+        match opened {
+            Ok(mut child) => {
+                self.path.push(name);
+                (child.dir, child.path) = (take(&mut self.dir), take(&mut self.path));
+                Ok(child)
+            }
+            Err(error) => {
+                self.dir.pop();
+                Err(error)
+            }
         }
+    }
+
+    /// Takes its paths back from the one right below that had taken them over.
+    fn take_back(&mut self, child: Self) {
+        (self.dir, self.path) = (child.dir, child.path);
+        self.dir.pop();
+        self.path.pop();
+    }
+
+    /// Opens the one right above, which takes over this one's paths. `None` where that is not the one that is meant: this
+    /// one was removed, and so is all that is left below that.
+    fn parent(&mut self, id: CgroupId) -> Option<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = openat(&self.fd, "..", flags, Mode::empty()).ok()?; // it was removed, then
+        let parent = Self::from_fd(self.ground, self.hierarchy, fd, PathBuf::new(), PathBuf::new());
+        let mut parent = parent.ok().filter(|parent| parent.id == id)?; // looked for from the top, then
+        (parent.dir, parent.path) = (take(&mut self.dir), take(&mut self.path));
+        parent.dir.pop();
+        parent.path.pop();
+        Some(parent)
     }
 
     /// Shows every cgroup below to `visit`, parents before children, which says how to go on. Two directories are held
@@ -126,54 +168,68 @@ impl Cgroup {
     ///
     /// [`Error::Gone`] for this cgroup; what `visit` says. A branch that vanishes meanwhile is left out.
     pub fn walk(&self, visit: &mut dyn FnMut(&Self) -> Result<Descent>) -> Result<Option<PathBuf>> {
-        let mut cut = None;
-        let mut levels = vec![Level::of(self)?];
-        let mut kept = levels[0].names.len();
+        let (top, is_whole) = Level::of(self, MOST_NAMES)?;
+        let mut cut = (!is_whole).then(|| self.path.clone());
+        let mut kept = top.names.len();
+        let mut levels = vec![top];
         // Where the walk is, if it is not at its top.
         let mut at: Option<Self> = None;
         while let Some(level) = levels.last_mut() {
             let before = level.names.len();
             let Some(name) = level.next() else {
                 levels.pop();
-                at = self.ascend(at.as_ref(), &mut levels)?;
+                at = self.ascend(at, &mut levels)?;
                 continue;
             };
-            let here = at.as_ref().unwrap_or(self);
             kept -= before - level.names.len();
-            let shown = here.child(&name).and_then(|child| Ok((visit(&child)?, child)));
-            let child = match shown {
-                Ok((Descent::Into, child)) => child,
-                Ok((Descent::Past, _)) | Err(Error::Gone(_)) => continue,
-                Ok((Descent::Stop, _)) => return Ok(cut),
-                Err(error) => return Err(error),
+            let opened = match &mut at {
+                Some(at) => at.descend(&name),
+                None => self.child(&name),
             };
-            // One that was made since then is as good as one that is made after the walk.
-            if child.was_leaf {
-                continue;
-            }
-            let below = match Level::of(&child) {
-                Ok(below) if below.names.is_empty() => continue,
-                Ok(below) => below,
+            let child = match opened {
                 Err(Error::Gone(_)) => continue,
-                Err(error) => return Err(error),
+                opened => opened?,
             };
-            if levels.len() > DEEPEST || kept + below.names.len() > MOST_NAMES {
-                cut.get_or_insert(child.path);
-                continue;
+            let descent = match visit(&child) {
+                Err(Error::Gone(_)) => Descent::Past,
+                descent => descent?,
+            };
+            let below = match descent {
+                Descent::Stop => return Ok(cut),
+                // One that was made since then is as good as one that is made after the walk.
+                Descent::Into if !child.was_leaf => match Level::of(&child, MOST_NAMES - kept) {
+                    Err(Error::Gone(_)) => None,
+                    below => Some(below?),
+                },
+                Descent::Into | Descent::Past => None,
+            };
+            let below = below.filter(|(level, is_whole)| !level.names.is_empty() || !is_whole);
+            let is_deep = levels.len() > DEEPEST || child.path.as_os_str().len() > LONGEST_WAY;
+            match below {
+                Some((level, true)) if !is_deep => {
+                    kept += level.names.len();
+                    levels.push(level);
+                    at = Some(child);
+                    continue;
+                }
+                Some(_) => drop(cut.get_or_insert_with(|| child.path.clone())),
+                None => {}
             }
-            kept += below.names.len();
-            levels.push(below);
-            at = Some(child);
+            if let Some(at) = &mut at {
+                at.take_back(child);
+            }
         }
         Ok(cut)
     }
 
     /// From a cgroup of a walk to the one above it whose level is the last that is left; `None` where that is the walk's
     /// top. What was removed meanwhile is looked for from the top, and the levels below it are left out.
-    fn ascend(&self, from: Option<&Self>, levels: &mut Vec<Level>) -> Result<Option<Self>> {
-        let Some(from) = from else { return Ok(None) };
+    fn ascend(&self, from: Option<Self>, levels: &mut Vec<Level>) -> Result<Option<Self>> {
+        let Some(mut from) = from else {
+            return Ok(None);
+        };
         if let [_, .., above] = levels.as_slice()
-            && let Ok(parent) = from.parent(above.id)
+            && let Some(parent) = from.parent(above.id)
         {
             return Ok(Some(parent));
         }
@@ -181,7 +237,7 @@ impl Cgroup {
             let names = from.path.strip_prefix(&self.path).unwrap_or(&from.path).iter();
             let mut there = self.try_clone();
             for name in names.take(levels.len() - 1) {
-                there = there.and_then(|above| above.child(name));
+                there = there.and_then(|mut above| above.descend(name));
             }
             match there {
                 Err(Error::Gone(_)) => drop(levels.pop()),

@@ -8,7 +8,7 @@ use super::report::{CgroupChange, CgroupStatus, Effective, Requested, States};
 use crate::cgroup::{Cgroup, CgroupId, Descent};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host, Kernel};
-use crate::resolver::{Container, target};
+use crate::resolver::{Container, naming, target};
 use crate::verifier::{Place, Sighting, place};
 
 /// One own (or shared) cgroup with what asks for a freeze around it.
@@ -18,7 +18,8 @@ pub(crate) struct Around {
     pub(crate) requested: bool,
     /// The ancestors that ask, topmost first, without those that are the container's own.
     pub(crate) ancestors: Vec<Asking>,
-    /// The cgroups below that ask and are not the container's own, up to [`MOST_INNER`] of them.
+    /// The cgroups below that ask and are not the container's own, up to [`MOST_INNER`] of them and [`MOST_INNER_BYTES`]
+    /// of their names; the first one always.
     pub(crate) inner: Vec<Asking>,
     /// How many more of those there are.
     more: usize,
@@ -68,8 +69,41 @@ impl Asking {
 const MOST_INNER: usize = 1000;
 /// So many are in a sentence.
 const MOST_IN_WORDS: usize = 16;
-/// So many of the whole host are.
+/// So many bytes of names are kept of those, which can be as long as a container likes.
+const MOST_INNER_BYTES: usize = 256 << 10;
+/// So many of one container, or of one unit, are in a list of the whole host.
 const MOST_ASKING: usize = 20_000;
+/// So many bytes of names are kept of those.
+const MOST_ASKING_BYTES: usize = 8 << 20;
+/// No longer path can be given to the kernel, or as a target: PATH_MAX is 4,096 with the NUL.
+pub(super) const LONGEST_PATH: usize = 4095;
+
+/// The room for those that are told of by their names.
+struct Room {
+    names: usize,
+    bytes: usize,
+}
+
+impl Room {
+    /// That for one container or unit, in a list of the whole host.
+    fn of_a_part() -> Self {
+        Self {
+            names: MOST_ASKING,
+            bytes: MOST_ASKING_BYTES,
+        }
+    }
+
+    /// Takes what a cgroup needs; whether there was as much.
+    fn take(&mut self, cgroup: &Cgroup) -> bool {
+        let bytes = cgroup.path().as_os_str().len() + cgroup.dir().as_os_str().len();
+        let has_room = self.names > 0 && bytes <= self.bytes;
+        if has_room {
+            self.names -= 1;
+            self.bytes -= bytes;
+        }
+        has_room
+    }
+}
 
 /// What a container's own cgroups say of themselves: it takes a read or two of each, whatever is above and below them.
 #[derive(Debug)]
@@ -362,7 +396,7 @@ impl Scope {
 }
 
 /// Every cgroup of the host that asks for a freeze itself, whoever's it is. What can't be read is an error among them,
-/// and costs no other.
+/// and costs no other; where more of one container or unit ask than can be told of, that costs no other one's.
 #[must_use]
 pub fn asking(host: &Host) -> Vec<Result<Asking>> {
     let mut found = Vec::new();
@@ -370,26 +404,34 @@ pub fn asking(host: &Host) -> Vec<Result<Asking>> {
         if host.mount(hierarchy).is_none() {
             continue;
         }
+        let mut part: Option<(PathBuf, Room)> = None;
+        let mut full: Option<PathBuf> = None;
         let walked = Cgroup::open(host, hierarchy, Path::new("/")).and_then(|root| {
             root.walk(&mut |cgroup| {
-                match cgroup.requested() {
-                    Ok(true) => found.push(Ok(Asking::of(cgroup))),
-                    Ok(false) | Err(Error::Gone(_)) => {}
-                    Err(error) => found.push(Err(error)),
+                if full.as_ref().is_some_and(|full| cgroup.path().starts_with(full)) {
+                    return Ok(Descent::Past);
                 }
-                Ok(if found.len() < MOST_ASKING {
-                    Descent::Into
-                } else {
-                    Descent::Stop
-                })
+                let unread = match cgroup.requested() {
+                    Ok(false) | Err(Error::Gone(_)) => return Ok(Descent::Into),
+                    asked => asked.err(),
+                };
+                // A walk is through with one before it comes to the next.
+                let (top, room) = match part.take() {
+                    Some((top, room)) if cgroup.path().starts_with(&top) => part.insert((top, room)),
+                    _ => part.insert((part_of(cgroup.path()), Room::of_a_part())),
+                };
+                if cgroup.path().as_os_str().len() <= LONGEST_PATH && room.take(cgroup) {
+                    found.push(unread.map_or_else(|| Ok(Asking::of(cgroup)), Err));
+                    return Ok(Descent::Into);
+                }
+                found.push(Err(Error::Unsupported(format!(
+                    "more cgroups below {} ask for a freeze than are told of: the others there are not",
+                    target::cgroup(hierarchy, top)
+                ))));
+                full = Some(top.clone());
+                Ok(Descent::Past)
             })
         });
-        if found.len() >= MOST_ASKING {
-            found.push(Err(Error::Unsupported(format!(
-                "more than {MOST_ASKING} cgroups ask for a freeze: the others are not told of"
-            ))));
-            return found;
-        }
         match walked {
             Ok(None) => {}
             Ok(Some(cut)) => found.push(Err(Error::Unsupported(format!(
@@ -400,6 +442,14 @@ pub fn asking(host: &Host) -> Vec<Result<Asking>> {
         }
     }
     found
+}
+
+/// Whose a cgroup is for [`asking`]: the outermost container's that it is in, else that of the unit or user two levels below
+/// the root.
+fn part_of(path: &Path) -> PathBuf {
+    let mut containers = naming::chain(path).into_iter();
+    let unit = || path.iter().take(3).collect(); // the root is the first
+    containers.next().map_or_else(unit, |container| container.path)
 }
 
 /// A cgroup that asks as a target is written.
@@ -485,6 +535,10 @@ fn around(
     }
     let mut inner = Vec::new();
     let mut more = 0;
+    let mut room = Room {
+        names: MOST_INNER,
+        bytes: MOST_INNER_BYTES,
+    };
     if below == Below::Look {
         // What is too deep, or can't be read, has tasks that can't be listed, which is told of those.
         cgroup.walk(&mut |below| {
@@ -493,7 +547,7 @@ fn around(
                 asks => asks.unwrap_or(false),
             };
             if asks && !ours.contains(&below.id()) {
-                if inner.len() < MOST_INNER {
+                if room.take(below) || inner.is_empty() {
                     inner.push(Asking::of(below));
                 } else {
                     more += 1;

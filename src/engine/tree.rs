@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::report::SCHEMA;
+use super::scope::LONGEST_PATH;
 use crate::cgroup::{Cgroup, Descent};
 use crate::error::Result;
 use crate::freezer::shown;
@@ -60,13 +61,19 @@ pub fn tree(host: &Host, hierarchy: Hierarchy, path: &Path) -> Result<(Vec<Node>
     let mut all = vec![node(&top, inherits)];
     // Whether each level of the branch that the walk is in holds what is below it.
     let mut held = vec![all[0].is_frozen()];
+    let mut too_long = None;
     let cut = top.walk(&mut |cgroup| {
         let depth = cgroup.path().components().count() - base;
         held.truncate(depth);
         let this = node(cgroup, held.last().copied().unwrap_or(false));
         held.push(this.is_frozen());
         all.push(this);
+        // What is below can't be called by its path, and each would be longer by a name.
+        if cgroup.path().as_os_str().len() > LONGEST_PATH {
+            too_long.get_or_insert_with(|| cgroup.path().to_owned());
+            return Ok(Descent::Past);
+        }
         Ok(Descent::Into)
     })?;
-    Ok((all, cut))
+    Ok((all, cut.or(too_long)))
 }

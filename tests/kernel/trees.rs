@@ -10,7 +10,9 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde_json::{Value, json};
 
-use crate::kit::{Cgroup, Hierarchy, Iceaxe, Scene, eventually, freeze, iceaxe, status, tasks_add_up, thaw};
+use crate::kit::{
+    Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, freeze, iceaxe, status, tasks_add_up, thaw,
+};
 use crate::kit::{is_as_quick, is_quick, usually_cleared_after};
 
 /// More levels than were ever walked by recursion.
@@ -46,6 +48,24 @@ impl Chain {
             levels,
             end,
         }
+    }
+
+    /// Such a chain whose last `asking` ones ask for a freeze each.
+    #[track_caller]
+    fn asking_below(cgroup: &Cgroup, name: &str, levels: usize, asking: usize) -> Self {
+        let chain = Self::below(cgroup, name, levels);
+        let (file, value) = match cgroup.hierarchy {
+            Hierarchy::V1 => ("freezer.state", "FROZEN"),
+            Hierarchy::V2 => ("cgroup.freeze", "1"),
+        };
+        let mut at = chain.end.try_clone().unwrap();
+        for _ in 0..asking {
+            let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+            let mut request = File::from(openat(&at, file, flags, Mode::empty()).unwrap());
+            request.write_all(value.as_bytes()).unwrap();
+            at = openat(&at, "..", DIRECTORY, Mode::empty()).unwrap();
+        }
+        chain
     }
 
     /// Opens a file of the deepest one.
@@ -96,6 +116,32 @@ fn listed(id: &str) -> Value {
     lines
         .find(|line| line["id"] == id)
         .unwrap_or_else(|| panic!("{id} is not listed: {run:?}"))
+}
+
+/// A thaw that was started, and whose worker took no more memory than it may until its end.
+#[track_caller]
+fn started_in_little_memory(start: impl Fn() -> Running) -> Running {
+    for _ in 0..5 {
+        let running = start();
+        let worker = running.worker();
+        let mut peak = 0;
+        eventually("the worker ends", || {
+            let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let Some(now) = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()) else {
+                return true;
+            };
+            peak = now;
+            false
+        });
+        assert!(peak <= MEMORY, "{peak} KiB");
+        // One that had ended before it could be looked at shows nothing.
+        if peak > 0 {
+            return running;
+        }
+        running.end();
+    }
+    panic!("no worker could be looked at");
 }
 
 fn levels_without_end_keep_no_container_from_its_thaw(hierarchy: Hierarchy) {
@@ -172,20 +218,10 @@ fn thousands_inside_that_ask_cost_neither_descriptors_nor_memory(hierarchy: Hier
         cgroup.child(format!("inner-{number}")).ask();
     }
     let under = |command: Iceaxe| command.with_files(DESCRIPTORS);
-    cgroup.freeze();
-    let running = under(thaw(&cgroup)).start();
-    let worker = running.worker();
-    let mut peak = 0;
-    eventually("the worker ends", || {
-        let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let Some(now) = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()) else {
-            return true;
-        };
-        peak = now;
-        false
+    let running = started_in_little_memory(|| {
+        cgroup.freeze();
+        under(thaw(&cgroup)).start()
     });
-    assert!(peak > 0 && peak <= MEMORY, "{peak} KiB");
     let report = running.end().is(8, "held");
     assert!(!cgroup.asks(), "{report}");
     let error = report["error"].as_str().unwrap();
@@ -221,6 +257,53 @@ fn thousands_inside_that_ask_cost_neither_descriptors_nor_memory(hierarchy: Hier
     freeze(&cgroup).ends(0, "confirmed");
 }
 
+/// Each of them has a path of more than 100,000 bytes.
+fn deep_ones_that_ask_cost_no_memory_by_their_names(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let _chain = Chain::asking_below(&cgroup, &"a".repeat(255), LEVELS, LEVELS / 2);
+    let running = started_in_little_memory(|| {
+        cgroup.freeze();
+        thaw(&cgroup).start()
+    });
+    let report = running.end().is(8, "held");
+    let error = report["error"].as_str().unwrap();
+    assert!(error.contains(&format!("and {} more", LEVELS / 2 - 1)), "{error}");
+    assert!(!cgroup.asks(), "{report}");
+    zoo.goes_on(0);
+}
+
+/// Theirs take more room in a list than one has.
+fn as_many_inside_of_one_hide_no_other_that_asks(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let (crowd, id) = container(&scene, hierarchy, 6);
+    let mut end = crowd.clone();
+    for _ in 0..14 {
+        end = end.child("a".repeat(250));
+    }
+    for number in 0..1300 {
+        end.child(format!("inner-{number}")).ask();
+    }
+    let others = [scene.cgroup(hierarchy), scene.cgroup(hierarchy)];
+    others.iter().for_each(|other| other.ask());
+    let run = iceaxe("list").arg("--json").arg("--all-cgroups").run();
+    assert_eq!(run.code, Some(1), "{run:?}");
+    let lines = run.json();
+    for other in &others {
+        let path = &json!([other.path]);
+        let is_it = |line: &&Value| {
+            line["cgroups"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|cgroup| cgroup["path"] == path[0])
+        };
+        assert!(lines.iter().any(|line| is_it(&line)), "{}", run.err);
+    }
+    assert!(run.err.contains(&format!("docker-{id}.scope ask")), "{}", run.err);
+}
+
 fn a_thaw_is_as_quick_beside_trees_without_end(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let healthy = scene.cgroup(hierarchy);
@@ -241,6 +324,8 @@ fn a_thaw_is_as_quick_beside_trees_without_end(hierarchy: Hierarchy) {
 on_each_hierarchy! {
     a_thaw_is_as_quick_beside_trees_without_end,
     a_way_longer_than_any_path_is_walked,
+    as_many_inside_of_one_hide_no_other_that_asks,
+    deep_ones_that_ask_cost_no_memory_by_their_names,
     levels_without_end_keep_no_container_from_its_thaw,
     thousands_inside_that_ask_cost_neither_descriptors_nor_memory,
 }
