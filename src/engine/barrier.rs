@@ -153,34 +153,36 @@ impl<'c> Barrier<'c> {
 
     /// Refuses what has come to hold iceaxe since it was checked, as all others were after it; whether it had to.
     fn check_again(&mut self, watcher: Watcher<'_>) -> bool {
-        let host = self.host;
         if self.all.len() < 2 {
             return false; // it has just been checked
         }
-        let (places, cgroups): (Vec<usize>, Vec<&Cgroup>) = self
+        let refused = self.hold_us(|freezing| !freezing.run.done);
+        for (index, error) in &refused {
+            self.break_off(*index, error, watcher);
+        }
+        !refused.is_empty()
+    }
+
+    /// Which of those that are `meant`, each to be written now, hold what iceaxe itself lives by.
+    fn hold_us(&self, meant: impl Fn(&Freezing<'_>) -> bool) -> Vec<(usize, Error)> {
+        let meant = self
             .all
             .iter()
             .enumerate()
-            .filter(|(_, freezing)| !freezing.run.done)
-            .map(|(index, freezing)| (index, freezing.by))
-            .unzip();
-        let refused = safety::holds_us(host, &cgroups);
-        for (at, error) in &refused {
-            let freezing = &mut self.all[places[*at]];
-            freezing.broken_off(host, error);
-            watcher(places[*at], &freezing.run.report, &Step::Done);
-        }
-        !refused.is_empty()
+            .filter(|(_, freezing)| meant(freezing));
+        let (places, cgroups): (Vec<usize>, Vec<&Cgroup>) =
+            meant.map(|(index, freezing)| (index, freezing.by)).unzip();
+        let refused = safety::holds_us(self.host, &cgroups).into_iter();
+        refused.map(|(at, error)| (places[at], error)).collect()
     }
 
     /// Waits until each is proven, has failed, or one of a whole has.
     fn wait(&mut self, watcher: Watcher<'_>) {
         let (host, clock) = (self.host, self.clock);
         while self.broken_by().is_none() {
-            if let Err((index, error)) = self.in_turn(watcher) {
-                self.all[index].broken_off(host, &error);
-                watcher(index, &self.all[index].run.report, &Step::Done);
-                continue;
+            self.in_turn(watcher);
+            if self.broken_by().is_some() {
+                return;
             }
             // The kernel's word on all of them first, and the proofs, which take longer, when none is to be awaited soon.
             let mut is_awaited = false;
@@ -223,7 +225,7 @@ impl<'c> Barrier<'c> {
     /// Freezes those first that wait for a file system of FUSE, where they can't be frozen with the others: what serves it may
     /// be one of those, and a frozen server answers nobody. Which one it is the kernel does not say, so that all others are
     /// thawed until those have settled. It is tried once, within the time that each has.
-    fn in_turn(&mut self, watcher: Watcher<'_>) -> std::result::Result<(), (usize, Error)> {
+    fn in_turn(&mut self, watcher: Watcher<'_>) {
         let host = self.host;
         match self.order {
             Order::AtOnce { look_at } if self.all.len() > 1 && self.clock.elapsed() >= look_at => {
@@ -236,12 +238,13 @@ impl<'c> Barrier<'c> {
                 if others.is_empty() || !waiting.contains(&true) {
                     let look_at = look_at + ORDER_AFTER;
                     self.order = Order::AtOnce { look_at };
-                    return Ok(());
+                    return;
                 }
                 for index in others {
                     let freezing = &mut self.all[index];
-                    let withheld = freezing.withhold(&mut |report, step| watcher(index, report, step));
-                    withheld.map_err(|error| (index, error))?;
+                    if let Err(error) = freezing.withhold(&mut |report, step| watcher(index, report, step)) {
+                        self.break_off(index, &error, watcher);
+                    }
                 }
                 // Where it is none of these that they wait for the others need time too.
                 let left = self.clock.limit().saturating_sub(self.clock.elapsed());
@@ -253,16 +256,31 @@ impl<'c> Barrier<'c> {
                 let mut first = self.all.iter().filter(|freezing| !freezing.is_withheld);
                 if is_over || first.all(|freezing| freezing.run.done || freezing.run.settled.is_some()) {
                     self.order = Order::Tried;
+                    let is_next = |freezing: &Freezing<'_>| freezing.is_withheld && !freezing.run.done;
+                    // They were checked before the others froze, which can take seconds.
+                    for (index, error) in self.hold_us(is_next) {
+                        self.break_off(index, &error, watcher);
+                    }
                     for index in 0..self.all.len() {
                         let freezing = &mut self.all[index];
+                        if !is_next(freezing) {
+                            continue;
+                        }
                         let asked = freezing.ask_in_turn(&mut |report, step| watcher(index, report, step));
-                        asked.map_err(|error| (index, error))?;
+                        if let Err(error) = asked {
+                            self.break_off(index, &error, watcher);
+                        }
                     }
                 }
             }
             Order::AtOnce { .. } | Order::Tried => {}
         }
-        Ok(())
+    }
+
+    fn break_off(&mut self, index: usize, error: &Error, watcher: Watcher<'_>) {
+        let freezing = &mut self.all[index];
+        freezing.broken_off(self.host, error);
+        watcher(index, &freezing.run.report, &Step::Done);
     }
 
     /// Takes back what is not to stay, and says how it ended.

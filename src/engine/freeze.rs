@@ -251,9 +251,7 @@ impl<'c> Freezing<'c> {
 
     /// Asks for the freeze of what was thawed for a while; its time goes on from the first request.
     pub(super) fn ask_in_turn(&mut self, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
-        if !std::mem::take(&mut self.is_withheld) {
-            return Ok(());
-        }
+        self.is_withheld = false;
         told(&self.run.report, &Step::Writing(freezer::freeze_write(self.by)));
         let write = freezer::freeze(self.by)?;
         self.run.report.writes.push(write.clone());
