@@ -250,12 +250,18 @@ impl Cgroup {
     /// Shows the path of every cgroup below to `visit`, level by level. What has nothing below it is not opened, and
     /// where the kernel counts them nothing is looked at once all have been seen: a flat tree of ten thousand is a
     /// matter of one listing. A branch whose path is longer than can be opened is left there, and its
-    /// cgroup returned.
+    /// cgroup returned. One that the caller may not list is shown to `closed`, with the reason: whoever owns a cgroup can
+    /// close it, and keeps no other from being seen.
     ///
     /// # Errors
     ///
     /// [`Error::Gone`] for this cgroup; a branch that vanishes meanwhile is left out.
-    pub fn paths_below(&self, host: &Host, visit: &mut dyn FnMut(&Path)) -> Result<Option<PathBuf>> {
+    pub fn paths_below(
+        &self,
+        host: &Host,
+        visit: &mut dyn FnMut(&Path),
+        closed: &mut dyn FnMut(&Path, Error),
+    ) -> Result<Option<PathBuf>> {
         let total = self.descendants(host);
         let mut seen = 0;
         let mut level: Vec<PathBuf> = Vec::new();
@@ -283,6 +289,7 @@ impl Cgroup {
                     Err(Error::Io { cause, .. }) if cause.raw_os_error() == Some(libc::ENAMETOOLONG) => {
                         cut.get_or_insert_with(|| path.clone());
                     }
+                    Err(error @ Error::Unsupported(_)) => closed(path, error),
                     Err(error) => return Err(error),
                 }
             }
@@ -328,6 +335,13 @@ impl Cgroup {
     fn is_leaf_below(&self, path: &Path) -> bool {
         let stat = nix::sys::stat::fstatat(&self.fd, path, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
         self.ground.genuine && stat.is_ok_and(|stat| stat.st_nlink == LEAF)
+    }
+
+    /// Who owns one below, which need not be open to the caller.
+    pub(crate) fn owner_of(&self, path: &Path) -> Option<u32> {
+        let below = path.strip_prefix(&self.path).unwrap_or(path);
+        let stat = nix::sys::stat::fstatat(&self.fd, below, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
+        stat.ok().map(|stat| stat.st_uid) // gone: nobody does
     }
 
     /// The TIDs in this cgroup and all below.

@@ -15,7 +15,7 @@ use super::roots::{self, Listing, SlowRoots, SystemRoots, listed};
 use super::shim;
 use super::trust::{CgroupTrust, Trust};
 use crate::cgroup::Cgroup;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
 use crate::verifier::Witness;
 
@@ -26,7 +26,8 @@ pub(super) struct Census {
     entries: HashMap<String, Entry>,
     /// What of root's could not be listed, and why.
     pub(super) incomplete: Vec<String>,
-    /// What is too deep for any runtime to be listed: it makes nothing uncertain that is found elsewhere.
+    /// What is too deep for any runtime to be listed, or what a user has closed to the caller: it makes nothing uncertain
+    /// that is found elsewhere.
     pub(super) doubtful: Vec<String>,
     /// The records of users' engines, listed when somebody asks for them.
     users: OnceLock<Users>,
@@ -96,7 +97,8 @@ impl Census {
         let trust = CgroupTrust::new(host);
         for mount in host.mounts() {
             let root = Cgroup::open(host, mount.hierarchy, "/".as_ref());
-            if let Err(error) = root.and_then(|root| walk(host, &root, &trust, &mut entries, &mut doubtful)) {
+            let unlisted = [&mut incomplete, &mut doubtful];
+            if let Err(error) = root.and_then(|root| walk(host, &root, &trust, &mut entries, unlisted)) {
                 incomplete.push(error.to_string());
             }
         }
@@ -308,10 +310,10 @@ fn walk(
     root: &Cgroup,
     trust: &CgroupTrust<'_>,
     entries: &mut HashMap<String, Entry>,
-    doubtful: &mut Vec<String>,
+    [incomplete, doubtful]: [&mut Vec<String>; 2],
 ) -> Result<()> {
     let hierarchy = root.hierarchy();
-    let cut = root.paths_below(host, &mut |path| {
+    let mut see = |path: &Path| {
         if let Some(named) = naming::last(path) {
             let is_at_home = trust.is_at_home(hierarchy, &named);
             let trust = trust.in_name(hierarchy, &named.path);
@@ -325,7 +327,22 @@ fn walk(
                 }),
             }
         }
-    })?;
+    };
+    let mut of_others = None;
+    let mut closed = |path: &Path, error: Error| {
+        if !naming::chain(path).is_empty() {
+            return; // what a container closes is inside itself
+        }
+        let is_roots = root.owner_of(path) == Some(0) && trust.in_name(hierarchy, path).is_full();
+        if is_roots {
+            incomplete.push(error.to_string());
+        } else {
+            // No name below is anybody's word but its owner's.
+            of_others.get_or_insert(error);
+        }
+    };
+    let cut = root.paths_below(host, &mut see, &mut closed)?;
+    doubtful.extend(of_others.map(|error| error.to_string()));
     // What a container nests inside itself keeps no other from being certain.
     if let Some(cut) = cut.filter(|cut| naming::chain(cut).is_empty()) {
         let top: PathBuf = cut.iter().take(3).collect();

@@ -237,13 +237,17 @@ fn check_unnamed(host: &Host, hierarchy: Hierarchy, path: &Path, record: &Record
     if let Some(kind) = naming::parent(path) {
         return refuse(format!("that is {kind}"));
     }
-    let mut inner = None;
+    let (mut inner, mut unlisted) = (None, None);
     let top = Cgroup::open(host, hierarchy, path)?;
-    top.paths_below(host, &mut |below| {
+    let mut see = |below: &Path| {
         if inner.is_none() {
             inner = naming::last(below).filter(|named| named.runtime.is_some());
         }
-    })?;
+    };
+    top.paths_below(host, &mut see, &mut |_, error| unlisted = Some(error))?;
+    if let Some(error) = unlisted {
+        return Err(error);
+    }
     // A container's own containers are below its own processes, which are in it or beside them.
     match inner {
         Some(inner) if top.tids()?.is_empty() => refuse(format!("below that is {inner}")),

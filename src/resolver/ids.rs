@@ -316,12 +316,14 @@ fn unrecorded(host: &Host, id: &str) -> Result<Vec<(Hierarchy, PathBuf)>> {
     for mount in host.mounts() {
         let root = Cgroup::open(host, mount.hierarchy, "/".as_ref())?;
         let mut paths = Vec::new();
-        root.paths_below(host, &mut |path| {
+        let mut see = |path: &Path| {
             let is_called_so = path.file_name().is_some_and(|name| name == id);
             if paths.len() < MOST_CANDIDATES && is_called_so && naming::parent(path).is_none() {
                 paths.push(path.to_owned());
             }
-        })?; // what is too deep to be listed is no runtime's
+        };
+        // What is too deep to be listed is no runtime's, and what is closed to the caller makes no candidate.
+        root.paths_below(host, &mut see, &mut |_, _| {})?;
         for path in paths {
             let Ok(first) = Cgroup::open(host, mount.hierarchy, &path) else {
                 continue; // gone

@@ -1,8 +1,9 @@
 //! Cgroups inside a container: as deep and as wide as it likes to make them.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use crate::kit::{
     Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, freeze, iceaxe, status, tasks_add_up, thaw,
 };
-use crate::kit::{is_as_quick, is_quick, usually_cleared_after};
+use crate::kit::{is_as_quick, is_quick, usually_cleared_after, zoo_program};
 
 /// More levels than were ever walked by recursion.
 const LEVELS: usize = 1010;
@@ -304,6 +305,28 @@ fn as_many_inside_of_one_hide_no_other_that_asks(hierarchy: Hierarchy) {
     assert!(run.err.contains(&format!("docker-{id}.scope ask")), "{}", run.err);
 }
 
+/// Root can be kept out by no mode, and others can.
+fn a_cgroup_that_a_user_closes_hides_nobody_elses(hierarchy: Hierarchy) {
+    const USER: u32 = 1555;
+    let scene = Scene::new();
+    let closed = scene.cgroup(hierarchy);
+    closed.child("inside");
+    chown(&closed.dir, Some(USER), Some(USER)).unwrap();
+    fs::set_permissions(&closed.dir, Permissions::from_mode(0o700)).unwrap();
+    let (cgroup, id) = container(&scene, hierarchy, 7);
+    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let zoo = zoo_program();
+    let as_modes_say = [zoo.as_os_str(), "--as-modes-say".as_ref(), "exec".as_ref()];
+    let run = iceaxe("list").arg("--json").through(&as_modes_say).run();
+    assert!(run.json().iter().any(|line| line["id"] == id), "{run:?}");
+    let name = closed.dir.file_name().unwrap().to_str().unwrap();
+    assert!(!run.err.contains(name), "{run:?}");
+    let freeze = iceaxe("freeze").arg("--dry-run").arg(format!("id:{}", &id[..60]));
+    let run = freeze.through(&as_modes_say).run();
+    // Root's own places are closed to it too, which is another matter.
+    assert!(!run.err.contains(name), "{run:?}");
+}
+
 fn a_thaw_is_as_quick_beside_trees_without_end(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let healthy = scene.cgroup(hierarchy);
@@ -322,6 +345,7 @@ fn a_thaw_is_as_quick_beside_trees_without_end(hierarchy: Hierarchy) {
 }
 
 on_each_hierarchy! {
+    a_cgroup_that_a_user_closes_hides_nobody_elses,
     a_thaw_is_as_quick_beside_trees_without_end,
     a_way_longer_than_any_path_is_walked,
     as_many_inside_of_one_hide_no_other_that_asks,

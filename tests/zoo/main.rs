@@ -15,8 +15,8 @@
 //! ended, and `deaf` one that SIGTERM does not end. `headless FILE` ends its first thread, and another one lives on that adds a
 //! byte to FILE a hundred times a second. With `--descriptors N` or `--ignore-children` what is executed has so few of them, or
 //! has their ends ignored; with `--files N` it may not have more unless it may raise that, which `--and-no-more` takes from it,
-//! and with
-//! `--alone-as USER` it can have no other process or thread.
+//! with `--as-modes-say` the modes of files and directories hold for it as for a user, and with `--alone-as USER` it can have no
+//! other process or thread.
 
 mod fuse;
 mod kind;
@@ -120,7 +120,8 @@ impl Plan {
                     let most = value()?.to_string_lossy().parse().map_err(io::Error::other)?;
                     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
                 }
-                Some("--and-no-more") => sys::give_up_raising_limits()?,
+                Some("--and-no-more") => sys::give_up(&[sys::CAP_SYS_RESOURCE])?,
+                Some("--as-modes-say") => sys::give_up(&[sys::CAP_DAC_OVERRIDE, sys::CAP_DAC_READ_SEARCH])?,
                 Some("--alone-as") => {
                     let user = value()?.to_string_lossy().parse();
                     plan.user = Some(user.map_err(io::Error::other)?);

@@ -253,15 +253,20 @@ pub(crate) fn ignore(which: Signal) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives up the right to raise limits, from the next program on.
-pub(crate) fn give_up_raising_limits() -> io::Result<()> {
-    /// `CAP_SYS_RESOURCE` of include/uapi/linux/capability.h.
-    const CAP_SYS_RESOURCE: libc::c_ulong = 24;
-    // SAFETY: the call has no pointers.
-    match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
+/// Capabilities of include/uapi/linux/capability.h.
+pub(crate) const CAP_DAC_OVERRIDE: libc::c_ulong = 1;
+pub(crate) const CAP_DAC_READ_SEARCH: libc::c_ulong = 2;
+pub(crate) const CAP_SYS_RESOURCE: libc::c_ulong = 24;
+
+/// Gives up capabilities, from the next program on.
+pub(crate) fn give_up(all: &[libc::c_ulong]) -> io::Result<()> {
+    for &capability in all {
+        // SAFETY: the call has no pointers.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } == -1 {
+            return Err(io::Error::last_os_error());
+        }
     }
+    Ok(())
 }
 
 static CAUGHT: AtomicU64 = AtomicU64::new(0);
