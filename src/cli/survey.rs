@@ -12,7 +12,7 @@ use crate::cgroup::CgroupId;
 use crate::engine::{self, Holders, Status, Unasked};
 use crate::error::Error;
 use crate::host::{Host, Vigil};
-use crate::resolver::{Container, Everything, Glimpse, Identity, Pending, Resolver, Unknown};
+use crate::resolver::{Container, Everything, Glimpse, Identity, OfUsers, Pending, Resolver, Unknown};
 use crate::verifier::{Class, Holdout};
 
 /// How long each step may take before it counts as hanging.
@@ -70,6 +70,7 @@ fn look_at_all(
         everything,
         holders,
         is_meant,
+        users: Arc::default(),
         left: Mutex::new((0..chunks).rev().collect()),
     });
     let (to, from) = mpsc::channel();
@@ -110,6 +111,8 @@ struct Survey {
     everything: Everything,
     holders: Holders,
     is_meant: Option<IsMeant>,
+    /// What is read of the files of users' engines, for all threads.
+    users: Arc<OfUsers>,
     /// The parts that are not begun, the next one last.
     left: Mutex<Vec<usize>>,
 }
@@ -150,7 +153,7 @@ impl Survey {
     /// Takes the next part and looks at it, until there is none. The engines' records of a part are read while the next one
     /// is looked at.
     fn look(&self, begun: &Begun, to: &Sender<(usize, Part)>) {
-        let mut records = Pending::start(&self.host, []);
+        let mut records = Pending::sharing(&self.host, [], &self.users);
         let mut before: Option<(usize, Part)> = None;
         loop {
             let this = self.begin(begun).map(|at| (at, Part::of(self, at, &mut records)));

@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::beside::beside;
 use super::docker::DataRoot;
 use super::podman::{Recorded, Stored, Stores};
 use super::record::{About, Pod, Writer};
+use super::state::Budget;
 use super::target::is_full_id;
 use super::trust::Trust;
 use super::{Identity, docker, kube, lxc, machine, nerdctl, users};
@@ -92,10 +94,22 @@ impl Pending {
     /// Begins with those of several containers; more can be asked for.
     #[must_use]
     pub fn start(host: &Host, identities: impl IntoIterator<Item = Identity>) -> Self {
+        Self::sharing(host, identities, &Arc::default())
+    }
+
+    /// Begins with those of several containers beside others who read such: what users' engines have is read once for all of
+    /// them.
+    #[must_use]
+    pub fn sharing(
+        host: &Host,
+        identities: impl IntoIterator<Item = Identity>,
+        users: &Arc<OfUsers>,
+    ) -> Self {
+        let users = Arc::clone(users);
         let (to, wanted) = mpsc::channel::<Vec<(usize, Identity)>>();
         let (done, from) = mpsc::channel();
         let read_all = move |host: &Host| {
-            let disk = Disk::new(host);
+            let disk = Disk::new(host, users);
             let mut wanted = wanted.iter().flatten();
             // A receiver that is gone wants no more of them.
             wanted.all(|(at, identity)| done.send((at, disk.read(&identity))).is_ok())
@@ -147,9 +161,68 @@ impl Pending {
 /// How long the files of one user's engines are waited for, while root's containers wait for their own.
 const OF_USER: Duration = Duration::from_millis(500);
 
+/// What is read of users' files, and kept for the next container. There is a bound to it, whoever asks how often: a user can
+/// make those files as many and as large as they like.
+#[derive(Debug, Default)]
+pub struct OfUsers {
+    budget: Budget,
+    /// Each user's stores of podman's, once they are read.
+    podman: Mutex<BTreeMap<u32, Arc<Mutex<Option<Stores>>>>>,
+}
+
+impl OfUsers {
+    /// What podman's list has of a container in one user's stores, what its database has, and what can't be read.
+    fn in_store(&self, host: &Host, user: u32, id: &str, record: Option<&Path>) -> InStore {
+        let stores = Arc::clone(locked(&self.podman).entry(user).or_default());
+        let mut stores = locked(&stores);
+        let stores = stores.get_or_insert_with(|| Stores::read(host, Trust::User(user), &self.budget));
+        let mut found = InStore::look(stores, id, record);
+        let size = |recorded: &Recorded| recorded.size();
+        if !found
+            .recorded
+            .as_ref()
+            .is_none_or(|recorded| self.budget.take(size(recorded)))
+        {
+            found.recorded = None;
+            let why = format!("more is not kept of what the engines of user {user} have on record");
+            found.unread.push(why);
+        }
+        found
+    }
+}
+
+/// Nothing is left half done by who panics while one of these is held: it is read, or it is not.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What podman's stores have of a container, and what of them can't be read.
+#[derive(Default)]
+struct InStore {
+    stored: Option<Stored>,
+    recorded: Option<Recorded>,
+    unread: Vec<String>,
+}
+
+impl InStore {
+    fn look(stores: &Stores, id: &str, record: Option<&Path>) -> Self {
+        let mut unread = stores.unread.clone();
+        let recorded = stores.recorded(id, record).unwrap_or_else(|error| {
+            unread.push(error);
+            None
+        });
+        Self {
+            stored: stores.get(id, record).cloned(),
+            recorded,
+            unread,
+        }
+    }
+}
+
 /// What is read of the disk, and kept for the next container.
 struct Disk<'h> {
     host: &'h Host,
+    users: Arc<OfUsers>,
     docker: OnceCell<(Vec<DataRoot>, Option<String>)>,
     /// Root's stores of podman's.
     podman: OnceCell<Stores>,
@@ -158,9 +231,10 @@ struct Disk<'h> {
 }
 
 impl<'h> Disk<'h> {
-    fn new(host: &'h Host) -> Self {
+    fn new(host: &'h Host, users: Arc<OfUsers>) -> Self {
         Self {
             host,
+            users,
             docker: OnceCell::new(),
             podman: OnceCell::new(),
             late: RefCell::default(),
@@ -213,10 +287,10 @@ impl<'h> Disk<'h> {
             });
             details.unreadable.extend(unread.clone());
             for root in roots {
-                config = config.or_else(|| noted(details, root.config(id)));
+                config = config.or_else(|| noted(details, root.config(id, None)));
             }
             if let Some(root) = about.data_root.as_ref().filter(|_| config.is_none()) {
-                config = noted(details, DataRoot::new(self.host.inside(root)).config(id));
+                config = noted(details, DataRoot::new(self.host.inside(root)).config(id, None));
             }
         } else if let Some(user) = trust.user() {
             config = self.of_users_docker(id, user, details);
@@ -233,11 +307,11 @@ impl<'h> Disk<'h> {
 
     /// The record that a user's docker has, read beside the rest: it is on the user's own file system.
     fn of_users_docker(&self, id: &str, user: u32, details: &mut Details) -> Option<docker::Config> {
-        let id = id.to_owned();
+        let (id, users) = (id.to_owned(), Arc::clone(&self.users));
         let read = move |host: &Host| {
             let home = users::home(host, user)?;
             let root = home.map(|home| DataRoot::new(home.join(".local/share/docker")));
-            root.map_or(Ok(None), |root| root.config(&id))
+            root.map_or(Ok(None), |root| root.config(&id, Some(&users.budget)))
         };
         self.of_user(user, details, read)
             .and_then(|read| noted(details, read))
@@ -293,32 +367,21 @@ impl<'h> Disk<'h> {
         identity: &Identity,
         details: &mut Details,
     ) -> (Option<Stored>, Option<Recorded>) {
-        let look = |stores: &Stores, id: &str, record: Option<&Path>| {
-            let recorded = stores.recorded(id, record);
-            (stores.get(id, record).cloned(), recorded, stores.unread.clone())
-        };
         let record = identity.record.as_deref();
-        let (stored, recorded, unread) = match identity.trust.user() {
+        let found = match identity.trust.user() {
             None => {
-                let stores = self.podman.get_or_init(|| Stores::read(self.host, Trust::Full));
-                look(stores, id, record)
+                let read = || Stores::read(self.host, Trust::Full, &Budget::default());
+                InStore::look(self.podman.get_or_init(read), id, record)
             }
             Some(user) => {
                 let (id, record) = (id.to_owned(), identity.record.clone());
-                let trust = identity.trust;
-                let read = move |host: &Host| look(&Stores::read(host, trust), &id, record.as_deref());
-                let Some(read) = self.of_user(user, details, read) else {
-                    return (None, None);
-                };
-                read
+                let users = Arc::clone(&self.users);
+                let read = move |host: &Host| users.in_store(host, user, &id, record.as_deref());
+                self.of_user(user, details, read).unwrap_or_default()
             }
         };
-        details.unreadable.extend(unread);
-        let recorded = recorded.unwrap_or_else(|unread| {
-            details.unreadable.push(unread);
-            None
-        });
-        (stored, recorded)
+        details.unreadable.extend(found.unread);
+        (found.stored, found.recorded)
     }
 }
 
@@ -367,4 +430,100 @@ fn noted<T>(details: &mut Details, read: Result<Option<T>>) -> Option<T> {
         details.unreadable.push(error.to_string());
         None
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USER: u32 = 1000;
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// A host on which a user has `count` containers of an engine, and the identities of those.
+    fn host(
+        runtime: &str,
+        count: usize,
+        put: &dyn Fn(&Path, &str),
+    ) -> (tempfile::TempDir, Host, Vec<Identity>) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
+        std::fs::create_dir_all(dir.path().join("etc")).unwrap();
+        std::fs::write(
+            dir.path().join("etc/passwd"),
+            "ann:x:1000:1000::/home/ann:/bin/sh\n",
+        )
+        .unwrap();
+        let ids: Vec<String> = (0..count).map(|number| format!("{number:064x}")).collect();
+        for id in &ids {
+            put(&dir.path().join("home/ann/.local/share"), id);
+        }
+        let host = Host::made_up(dir.path()).unwrap();
+        let record = dir.path().join("run/user/1000/crun/x");
+        let identity = |id: &String| Identity {
+            id: Some(id.clone()),
+            runtime: Some(runtime.to_owned()),
+            trust: Trust::User(USER),
+            record: Some(record.clone()),
+            ..Identity::default()
+        };
+        let identities = ids.iter().map(identity).collect();
+        (dir, host, identities)
+    }
+
+    fn write(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// The details of each, where so many bytes may be read of users' files.
+    fn read(host: &Host, identities: &[Identity], bytes: u64) -> Vec<Details> {
+        let users = Arc::new(OfUsers {
+            budget: Budget::of(bytes),
+            ..OfUsers::default()
+        });
+        let mut pending = Pending::sharing(host, identities.to_vec(), &users);
+        let each = identities.iter().map(|_| pending.next(LIMIT).unwrap());
+        each.collect()
+    }
+
+    #[test]
+    fn a_users_list_is_read_once_and_no_more_than_its_budget() {
+        let put = |share: &Path, id: &str| {
+            let list = format!(
+                r#"[{{"id":"{id}","names":["web"],"metadata":"{}"}}]"#,
+                "x".repeat(9000)
+            );
+            let dir = format!("containers/storage/{id}-containers/containers.json");
+            write(&share.join(dir), &list);
+        };
+        let (_dir, host, identities) = host("podman", 3, &put);
+        // Each of three is asked for.
+        for details in read(&host, &identities, 30_000) {
+            assert_eq!(details.name.as_deref(), Some("web"));
+            assert!(details.unreadable.is_empty(), "{:?}", details.unreadable);
+        }
+        for details in read(&host, &identities, 20_000) {
+            assert_eq!(details.name, None);
+            let unread = details.unreadable.join("; ");
+            assert!(unread.contains("more is not read"), "{unread}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_read_of_a_users_docker_than_its_budget() {
+        let put = |share: &Path, id: &str| {
+            let labels = "x".repeat(9000);
+            let config = format!(r#"{{"ID":"{id}","Name":"/web","Config":{{"Labels":{{"a":"{labels}"}}}}}}"#);
+            write(
+                &share.join(format!("docker/containers/{id}/config.v2.json")),
+                &config,
+            );
+        };
+        let (_dir, host, identities) = host("docker", 3, &put);
+        let read = read(&host, &identities, 20_000);
+        let names: Vec<_> = read.iter().map(|details| details.name.as_deref()).collect();
+        assert_eq!(names, [Some("web"), Some("web"), None]);
+        let unread = read[2].unreadable.join("; ");
+        assert!(unread.contains("more is not read"), "{unread}");
+    }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::census::Census;
 use super::details::Believed;
 use super::record::Record;
-use super::state::StateDir;
+use super::state::{Budget, StateDir};
 use super::target::{SHORT_ID, is_full_id, is_hex};
 use crate::error::Result;
 use crate::host::{Host, MountLine, mount_lines};
@@ -186,19 +186,19 @@ impl DataRoot {
         }
     }
 
-    /// The record of one container; `None` where there is none.
+    /// The record of one container, as far as `budget` goes where there is one; `None` where there is no record.
     ///
     /// # Errors
     ///
-    /// It can't be read or understood.
-    pub(super) fn config(&self, id: &str) -> Result<Option<Config>> {
+    /// It can't be read or understood; the budget is used up.
+    pub(super) fn config(&self, id: &str, budget: Option<&Budget>) -> Result<Option<Config>> {
         if self.containers.get().is_none() {
             let _ = self.containers.set(containers_in(&self.path)?); // it was empty
         }
         let Some(Some(containers)) = self.containers.get() else {
             return Ok(None);
         };
-        let config: Option<Config> = containers.json(record_of(OsStr::new(id)))?;
+        let config: Option<Config> = containers.json_within(record_of(OsStr::new(id)), budget)?;
         Ok(config.filter(|config| config.id == id)) // dockerd itself refuses another ID there
     }
 }
@@ -237,17 +237,17 @@ const SHARE: usize = 1000;
 const MOST_THREADS: usize = 4;
 
 /// Looks through the records in a data root for containers with these names. A record that does not have one of them
-/// is not parsed: ten thousand are read in the time that the disk takes for them.
+/// is not parsed: ten thousand are read in the time that the disk takes for them. A user's data root has a budget.
 ///
 /// # Errors
 ///
-/// The data root can't be listed.
-pub(super) fn scan(data_root: &Path, names: &BTreeSet<String>) -> Result<Scan> {
+/// The data root can't be listed; the budget is used up by its list.
+pub(super) fn scan(data_root: &Path, names: &BTreeSet<String>, budget: Option<&Budget>) -> Result<Scan> {
     let mut scan = Scan::default();
     let Some(containers) = containers_in(data_root)? else {
         return Ok(scan);
     };
-    let mut ids = containers.names()?;
+    let mut ids = containers.names_within(budget)?;
     ids.retain(|id| is_full_id(id.as_bytes()));
     let threads = thread::available_parallelism().map_or(1, |threads| threads.get().min(MOST_THREADS));
     let share = ids.len().div_ceil(threads).max(SHARE);
@@ -255,7 +255,7 @@ pub(super) fn scan(data_root: &Path, names: &BTreeSet<String>) -> Result<Scan> {
     thread::scope(|scope| {
         let look = |ids: &[OsString]| {
             ids.iter()
-                .filter_map(|id| called_so(&containers, id, names).transpose())
+                .filter_map(|id| called_so(&containers, id, names, budget).transpose())
                 .collect()
         };
         let mut shares = ids.chunks(share);
@@ -283,9 +283,14 @@ pub(super) fn scan(data_root: &Path, names: &BTreeSet<String>) -> Result<Scan> {
 }
 
 /// The name and the ID of a container that has one of these names.
-fn called_so(containers: &StateDir, id: &OsStr, names: &BTreeSet<String>) -> Result<Option<Called>> {
+fn called_so(
+    containers: &StateDir,
+    id: &OsStr,
+    names: &BTreeSet<String>,
+    budget: Option<&Budget>,
+) -> Result<Option<Called>> {
     let name = record_of(id);
-    let file = containers.read(&name)?;
+    let file = containers.read_within(&name, budget)?;
     let Some(file) = file.filter(|file| may_be_called(&file.text, names)) else {
         return Ok(None);
     };
@@ -417,7 +422,7 @@ mod tests {
             &format!(r#"{{"ID":"{ID}","Name":"/web"}}"#),
         ); // another's ID
         let names = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<BTreeSet<_>>();
-        let scanned = scan(root.path(), &names(&["web", "db"])).unwrap();
+        let scanned = scan(root.path(), &names(&["web", "db"]), None).unwrap();
         let called: Vec<_> = scanned
             .called
             .iter()
@@ -425,10 +430,31 @@ mod tests {
             .collect();
         assert_eq!(called, [("web", ID)]);
         assert_eq!((scanned.unreadable, scanned.ids.len()), (2, 3));
-        let scanned = scan(root.path(), &names(&["/web"])).unwrap();
+        let scanned = scan(root.path(), &names(&["/web"]), None).unwrap();
         assert_eq!((scanned.called.len(), scanned.unreadable), (0, 1));
-        let scanned = scan(&root.path().join("absent"), &names(&["web"])).unwrap();
+        let scanned = scan(&root.path().join("absent"), &names(&["web"]), None).unwrap();
         assert_eq!((scanned.called.len(), scanned.unreadable), (0, 0));
+    }
+
+    #[test]
+    fn no_more_records_are_looked_through_than_a_budget_has() {
+        let root = tempfile::tempdir().unwrap();
+        for number in 0..40 {
+            let dir = root.path().join("containers").join(format!("{number:064x}"));
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join("config.v2.json"), "").unwrap();
+        }
+        let names = BTreeSet::from(["web".to_owned()]);
+        let scanned = scan(root.path(), &names, Some(&Budget::of(4 << 10))).unwrap_err();
+        assert!(scanned.to_string().contains("more is not read"), "{scanned}");
+        // A file of no size takes its time too.
+        let budget = Budget::of(15 << 10);
+        let scanned = scan(root.path(), &names, Some(&budget)).unwrap();
+        assert_eq!((scanned.ids.len(), scanned.unreadable), (40, 40));
+        assert!(!budget.take(1 << 10));
+        let budget = Budget::of(100 << 10);
+        scan(root.path(), &names, Some(&budget)).unwrap();
+        assert!(budget.take(1 << 10));
     }
 
     #[test]

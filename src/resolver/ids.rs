@@ -381,7 +381,7 @@ fn recording(host: &Host, id: &str, unread: &mut Vec<String>) -> Option<&'static
     };
     let roots = docker::data_roots(host).map_err(&mut noted).unwrap_or_default();
     for root in roots {
-        match DataRoot::new(root).config(id) {
+        match DataRoot::new(root).config(id, None) {
             Ok(Some(_)) => return Some("docker"),
             Ok(None) => {}
             Err(error) => noted(error),
@@ -389,7 +389,7 @@ fn recording(host: &Host, id: &str, unread: &mut Vec<String>) -> Option<&'static
     }
     let stores = podman::stores(host).map_err(&mut noted).unwrap_or_default();
     for store in stores {
-        match podman::stored(&store) {
+        match podman::stored(&store, None) {
             Ok(list) if list.iter().any(|one| one.id == id) => return Some("podman"),
             Ok(_) => {}
             Err(error) => noted(error),

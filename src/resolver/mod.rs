@@ -47,7 +47,7 @@ use place::{Point, WriteAt};
 use roots::SystemRoots;
 use target::Target;
 
-pub use details::{Believed, Details, Pending};
+pub use details::{Believed, Details, OfUsers, Pending};
 pub(crate) use lines::{Lines, cgroup_lines, task_lines};
 pub use record::About;
 pub use trust::Trust;

@@ -150,7 +150,7 @@ fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Censu
     let mut ids = Vec::new();
     let mut roots = names.noted(docker::data_roots(host));
     for root in &roots {
-        ids.push(in_data_root(root, wanted, &mut names));
+        ids.push(in_data_root(root, wanted, None, &mut names));
     }
     // Without one there is nobody who would wait for more.
     let Ok(census) = census.recv() else {
@@ -167,7 +167,7 @@ fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Censu
         }
         match docker::data_root_of(host, &census, id) {
             Ok(Some(root)) if roots.insert(root.clone()) => {
-                ids.push(in_data_root(&root, wanted, &mut names));
+                ids.push(in_data_root(&root, wanted, None, &mut names));
             }
             // Where its docker has the names is in that record.
             Err(error) => {
@@ -184,8 +184,13 @@ fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Censu
 /// where its disk is not mounted here no other of them will show it.
 pub(super) const KIN: usize = 16;
 
-fn in_data_root(root: &Path, wanted: &BTreeSet<String>, names: &mut Names) -> HashSet<OsString> {
-    let scan = names.noted(docker::scan(root, wanted));
+fn in_data_root(
+    root: &Path,
+    wanted: &BTreeSet<String>,
+    budget: Option<&Budget>,
+    names: &mut Names,
+) -> HashSet<OsString> {
+    let scan = names.noted(docker::scan(root, wanted, budget));
     for docker::Called { name, id, pid } in scan.called {
         let holder = Holder::Id {
             id,
@@ -207,7 +212,7 @@ fn in_data_root(root: &Path, wanted: &BTreeSet<String>, names: &mut Names) -> Ha
 fn of_podman(host: &Host, wanted: &BTreeSet<String>) -> Names {
     let mut names = Names::default();
     for store in names.noted(podman::stores(host)) {
-        let stored = podman::stored(&store);
+        let stored = podman::stored(&store, None);
         in_store(stored, wanted, &mut names);
     }
     names
@@ -236,9 +241,14 @@ fn in_store(stored: Result<Vec<podman::Stored>>, wanted: &BTreeSet<String>, name
 pub(super) fn of_user(host: &Host, user: u32, wanted: &BTreeSet<String>, budget: &Budget) -> Names {
     let mut names = Names::default();
     if let Some(home) = names.noted(users::home(host, user)) {
-        let stored = podman::stored_within(&podman::store_at(&home), budget);
+        let stored = podman::stored(&podman::store_at(&home), Some(budget));
         in_store(stored, wanted, &mut names);
-        in_data_root(&home.join(".local/share/docker"), wanted, &mut names);
+        in_data_root(
+            &home.join(".local/share/docker"),
+            wanted,
+            Some(budget),
+            &mut names,
+        );
     }
     names
 }

@@ -97,6 +97,15 @@ struct PodConfig {
     name: String,
 }
 
+impl Recorded {
+    /// About how many bytes it takes to keep it.
+    pub(super) fn size(&self) -> u64 {
+        let labels = self.labels.iter().map(|(key, value)| key.len() + value.len());
+        let rest = [&self.pod, &self.image].into_iter().flatten().map(String::len);
+        labels.chain(rest).sum::<usize>() as u64
+    }
+}
+
 impl State {
     /// podman's numbers are 1 configured, 2 created, 3 running, 4 stopped, 5 paused, 6 exited, 7 removing, 8 stopping;
     /// 0 is unknown to itself. What is being stopped runs.
@@ -160,8 +169,9 @@ struct Store {
 }
 
 impl Stores {
-    /// Reads the lists of the stores that have what `trust` is the trust in: root's (and the caller's own), or one user's.
-    pub(super) fn read(host: &Host, trust: Trust) -> Self {
+    /// Reads the lists of the stores that have what `trust` is the trust in: root's (and the caller's own), or one user's,
+    /// as far as `budget` goes.
+    pub(super) fn read(host: &Host, trust: Trust, budget: &Budget) -> Self {
         let mut all = Self {
             stores: Vec::new(),
             held: HashMap::new(),
@@ -169,7 +179,7 @@ impl Stores {
         };
         if trust.is_full() {
             match stores(host) {
-                Ok(paths) => paths.into_iter().for_each(|path| all.add(path, None)),
+                Ok(paths) => paths.into_iter().for_each(|path| all.add(path, None, None)),
                 Err(error) => all.unread.push(error.to_string()),
             }
         }
@@ -181,7 +191,7 @@ impl Stores {
             match users::home(host, user) {
                 Ok(Some(home)) => {
                     let records = host.path(&format!("/run/user/{user}"));
-                    all.add(store_at(&home), Some(records));
+                    all.add(store_at(&home), Some(records), Some(budget));
                 }
                 Ok(None) => {}
                 Err(error) => all.unread.push(error.to_string()),
@@ -191,8 +201,8 @@ impl Stores {
     }
 
     /// Adds a store; who is in an earlier one is not in it.
-    fn add(&mut self, path: PathBuf, records: Option<PathBuf>) {
-        match stored(&path) {
+    fn add(&mut self, path: PathBuf, records: Option<PathBuf>, budget: Option<&Budget>) {
+        match stored(&path, budget) {
             Ok(list) => {
                 for one in list {
                     self.held
@@ -296,38 +306,22 @@ pub(super) fn store_at(home: &Path) -> PathBuf {
     home.join(".local/share/containers/storage")
 }
 
-/// Every container in a store, in whichever driver's list.
-///
-/// # Errors
-///
-/// A list is there and can't be read or understood.
-pub(super) fn stored(store: &Path) -> Result<Vec<Stored>> {
-    lists(store, |dir, list| dir.json(list))
-}
-
-/// Every container in a store of a user's, as far as `budget` goes.
+/// Every container in a store, in whichever driver's list, as far as `budget` goes: a user's store has one.
 ///
 /// # Errors
 ///
 /// A list is there and can't be read or understood; the budget is used up.
-pub(super) fn stored_within(store: &Path, budget: &Budget) -> Result<Vec<Stored>> {
-    lists(store, |dir, list| dir.json_within(list, budget))
-}
-
-fn lists(
-    store: &Path,
-    read: impl Fn(&StateDir, &Path) -> Result<Option<Vec<Stored>>>,
-) -> Result<Vec<Stored>> {
+pub(super) fn stored(store: &Path, budget: Option<&Budget>) -> Result<Vec<Stored>> {
     let Some(dir) = StateDir::open(store)? else {
         return Ok(Vec::new());
     };
     let mut all = Vec::new();
-    for driver in dir.names()? {
+    for driver in dir.names_within(budget)? {
         if !driver.as_bytes().ends_with(b"-containers") {
             continue;
         }
         for file in ["containers.json", "volatile-containers.json"] {
-            let list = read(&dir, &Path::new(&driver).join(file))?;
+            let list: Option<Vec<Stored>> = dir.json_within(Path::new(&driver).join(file), budget)?;
             all.extend(list.into_iter().flatten());
         }
     }
@@ -416,7 +410,7 @@ mod tests {
     fn the_database_has_labels_pod_image_and_belief() {
         let believed = |state: &str| {
             let (_dir, host) = host((&list(&[WEB, DB]), Some(&database(state))), ("[]", None));
-            let stores = Stores::read(&host, Trust::Full);
+            let stores = Stores::read(&host, Trust::Full, &Budget::default());
             let bare = stores.recorded(WEB, None).unwrap().unwrap();
             assert_eq!(bare, Recorded::default());
             stores.recorded(DB, None).unwrap().unwrap()
@@ -486,7 +480,9 @@ mod tests {
         let (dir, host) = host((&list(&[DB]), Some(&roots)), (&list(&[DB, WEB]), Some(&theirs)));
         let record = |at: &str| Some(dir.path().join(at));
         let of = |trust, id: &str, at: Option<PathBuf>| {
-            Stores::read(&host, trust).recorded(id, at.as_deref()).unwrap()
+            Stores::read(&host, trust, &Budget::default())
+                .recorded(id, at.as_deref())
+                .unwrap()
         };
         // A user's list may name root's containers, and changes nothing by it.
         let found = of(Trust::Full, DB, record("run/runc/x")).unwrap();
@@ -501,21 +497,21 @@ mod tests {
     #[test]
     fn without_its_database_nothing_is_told_and_a_torn_one_is_named() {
         let (_dir, without) = host((&list(&[WEB]), None), ("[]", None));
-        let stores = Stores::read(&without, Trust::Full);
+        let stores = Stores::read(&without, Trust::Full, &Budget::default());
         assert_eq!(stores.recorded(WEB, None), Ok(None));
         assert!(stores.get(WEB, None).is_some());
         for torn in [&b"SQLite format 3"[..], &database(r#"{"state":"#)] {
             let (_dir, host) = host((&list(&[DB]), Some(torn)), ("[", None));
-            let stores = Stores::read(&host, Trust::Full);
+            let stores = Stores::read(&host, Trust::Full, &Budget::default());
             let error = stores.recorded(DB, None).unwrap_err();
             assert!(error.contains("storage/libpod/bolt_state.db"), "{error}");
             assert!(stores.get(DB, None).is_some());
-            let users = Stores::read(&host, Trust::User(1000));
+            let users = Stores::read(&host, Trust::User(1000), &Budget::default());
             assert!(users.unread[0].contains("/home/ann/"), "{:?}", users.unread);
         }
         let (dir, odd) = host((&list(&[DB]), None), ("[]", None));
         std::fs::create_dir_all(dir.path().join("var/lib/containers/storage").join(DATABASE)).unwrap();
-        let stores = Stores::read(&odd, Trust::Full);
+        let stores = Stores::read(&odd, Trust::Full, &Budget::default());
         for _ in 0..2 {
             let error = stores.recorded(DB, None).unwrap_err();
             assert!(error.contains("no regular file"), "{error}");
@@ -533,7 +529,7 @@ mod tests {
             {"id":"ID2","names":["k8s_POD_web-0_prod_x_0"],"metadata":"{\"pod-name\":\"k8s_web-0_prod_x_0\"}"},{"id":"ID3"}]"#,
         )
         .unwrap();
-        let stored = stored(dir.path()).unwrap();
+        let stored = stored(dir.path(), None).unwrap();
         assert_eq!(stored[0].names.as_deref(), Some(&["web".to_owned()][..]));
         assert_eq!(stored[0].image().as_deref(), Some("localhost/bb:1"));
         assert_eq!(
@@ -542,7 +538,7 @@ mod tests {
         );
         std::fs::write(list.join("containers.json"), "[{").unwrap();
         assert!(
-            super::stored(dir.path())
+            super::stored(dir.path(), None)
                 .unwrap_err()
                 .to_string()
                 .contains("containers.json")

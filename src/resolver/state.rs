@@ -22,6 +22,13 @@ const LARGEST: u64 = 16 << 20;
 
 /// So much is read of all that users' engines have in their stores: what is parsed takes about twice as much memory.
 const OF_USERS: u64 = 32 << 20;
+/// A file counts for so much at least, so that files without end come to an end: each takes some 10 µs to be opened.
+const A_FILE: u64 = 1 << 10;
+/// A name in a directory counts for so much besides its own length, which is about what it takes to keep it.
+const A_NAME: u64 = 64;
+
+/// Why no more is read of what has a budget.
+const SPENT: &str = "more is not read of what users' engines keep; 32 MiB of it were read already";
 
 /// How many bytes may still be read of sources that anybody can make as large as they like, and as many.
 #[derive(Debug)]
@@ -29,13 +36,17 @@ pub(crate) struct Budget(AtomicU64);
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(AtomicU64::new(OF_USERS))
+        Self::of(OF_USERS)
     }
 }
 
 impl Budget {
+    pub(crate) fn of(bytes: u64) -> Self {
+        Self(AtomicU64::new(bytes))
+    }
+
     /// Takes `bytes` of what is left; false where that is not enough.
-    fn take(&self, bytes: u64) -> bool {
+    pub(crate) fn take(&self, bytes: u64) -> bool {
         let rest = |left: u64| left.checked_sub(bytes);
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest)
@@ -92,6 +103,15 @@ impl StateDir {
 
     /// The names in it.
     pub(crate) fn names(&self) -> Result<Vec<OsString>> {
+        self.names_within(None)
+    }
+
+    /// The names in it, where `budget` has enough left for them.
+    ///
+    /// # Errors
+    ///
+    /// It can't be listed; the budget is used up.
+    pub(crate) fn names_within(&self, budget: Option<&Budget>) -> Result<Vec<OsString>> {
         let failed = |errno: Errno| Error::io("list", &self.path, errno.into());
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut dir = Dir::openat(&self.fd, ".", flags, Mode::empty()).map_err(failed)?;
@@ -100,10 +120,19 @@ impl StateDir {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
+                self.spend(budget, "".as_ref(), name.len() as u64 + A_NAME)?;
                 names.push(OsStr::from_bytes(name).to_owned());
             }
         }
         Ok(names)
+    }
+
+    /// Takes `bytes` of a budget, if there is one.
+    fn spend(&self, budget: Option<&Budget>, name: &Path, bytes: u64) -> Result<()> {
+        match budget.is_none_or(|budget| budget.take(bytes)) {
+            true => Ok(()),
+            false => Err(self.odd("read", name, SPENT)),
+        }
     }
 
     /// Reads a file in it as JSON; `None` where there is none.
@@ -112,8 +141,7 @@ impl StateDir {
     ///
     /// It is no regular file, too large, or not the JSON that was expected.
     pub(crate) fn json<T: DeserializeOwned>(&self, name: impl AsRef<Path>) -> Result<Option<T>> {
-        let read = self.read(&name)?;
-        read.map(|file| self.understood(name, &file.text)).transpose()
+        self.json_within(name, None)
     }
 
     /// Reads a file in it as JSON where `budget` has enough left for it; `None` where there is none.
@@ -124,21 +152,13 @@ impl StateDir {
     pub(crate) fn json_within<T: DeserializeOwned>(
         &self,
         name: impl AsRef<Path>,
-        budget: &Budget,
+        budget: Option<&Budget>,
     ) -> Result<Option<T>> {
-        let name = name.as_ref();
-        let Some((fd, stat)) = self.open_file(name, Links::Never)? else {
-            return Ok(None);
-        };
-        if !budget.take(u64::try_from(stat.st_size).unwrap_or(u64::MAX)) {
-            let why = "more is not read of what users' engines keep; 32 MiB of it were read already";
-            return Err(self.odd("read", name, why));
-        }
-        let file = self.read_opened(name, &fd, &stat)?;
-        self.understood(name, &file.text).map(Some)
+        let read = self.read_within(&name, budget)?;
+        read.map(|file| self.understood(name, &file.text)).transpose()
     }
 
-    /// The same of an administrator's own file, which may be a link to where it is kept.
+    /// Reads an administrator's own file as JSON, which may be a link to where it is kept.
     ///
     /// # Errors
     ///
@@ -168,10 +188,32 @@ impl StateDir {
     ///
     /// It is no regular file, or too large.
     pub(crate) fn read(&self, name: impl AsRef<Path>) -> Result<Option<StateFile>> {
-        self.read_file(name.as_ref(), Links::Never)
+        self.read_within(name, None)
     }
 
-    /// The same of an administrator's own file, which may be a link to where it is kept.
+    /// Reads a file in it where `budget` has enough left for it; `None` where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`StateDir::read`]; the budget is used up.
+    pub(crate) fn read_within(
+        &self,
+        name: impl AsRef<Path>,
+        budget: Option<&Budget>,
+    ) -> Result<Option<StateFile>> {
+        let name = name.as_ref();
+        let Some((fd, stat)) = self.open_file(name, Links::Never)? else {
+            return Ok(None);
+        };
+        let said = u64::try_from(stat.st_size).unwrap_or(u64::MAX).max(A_FILE);
+        self.spend(budget, name, said)?;
+        let file = self.read_opened(name, &fd, &stat)?;
+        // A file system of the user's own says what it likes of a size.
+        self.spend(budget, name, (file.text.len() as u64).saturating_sub(said))?;
+        Ok(Some(file))
+    }
+
+    /// Reads an administrator's own file, which may be a link to where it is kept.
     ///
     /// # Errors
     ///
