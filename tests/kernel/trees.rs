@@ -18,6 +18,8 @@ use crate::kit::{is_as_quick, is_quick, usually_cleared_after, zoo_program};
 
 /// More levels than were ever walked by recursion.
 const LEVELS: usize = 1010;
+/// So many of the longest name are a longer path than is walked.
+const TOO_DEEP: usize = 1040;
 /// More than there are descriptors for.
 const WIDTH: usize = 3000;
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
@@ -305,6 +307,22 @@ fn as_many_inside_of_one_hide_no_other_that_asks(hierarchy: Hierarchy) {
     assert!(run.err.contains(&format!("docker-{id}.scope ask")), "{}", run.err);
 }
 
+/// The walk that asks whose requests they are does not come to an end, and one of them was seen.
+fn what_is_too_deep_to_be_looked_at_hides_no_request_that_was_seen(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let inner = cgroup.child("inner");
+    let _zoo = scene.zoo(&[&cgroup, &inner], &["doze"]);
+    let _chain = Chain::below(&cgroup, &"a".repeat(255), TOO_DEEP);
+    inner.ask();
+    cgroup.freeze();
+    let report = thaw(&cgroup).ends(8, "held");
+    assert!(!cgroup.asks(), "{report}");
+    let error = report["error"].as_str().unwrap();
+    let inner = inner.target().into_string().unwrap();
+    assert!(error.contains(&inner) && error.contains("too deep"), "{error}");
+}
+
 /// Root can be kept out by no mode, and others can.
 fn a_cgroup_that_a_user_closes_hides_nobody_elses(hierarchy: Hierarchy) {
     const USER: u32 = 1555;
@@ -351,5 +369,6 @@ on_each_hierarchy! {
     as_many_inside_of_one_hide_no_other_that_asks,
     deep_ones_that_ask_cost_no_memory_by_their_names,
     levels_without_end_keep_no_container_from_its_thaw,
+    what_is_too_deep_to_be_looked_at_hides_no_request_that_was_seen,
     thousands_inside_that_ask_cost_neither_descriptors_nor_memory,
 }

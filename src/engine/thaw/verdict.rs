@@ -194,19 +194,31 @@ impl Thawing<'_> {
     }
 
     /// An error on the way: what was written is in the report, and what its own cgroups ask now is read once more. Where
-    /// they ask no more it is thawed, whatever could not be looked at.
+    /// they ask no more it is thawed, whatever could not be looked at, unless another cgroup is seen to hold it.
     pub(super) fn broken_off(&mut self, host: &Host, error: &Error) {
         let standing = Asked::read(self.run.container).map(|asked| asked.requested());
         if self.wrote && matches!(standing, Ok(false)) {
-            if let Ok(mut scope) = Scope::read(host, self.run.container) {
+            let scope = Scope::read(host, self.run.container).ok(); // nothing more is told, then
+            if let Some(scope) = scope {
+                let mut scope = scope;
                 self.tell_before(host, &mut scope);
                 self.tell_states(host, &scope, &BTreeMap::new());
+                let holders = scope.holders(self.run.container);
+                if !holders.is_empty() {
+                    let words = scope.holders_in_words(self.run.container);
+                    self.held(format!(
+                        "still frozen by {words}; not all could be looked at: {error}"
+                    ));
+                    self.tell_holders(&scope, &holders);
+                }
             }
             self.tell_counts();
             self.run.report.after.requested = Some(Requested::Thawed);
-            self.released(format!(
-                "thawed, but whether its tasks run again can't be told: {error}"
-            ));
+            if self.run.report.outcome != Outcome::Held {
+                self.released(format!(
+                    "thawed, but whether its tasks run again can't be told: {error}"
+                ));
+            }
             self.run.stamp();
             return;
         }
