@@ -273,9 +273,14 @@ impl Host {
         let rest = reached
             .strip_prefix(&line.dir)
             .map_err(|_| unknown("its mount is not reached from here"))?;
+        // Joined to nothing it would end in a slash.
+        let path = match rest.as_os_str().is_empty() {
+            true => line.root,
+            false => line.root.join(rest),
+        };
         Ok(FoundCgroup {
             hierarchy,
-            path: line.root.join(rest),
+            path,
             identity: (stat.st_dev, stat.st_ino),
         })
     }

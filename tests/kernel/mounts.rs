@@ -203,7 +203,12 @@ mod any {
                 .run();
             run.is(0, "confirmed");
             assert!(own.asks());
-            iceaxe("thaw").arg(&itself).arg("--json").ends(0, "confirmed");
+            let report = iceaxe("thaw").arg(&itself).arg("--json").ends(0, "confirmed");
+            assert_eq!(
+                report["cgroups"][0]["path"],
+                own.path.to_str().unwrap(),
+                "{report}"
+            );
         });
         zoo.goes_on(0);
         let beside = path(place.path());
