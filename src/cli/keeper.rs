@@ -585,9 +585,9 @@ fn broken_off(what: &str, entry: &Entry) -> Option<String> {
     }
 }
 
-/// Takes away the records of a process whose work was put back.
+/// Takes away the records of a process whose work was put back. What can't be read or removed stays on record, which thaws
+/// nothing: recover finds it over.
 pub(super) fn forget(host: &crate::host::Host, of: Process, standing: &Standing) {
-    // As above.
     let Ok(Some(ledger)) = Ledger::open(host) else {
         return;
     };
@@ -595,7 +595,7 @@ pub(super) fn forget(host: &crate::host::Host, of: Process, standing: &Standing)
         return;
     };
     for entry in entries.iter().filter(|entry| entry.pledge.owners.contains(&of)) {
-        let _ = ledger.remove(entry); // as above
+        let _ = ledger.remove(entry); // it stays on record, as said
     }
 }
 
@@ -640,6 +640,19 @@ pub(super) fn left_behind(context: &Context<'_>, holders: &Holders) {
         let holder = human::escaped(&described(entry));
         context.err(format!(
             "iceaxe: note: {target}: {holder} {what}: iceaxe recover sees to it\n"
+        ));
+    }
+    // Who reads them says nothing of what can't be read; recover does.
+    let disks = Ledger::open(context.host)
+        .ok()
+        .flatten()
+        .and_then(|ledger| ledger.disks().ok());
+    let (boot, now) = (boot(context.host), boottime_us());
+    let is_left = |entry: &DiskEntry| entry.fate(context.host, &boot, now) == Fate::Over;
+    for entry in disks.unwrap_or_default().0.into_iter().filter(is_left) {
+        let path = human::escaped(&entry.disk.path.display().to_string());
+        context.err(format!(
+            "iceaxe: note: the file system of {path} was left frozen: iceaxe recover sees to it\n"
         ));
     }
 }

@@ -336,6 +336,11 @@ fn a_link_that_was_moved_leads_recover_to_no_other_file_system() {
         pids.iter().chain([&command]).all(|pid| is_gone(*pid))
     });
     let writers = [ours.is_frozen(), theirs.is_frozen()];
+    let status = iceaxe("status").arg(cgroup.target()).run();
+    assert!(
+        status.err.contains("was left frozen: iceaxe recover"),
+        "{status:?}"
+    );
     let run = iceaxe("recover").run();
     assert_eq!(run.code, Some(0), "{run:?}");
     eventually("ours is thawed", || writers[0].load(Ordering::SeqCst));
