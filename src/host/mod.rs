@@ -132,7 +132,7 @@ impl Host {
         Self::open(root, true)
     }
 
-    /// The same for a program whose namespaces are its own business. Where the kernel shows cgroups outside of the
+    /// The host mounted at `root`, for a program whose namespaces are its own business. Where the kernel shows cgroups outside of the
     /// calling thread's cgroup namespace, the thread is moved into that of the host's first process, with all threads
     /// that it starts from then on. Nothing in the text of a path like `/../5978…` says where that is, so it is done
     /// before any other path is read.
@@ -235,15 +235,15 @@ impl Host {
         self.proc.is_aside()
     }
 
-    /// Reads a file below /proc that is no other process's: those are for [`Proc`] alone, as they can hang. `None` where it
-    /// may not be read.
+    /// Reads a file below /proc that is the kernel's, this process's own or one of the first process's namespaces: those of
+    /// other processes are for [`Proc`] alone, as they can hang. `None` where it may not be read.
     pub(crate) fn read_proc(&self, path: &str) -> Option<Vec<u8>> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let fd = openat(self.proc.dir(), path, flags, Mode::empty()).ok()?; // this kernel has no such file
         read_whole(&fd, None, u64::MAX).ok() // as above
     }
 
-    /// The same of a file that the kernel makes as one piece, which takes one read.
+    /// Reads such a file below /proc as [`Host::read_proc`] does, where the kernel makes it as one piece: one read is enough.
     pub(crate) fn read_proc_piece(&self, path: &str) -> Option<Vec<u8>> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
         let fd = openat(self.proc.dir(), path, flags, Mode::empty()).ok()?; // as above
@@ -264,11 +264,11 @@ impl Host {
         !matches!(listed, Ok(Ok(None)))
     }
 
-    /// The same of a link.
+    /// Reads where a link below /proc leads, of the files that [`Host::read_proc`] is for.
     pub(crate) fn read_proc_link(&self, path: &str) -> Option<PathBuf> {
         nix::fcntl::readlinkat(self.proc.dir(), path)
-            .ok()
-            .map(PathBuf::from) // as in read_proc
+            .ok() // there is no such link, or it may not be read
+            .map(PathBuf::from)
     }
 
     /// A second handle on the same host. Both know the same of processes that hang.
