@@ -114,14 +114,18 @@ pub(super) struct Settled {
 }
 
 /// Looks up whose some cgroups are, given the name that each bears and the parents at which nothing else tells that LXC made
-/// it. What can't be read settles nothing.
+/// it. What can't be read settles nothing: a container that is not seen there may be there.
 pub(super) fn settled(host: &Host, unsettled: Vec<(String, BTreeSet<PathBuf>)>) -> Vec<Settled> {
-    let instances = instances(host).unwrap_or_default();
-    let roots = roots(host).unwrap_or_default();
-    let is_known = |name: &str| {
-        let has_directory = |root: &StateDir| root.below(name).is_ok_and(|dir| dir.is_some());
-        instances.contains(name) || roots.iter().any(has_directory)
-    };
+    let (instances, roots) = (instances(host), roots(host));
+    let mut is_whole = instances.is_ok() && roots.is_ok();
+    let mut known = instances.unwrap_or_default();
+    let roots = roots.unwrap_or_default();
+    for root in &roots {
+        let names = root.names();
+        is_whole &= names.is_ok();
+        let names = names.unwrap_or_default().into_iter();
+        known.extend(names.filter_map(|name| name.into_string().ok())); // no cgroup is called so
+    }
     let is_configured = |name: &str, parent: &Path| {
         let mut configs = roots.iter().filter_map(|root| config(host, root, name).ok()?);
         configs.any(|config| config.dir.is_some_and(|dir| Path::new("/").join(dir) == *parent))
@@ -132,7 +136,7 @@ pub(super) fn settled(host: &Host, unsettled: Vec<(String, BTreeSet<PathBuf>)>) 
             let mut called = [Some(name.as_str()), without].into_iter().flatten();
             called.any(|called| is_configured(called, parent))
         });
-        let owner = without.filter(|without| is_known(without) && !is_known(&name));
+        let owner = without.filter(|&without| is_whole && known.contains(without) && !known.contains(&name));
         Settled {
             owner: owner.map(str::to_owned),
             parents,

@@ -36,6 +36,8 @@ pub(super) struct Names {
     held: BTreeMap<String, Vec<Holder>>,
     /// The names of all of LXC's containers.
     lxc: BTreeSet<String>,
+    /// Whether LXC can have others, as not all of its containers could be listed.
+    pub(super) is_lxc_unread: bool,
     /// The sources that could not be read: a name, found or not, may be there too.
     pub(super) unsure: Vec<String>,
     /// Records of a source that could not be read: a name that was not found there may be there all the same.
@@ -67,6 +69,7 @@ impl Names {
             holders.into_iter().for_each(|holder| self.hold(&name, holder));
         }
         self.lxc.extend(other.lxc);
+        self.is_lxc_unread |= other.is_lxc_unread;
         self.unsure.extend(other.unsure);
         self.torn.extend(other.torn);
     }
@@ -87,6 +90,8 @@ impl Names {
 pub(super) fn is_roots_own(error: &Error) -> bool {
     matches!(error, Error::Unsupported(_)) && caller() != 0
 }
+
+const LXC: &str = "LXC's configurations";
 
 /// The sources while they are read.
 #[derive(Debug)]
@@ -112,7 +117,7 @@ impl Asked {
             ),
             ("podman's store", begin(of_podman)),
             ("nerdctl's names", begin(of_nerdctl)),
-            ("LXC's configurations", begin(of_lxc)),
+            (LXC, begin(of_lxc)),
         ];
         let mut asked = Self { sources, census };
         // Run by a user, that user's own engines count as root's do.
@@ -136,6 +141,7 @@ impl Asked {
                 Some(names) => all.add(names),
                 None => {
                     all.late = true;
+                    all.is_lxc_unread |= *source == LXC;
                     let why = format!("{source} could not be read within {} s", BUDGET.as_secs());
                     all.unsure.push(why);
                 }
@@ -272,9 +278,13 @@ fn of_nerdctl(host: &Host, wanted: &BTreeSet<String>) -> Names {
 
 fn of_lxc(host: &Host, wanted: &BTreeSet<String>) -> Names {
     let mut names = Names::default();
-    names.lxc = names.noted(lxc::instances(host));
-    for root in names.noted(lxc::roots(host)) {
-        let all = names.noted(root.names());
+    let (instances, roots) = (lxc::instances(host), lxc::roots(host));
+    names.is_lxc_unread = instances.is_err() || roots.is_err();
+    names.lxc = names.noted(instances);
+    for root in names.noted(roots) {
+        let all = root.names();
+        names.is_lxc_unread |= all.is_err();
+        let all = names.noted(all);
         names
             .lxc
             .extend(all.into_iter().filter_map(|name| name.into_string().ok())); // it can't have been asked for

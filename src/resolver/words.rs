@@ -151,7 +151,7 @@ impl<'r> Named<'r> {
             && live.iter().any(is_lxc)
             && locate(resolver.host, census, without).live.is_empty()
         {
-            match names.is_lxc(name) {
+            match names.is_lxc(name) || names.is_lxc_unread {
                 true => doubt = Some((name.to_owned(), without.to_owned())),
                 false => live.retain(|located| !is_lxc(located)),
             }
@@ -165,7 +165,7 @@ impl<'r> Named<'r> {
             live = numbered(resolver, name);
             let others = live.iter().filter_map(|located| {
                 let named = naming::last(located.first.path())?;
-                let is_anothers = names.is_lxc(&named.id) || !names.is_lxc(name);
+                let is_anothers = names.is_lxc(&named.id) || !names.is_lxc(name) || names.is_lxc_unread;
                 is_anothers.then_some(named.id)
             });
             doubt = others.map(|other| (name.to_owned(), other)).next();

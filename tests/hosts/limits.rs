@@ -8,12 +8,11 @@ use iceaxe::engine::report::{Effective, Requested};
 use iceaxe::engine::{check_safety, status};
 use iceaxe::error::Force;
 use iceaxe::host::Hierarchy;
-use iceaxe::resolver::target::Target;
-use iceaxe::resolver::{Identity, Nesting, Purpose, Resolver};
+use iceaxe::resolver::Identity;
 
 use crate::kit::Layout::{Hybrid, V1, V2};
 use crate::kit::{MadeUp, host, process};
-use crate::scene::{Expected, Scene, ask, container, kind, parts, told, written};
+use crate::scene::{Expected, Scene, ask, ask_to_look, container, kind, parts, told, written};
 
 /// F16: iceaxe is in a cgroup namespace of its own. The name of the level that the others are in is not in the text.
 pub(crate) fn other_namespace() -> Scene {
@@ -142,7 +141,7 @@ fn partial(breaking: &dyn Fn(&MadeUp)) -> Scene {
 }
 
 /// A directory that even root can't open: its link names what is too long for a name.
-fn broken(host: &MadeUp, path: &str) {
+pub(crate) fn broken(host: &MadeUp, path: &str) {
     if host.path(path).exists() {
         fs::remove_dir_all(host.path(path)).unwrap();
     }
@@ -205,9 +204,9 @@ fn may_be_stopped(breaking: &dyn Fn(&MadeUp), words: &[&str]) {
         let scene = scene.fails("ID4", "Ambiguous", &words);
         scene.holds();
         // It can be looked at, and thawed.
-        let (host, target) = (scene.host.open(), Target::Id(crate::kit::ID4.to_owned()));
-        let resolver = Resolver::new(&host, [&target]).with_purpose(Purpose::Look);
-        let found = resolver.resolve(&target, Nesting::Refuse).unwrap().remove(0);
+        let found = ask_to_look(&scene.host.open(), crate::kit::ID4)
+            .unwrap()
+            .remove(0);
         assert_eq!(written(found.container.freeze_point()), crate::kit::spelled(&at));
         let notes = found.notes.join("; ");
         assert!(notes.contains(words[0]), "{notes}");

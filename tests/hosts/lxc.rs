@@ -3,10 +3,12 @@
 use iceaxe::engine::report::{Effective, Requested};
 use iceaxe::engine::status;
 use iceaxe::host::Hierarchy;
+use iceaxe::resolver::Resolver;
 
 use crate::kit::Layout::Hybrid;
 use crate::kit::{MadeUp, host, process};
-use crate::scene::{Expected, Scene, ask, container};
+use crate::limits::broken;
+use crate::scene::{Expected, Scene, ask, ask_to_look, container, told};
 
 /// An LXC container that runs at `payload`, with its monitor, PID 10 below.
 fn lxc(host: &MadeUp, name: &str, pid: i32, monitor: &str, payload: &str) {
@@ -146,6 +148,31 @@ fn a_left_over_cgroup_does_not_hide_the_living_one() {
 #[test]
 fn a_name_that_is_also_anothers_second_cgroup_is_ambiguous() {
     stale_or_anothers().holds();
+}
+
+/// LXC's own one is stopped, and one of LXD's runs, which can't be told from its second cgroup.
+#[test]
+fn what_cannot_be_read_of_lxc_settles_not_whose_a_cgroup_is() {
+    for unread in ["var/lib/lxd/containers", "var/lib/lxc/labr-lxc2-1"] {
+        let host = host(Hybrid);
+        host.file("var/lib/lxc/labr-lxc2/config", "lxc.uts.name = labr-lxc2\n");
+        let path = "/lxc.payload.labr-lxc2-1";
+        host.run(&process(3000, "init"), &host.lines(path));
+        let looks = |typed: &str| ask_to_look(&host.open(), typed);
+        // As long as all can be read it is LXC's.
+        assert_eq!(looks("labr-lxc2").unwrap().len(), 1);
+        broken(&host, unread);
+        for typed in ["labr-lxc2", "name:labr-lxc2", "labr-lxc2-1"] {
+            let told = match looks(typed) {
+                Err(error) => told(&error),
+                Ok(found) => panic!("{unread}: {typed} means {found:?}"),
+            };
+            assert!(told.contains(&format!("v1:{path}")), "{unread}: {typed}: {told}");
+        }
+        let opened = host.open();
+        let everything = Resolver::new(&opened, []).everything();
+        assert_eq!(everything.ids(), ["labr-lxc2-1"], "{unread}");
+    }
 }
 
 #[test]

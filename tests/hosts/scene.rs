@@ -8,20 +8,31 @@ use std::path::Path;
 use iceaxe::cgroup::Cgroup;
 use iceaxe::host::Hierarchy;
 use iceaxe::resolver::target::Target;
-use iceaxe::resolver::{Found, Nesting, Resolver};
+use iceaxe::resolver::{Found, Nesting, Purpose, Resolver};
 use iceaxe::{Error, Host};
 
 use crate::kit::{MadeUp, spelled};
 
-/// What the resolver says of a target, which may end in ` --outer` or ` --inner` as on the command line.
+/// What the resolver says of a target that is to be frozen, which may end in ` --outer` or ` --inner` as on the command line.
 pub(crate) fn ask(host: &Host, typed: &str) -> iceaxe::Result<Vec<Found>> {
+    ask_for(host, typed, Purpose::Freeze)
+}
+
+/// What the resolver says of a target that is to be thawed, or looked at.
+pub(crate) fn ask_to_look(host: &Host, typed: &str) -> iceaxe::Result<Vec<Found>> {
+    ask_for(host, typed, Purpose::Look)
+}
+
+fn ask_for(host: &Host, typed: &str, purpose: Purpose) -> iceaxe::Result<Vec<Found>> {
     let (target, nesting) = match typed.rsplit_once(" --") {
         Some((target, "outer")) => (target, Nesting::Outer),
         Some((target, "inner")) => (target, Nesting::Inner),
         _ => (typed, Nesting::Refuse),
     };
     let target = Target::parse(OsStr::new(target))?;
-    Resolver::new(host, [&target]).resolve(&target, nesting)
+    Resolver::new(host, [&target])
+        .with_purpose(purpose)
+        .resolve(&target, nesting)
 }
 
 /// The cgroup's place, in the form that a target is written in.
