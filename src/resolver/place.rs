@@ -44,7 +44,7 @@ pub(super) fn complete(host: &Host, located: Located, write_at: WriteAt) -> Resu
     glimpse(host, located, write_at).map(|glimpse| glimpse.container)
 }
 
-/// The same, with what was read on the way.
+/// Finds the cgroups of a container from one of them, and keeps what was read on the way.
 pub(super) fn glimpse(host: &Host, located: Located, write_at: WriteAt) -> Result<Glimpse> {
     let Located {
         identity,
@@ -228,9 +228,14 @@ fn other_side(
             Err(error) => return Err(error),
         }
     }
+    // Who else is below may be too many to be listed, or refuse it: then each is told by itself.
     if found.len() > 1
-        && let Some(common) = common(host, hierarchy, &found)?
-        && is_exclusive(host, &common.tids_below()?, first, &tasks, is_whole)?
+        && let Some(common) = common(host, hierarchy, &found)
+        && let Ok(Tasks {
+            tids: members,
+            missed: None,
+        }) = common.tasks_below(Some(Instant::now() + LISTING))
+        && is_exclusive(host, &members, first, &tasks, is_whole)?
     {
         return Ok(OtherSide {
             own: vec![common],
@@ -273,22 +278,19 @@ fn level(path: &Path, identity: &Identity, recorded: Option<&Path>) -> PathBuf {
     named.map_or_else(|| path.to_owned(), |named| named.path)
 }
 
-fn common(host: &Host, hierarchy: Hierarchy, cgroups: &[(Cgroup, BTreeSet<i32>)]) -> Result<Option<Cgroup>> {
-    let Some(((first, _), rest)) = cgroups.split_first() else {
-        return Ok(None);
-    };
+/// The nearest cgroup that holds some others and is not the root.
+fn common(host: &Host, hierarchy: Hierarchy, cgroups: &[(Cgroup, BTreeSet<i32>)]) -> Option<Cgroup> {
+    let ((first, _), rest) = cgroups.split_first()?;
     let above = first
         .path()
         .ancestors()
-        .find(|above| rest.iter().all(|(cgroup, _)| cgroup.path().starts_with(above)));
-    match above.filter(|above| above.parent().is_some()) {
-        Some(above) => Cgroup::open(host, hierarchy, above).map(Some),
-        None => Ok(None),
-    }
+        .find(|above| rest.iter().all(|(cgroup, _)| cgroup.path().starts_with(above)))?;
+    above.parent()?;
+    Cgroup::open(host, hierarchy, above).ok() // gone, or closed to the caller: it is nobody's alone then
 }
 
 /// Whether the members of a cgroup are only the container's tasks. `tasks` are those of `first`, read before, all where that
-/// `is_whole`; tasks that came since are looked for in a second reading then.
+/// `is_whole`; tasks that came since are looked for in a second reading then, and who is not in that is asked.
 fn is_exclusive(
     host: &Host,
     members: &BTreeSet<i32>,
@@ -300,7 +302,7 @@ fn is_exclusive(
         return Ok(true);
     }
     let now = match is_whole {
-        true => first.tids_below()?,
+        true => first.tasks_below(Some(Instant::now() + LISTING))?.tids,
         false => BTreeSet::new(), // each is asked for its own place
     };
     let unknown = members.iter().copied();

@@ -1,5 +1,9 @@
 //! containerd without an engine, nerdctl, bare runc and crun, youki, and Kata, whose cgroups hold no container's tasks.
 
+use std::fs;
+
+use iceaxe::host::Hierarchy;
+
 use crate::kit::Layout::{Hybrid, V2};
 use crate::kit::{host, process};
 use crate::records::youki_state;
@@ -202,6 +206,31 @@ pub(crate) fn kata() -> Scene {
 #[test]
 fn ctrs_containers_are_found_whatever_their_cgroup_is_called() {
     ctr().holds();
+}
+
+/// Processes of it are in two cgroups beside it in v2, and beside those one of which nobody can list the tasks.
+#[test]
+fn a_neighbour_that_cannot_be_listed_hides_no_container() {
+    let host = host(Hybrid);
+    host.runc("run/runc", "web", &process(4500, "sleep"), "/a/web", &[]);
+    for (pid, path) in [(4501, "/a/x"), (4502, "/a/y")] {
+        host.run(
+            &process(pid, "sleep").child_of(4500),
+            &["6:freezer:/a/web", &format!("0::{path}")],
+        );
+    }
+    host.run(&process(4600, "sleep"), &host.lines("/a/neighbour/inside"));
+    let threads = host
+        .cgroup_dir(Hierarchy::V2, "/a/neighbour/inside")
+        .join("cgroup.threads");
+    fs::remove_file(&threads).unwrap();
+    fs::create_dir(&threads).unwrap();
+    let web = ["v2:/a/web", "v2:/a/x", "v2:/a/y"]
+        .iter()
+        .fold(container("runc", "web", "v1:/a/web"), |web, place| web.and(place));
+    Scene::of(host)
+        .all_mean(&["web", "id:web", "pid:4500"], &web)
+        .holds();
 }
 
 #[test]
