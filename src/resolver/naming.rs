@@ -348,7 +348,8 @@ fn unescape(name: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The paths at which a container with this whole ID usually is, for a look without listing anything.
+/// The paths at which a container with this whole ID usually is, for a look without listing anything: places where the name
+/// alone counts.
 pub(super) fn usual_paths(id: &str) -> Vec<PathBuf> {
     [
         format!("/docker/{id}"),
@@ -360,8 +361,6 @@ pub(super) fn usual_paths(id: &str) -> Vec<PathBuf> {
         format!("/moby/{id}"),
         format!("/system.slice/nerdctl-{id}.scope"),
         format!("/system.slice/cri-containerd-{id}.scope"),
-        format!("/system.slice/runc-{id}.scope"),
-        format!("/system.slice/crun-{id}.scope"),
     ]
     .map(PathBuf::from)
     .to_vec()
@@ -505,6 +504,14 @@ mod tests {
             let spelled = path.replace("ID2", OTHER).replace("ID", ID);
             let named = last(Path::new(&spelled)).unwrap();
             assert_eq!(named.is_at_home, expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn where_a_whole_id_usually_is_its_name_counts() {
+        for path in usual_paths(ID) {
+            let named = last(&path).unwrap();
+            assert!(named.is_at_home && named.id == ID, "{named:?}");
         }
     }
 

@@ -208,6 +208,32 @@ fn a_name_without_the_record_that_its_runtime_keeps_is_a_candidate_and_no_more()
     }
 }
 
+/// A runtime that keeps records has none of it, and the ID is a whole one: it means what bears it where nothing else can be
+/// meant.
+#[test]
+fn a_scope_of_runcs_or_cruns_without_a_record_has_a_whole_id_that_nobody_else_can_have() {
+    for path in ["/system.slice/runc-ID2.scope", "/system.slice/crun-ID2.scope"] {
+        let host = host(V2);
+        docker(&host, "ID1", "web", 3000);
+        somebody(&host, 3100, path);
+        let found = container(&path[14..18], "ID2", &format!("v2:{path}"));
+        Scene::of(host)
+            .means_with_a_note("ID2", &found, &["alone"])
+            .fails(&short("ID2"), "Ambiguous", &[path])
+            .holds();
+    }
+    for path in ["/system.slice/runc-ID2.scope", "/system.slice/crun-ID2.scope"] {
+        let host = host(V2);
+        docker(&host, "ID2", "web", 3000);
+        host.end(3000);
+        somebody(&host, 3100, path);
+        let record = host.path("run/docker/runtime-runc/moby/ID2");
+        fs::remove_dir_all(record).unwrap();
+        // It is stopped, as docker's record says.
+        Scene::of(host).fails("ID2", "NotRunning", &["docker"]).holds();
+    }
+}
+
 /// A container of root's runtime may be anywhere, and its record says so.
 #[test]
 fn a_record_of_roots_counts_in_a_cgroup_that_is_somebody_elses() {
