@@ -107,35 +107,59 @@ impl Room {
 
 /// What a container's own cgroups say of themselves: it takes a read or two of each, whatever is above and below them.
 #[derive(Debug)]
-pub(crate) struct Asked(Vec<Option<(bool, Option<bool>)>>);
+pub(crate) struct Asked {
+    /// By index in `Container::own`; `None` for one that is gone, or that could not be read.
+    each: Vec<Option<(bool, Option<bool>)>>,
+    /// Why one could not be read. What the others say counts all the same.
+    unread: Option<Error>,
+}
 
 impl Asked {
     /// Reads it.
-    pub(crate) fn read(container: &Container) -> Result<Self> {
+    pub(crate) fn read(container: &Container) -> Self {
+        let mut unread = None;
         let each = container.own.iter().map(|cgroup| {
             let settled = match cgroup.hierarchy() {
                 Hierarchy::V1 => None,
                 Hierarchy::V2 => cgroup.event("frozen").ok(), // gone, or a kernel that can't freeze it
             };
-            present(cgroup.requested().map(|requested| (requested, settled)))
+            match present(cgroup.requested()) {
+                Ok(requested) => requested.map(|requested| (requested, settled)),
+                Err(error) => {
+                    unread.get_or_insert(error);
+                    None
+                }
+            }
         });
-        each.collect::<Result<_>>().map(Self)
+        let each = each.collect();
+        Self { each, unread }
     }
 
     /// Whether every cgroup of its own is gone.
     pub(crate) fn is_gone(&self) -> bool {
-        self.0.iter().all(Option::is_none)
+        self.unread.is_none() && self.each.iter().all(Option::is_none)
     }
 
-    /// Whether one of them asks for a freeze.
+    /// Whether one of them asks for a freeze, as far as they could be read.
     pub(crate) fn requested(&self) -> bool {
-        self.0.iter().flatten().any(|(requested, _)| *requested)
+        self.each.iter().flatten().any(|(requested, _)| *requested)
+    }
+
+    /// Whether one of them asks for a freeze; `None` where that can't be told.
+    pub(crate) fn told(&self) -> Option<bool> {
+        let requested = self.requested();
+        (requested || self.unread.is_none()).then_some(requested)
+    }
+
+    /// Why one could not be read, which is said once.
+    pub(crate) fn take_unread(&mut self) -> Option<Error> {
+        self.unread.take()
     }
 
     /// Whether v2 called all that is in its own cgroups there frozen.
     pub(crate) fn is_settled(&self) -> bool {
         let mut told = self
-            .0
+            .each
             .iter()
             .flatten()
             .filter_map(|(_, settled)| *settled)
@@ -145,7 +169,7 @@ impl Asked {
 
     /// Those of its own that ask for a freeze.
     pub(crate) fn asking<'c>(&self, container: &'c Container) -> impl Iterator<Item = &'c Cgroup> {
-        let own = container.own.iter().zip(&self.0);
+        let own = container.own.iter().zip(&self.each);
         own.filter(|(_, asked)| asked.is_some_and(|(requested, _)| requested))
             .map(|(cgroup, _)| cgroup)
     }
@@ -205,13 +229,16 @@ impl Scope {
 
     /// Puts what its own cgroups said at another time in the place of what they say now, which is returned.
     pub(crate) fn put_asked(&mut self, asked: Asked) -> Asked {
-        let own = self.own.iter_mut().zip(asked.0).map(|(around, then)| {
+        let own = self.own.iter_mut().zip(asked.each).map(|(around, then)| {
             let around = around.as_mut()?; // gone: it has no state
             let now = (around.requested, around.settled);
             (around.requested, around.settled) = then.unwrap_or(now);
             Some(now)
         });
-        Asked(own.collect())
+        Asked {
+            each: own.collect(),
+            unread: None,
+        }
     }
 
     /// Whether every cgroup of its own is gone.

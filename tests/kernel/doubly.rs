@@ -8,7 +8,8 @@ mod hybrid {
     use serial_test::serial;
 
     use crate::kit::{
-        Cgroup, Hierarchy, Scene, Zoo, eventually, freeze, iceaxe, is_gone, status, tasks_add_up, thaw,
+        Cgroup, Hierarchy, Scene, Zoo, bind, eventually, freeze, iceaxe, is_gone, status, tasks_add_up, thaw,
+        with_own_mounts,
     };
 
     /// A container's two cgroups with tasks in both.
@@ -29,6 +30,24 @@ mod hybrid {
 
     fn write(cgroup: &Cgroup, value: &str) -> (String, String) {
         (cgroup.switch().to_str().unwrap().to_owned(), value.to_owned())
+    }
+
+    #[test]
+    #[serial]
+    fn a_request_that_cannot_be_read_keeps_the_other_one_from_no_thaw() {
+        let scene = Scene::new();
+        let (v1, v2, zoo) = container(&scene, &["doze"]);
+        v1.freeze();
+        let unreadable = tempfile::NamedTempFile::new().unwrap();
+        with_own_mounts(|| {
+            bind(unreadable.path(), &v2.dir.join("cgroup.freeze"));
+            let report = thaw(&v1).ends(1, "error");
+            assert_eq!(writes(&report), [write(&v1, "THAWED")], "{report}");
+            let error = report["error"].as_str().unwrap();
+            assert!(error.contains("cgroup.freeze"), "{error}");
+        });
+        assert!(!v1.asks());
+        zoo.goes_on(0);
     }
 
     #[test]

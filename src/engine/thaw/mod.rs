@@ -229,7 +229,7 @@ impl<'c> Thawing<'c> {
         };
         self.listed_all = self.blind.is_none() && listed.missed.is_none();
         self.run.before = Witness::new(host).look_within(listed.tids, looks.left());
-        let asked = Asked::read(container)?;
+        let mut asked = Asked::read(container);
         if asked.is_gone() {
             return Err(Error::Gone(container.freeze_point().dir().to_owned()));
         }
@@ -255,9 +255,13 @@ impl<'c> Thawing<'c> {
         let own = own.filter(|cgroup| self.only.is_none_or(|only| only.id == cgroup.id()));
         let own = v2_first(own.collect());
         self.settled = asked.is_settled();
+        let unread = asked.take_unread();
         self.asked = Some(asked);
         self.run.began = Instant::now();
         self.clear(&own, options.mode, told)?;
+        if let Some(error) = unread {
+            return Err(error); // after what could be read was cleared
+        }
         let reach = options.reach;
         if options.mode == Mode::DryRun || reach.ancestors == Clear::Clear || reach.inner == Clear::Clear {
             let mut scope = Scope::read(host, container)?;

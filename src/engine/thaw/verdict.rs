@@ -196,11 +196,10 @@ impl Thawing<'_> {
     /// An error on the way: what was written is in the report, and what its own cgroups ask now is read once more. Where
     /// they ask no more it is thawed, whatever could not be looked at, unless another cgroup is seen to hold it.
     pub(super) fn broken_off(&mut self, host: &Host, error: &Error) {
-        let standing = Asked::read(self.run.container).map(|asked| asked.requested());
-        if self.wrote && matches!(standing, Ok(false)) {
-            let scope = Scope::read(host, self.run.container).ok(); // nothing more is told, then
-            if let Some(scope) = scope {
-                let mut scope = scope;
+        let standing = Asked::read(self.run.container).told();
+        if self.wrote && standing == Some(false) {
+            // Where it can't be read nothing more is told.
+            if let Ok(mut scope) = Scope::read(host, self.run.container) {
                 self.tell_before(host, &mut scope);
                 self.tell_states(host, &scope, &BTreeMap::new());
                 let holders = scope.holders(self.run.container);
@@ -227,20 +226,20 @@ impl Thawing<'_> {
             self.run.report.end(Outcome::Error, 1);
         }
         let report = &mut self.run.report;
-        report.after.requested = standing.as_ref().ok().copied().map(Requested::of);
+        report.after.requested = standing.map(Requested::of);
         match standing {
-            Ok(false) => report
+            Some(false) => report
                 .hints
                 .push("none of its own cgroups asks for a freeze now".to_owned()),
-            Ok(true) if self.kicks > 0 => {
+            Some(true) if self.kicks > 0 => {
                 report.end(Outcome::Stuck, 7);
                 report.hints.push(
                     "it was frozen again to wake a task that was left behind, and still asks for it"
                         .to_owned(),
                 );
             }
-            Ok(true) => report.hints.push("it still asks for a freeze".to_owned()),
-            Err(_) => report
+            Some(true) => report.hints.push("it still asks for a freeze".to_owned()),
+            None => report
                 .hints
                 .push("whether it still asks for a freeze could not be read".to_owned()),
         }
