@@ -119,6 +119,19 @@ fn below_mounts(host: &Host, hierarchy: Hierarchy, dir: &Path) -> Vec<PathBuf> {
 }
 
 impl About {
+    /// About how many bytes it takes to keep it.
+    pub(super) fn size(&self) -> u64 {
+        let annotations = self
+            .annotations
+            .iter()
+            .map(|(key, value)| key.len() + value.len());
+        let paths = [&self.rootfs, &self.bundle, &self.data_root]
+            .into_iter()
+            .flatten();
+        let paths = paths.map(|path| path.as_os_str().len());
+        annotations.chain(paths).sum::<usize>() as u64
+    }
+
     /// The Kubernetes pod that it belongs to, as containerd's, CRI-O's or cri-dockerd's annotations have it.
     pub(super) fn pod(&self) -> Option<Pod> {
         let get = |key: &str| self.annotations.get(key).cloned();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::beside::{BUDGET, Source, detach};
 use super::record::Record;
-use super::state::StateDir;
+use super::state::{Budget, SPENT, StateDir};
 use super::trust::{Trust, caller};
 use super::{crun, docker, runc, youki};
 use crate::error::Result;
@@ -101,11 +101,19 @@ impl SlowRoots {
             }
             let mut incomplete = Vec::new();
             let roots = open(host, &mut incomplete);
+            // A user can have made records as many and as long as they like, and what they say is kept.
+            let budget = Budget::default();
+            let may_be_kept = |record: &Record| record.trust.is_full() || budget.take(record.about.size());
             for ask in asked {
                 // Nobody waits any more where an answer can't be sent.
                 match ask {
                     Ask::Record(id, to) => {
-                        let records = roots.iter().filter_map(|root| root.record(&id).transpose());
+                        let records = roots.iter().filter_map(|root| {
+                            let record = root.record(&id).transpose()?;
+                            let is_spent = record.as_ref().is_ok_and(|record| !may_be_kept(record));
+                            let spent = || root.dir.odd("keep", id.as_ref(), SPENT);
+                            Some(if is_spent { Err(spent()) } else { record })
+                        });
                         drop(to.send(records.collect()));
                     }
                     Ask::Names(to) => {
@@ -119,7 +127,10 @@ impl SlowRoots {
                         }
                         drop(to.send(listing));
                     }
-                    Ask::All(to) => drop(to.send(roots.iter().flat_map(all_records).collect())),
+                    Ask::All(to) => {
+                        let records = roots.iter().flat_map(all_records).filter(may_be_kept);
+                        drop(to.send(records.collect()));
+                    }
                 }
             }
         };
@@ -338,11 +349,10 @@ pub(super) fn listed(root: &Root, incomplete: &mut Vec<String>) -> Vec<String> {
 }
 
 /// Every record of a root that can be read.
-pub(super) fn all_records(root: &Root) -> Vec<Record> {
+pub(super) fn all_records(root: &Root) -> impl Iterator<Item = Record> {
     let names = root.dir.names().unwrap_or_default(); // what can't be listed is told of where names are looked for
     let each = names.into_iter();
     each.filter_map(|name| root.record(name.to_str()?).ok()?)
-        .collect()
 }
 
 /// How long the records of users, or of one source of them, are waited for.
@@ -350,3 +360,30 @@ pub(super) const LIMIT: Duration = BUDGET;
 /// How long they are waited for where something certain is known already. A disk that does not hang answers within a
 /// millisecond or two.
 pub(super) const GRACE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_users_records_say_is_kept_up_to_a_bound() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
+        let long = "x".repeat(12 << 20);
+        for id in ["a", "b", "c"] {
+            let record = dir.path().join("run/user/1000/youki").join(id);
+            std::fs::create_dir_all(&record).unwrap();
+            let text =
+                format!(r#"{{"id":"{id}","status":"running","pid":7,"annotations":{{"long":"{long}"}}}}"#);
+            std::fs::write(record.join("state.json"), text).unwrap();
+        }
+        let host = Host::made_up(dir.path()).unwrap();
+        let patience = Duration::from_secs(60);
+        let records = of_user(&host, 1000);
+        let each = ["a", "b", "c"].map(|id| records.record(id, patience).unwrap().remove(0));
+        assert_eq!(each.each_ref().map(Result::is_ok), [true, true, false]);
+        let error = each[2].as_ref().unwrap_err().to_string();
+        assert!(error.contains("more is not read"), "{error}");
+        assert_eq!(of_user(&host, 1000).all(patience).unwrap().len(), 2);
+    }
+}

@@ -38,8 +38,7 @@ struct Mount {
 
 /// Whether a `state.json` is runc's: others do not call the first process so.
 pub(super) fn is_its(text: &[u8]) -> bool {
-    const KEY: &[u8] = b"\"init_process_pid\"";
-    text.windows(KEY.len()).any(|window| window == KEY)
+    memchr::memmem::find(text, b"\"init_process_pid\"").is_some()
 }
 
 /// The record of one container.

@@ -28,7 +28,7 @@ const A_FILE: u64 = 1 << 10;
 const A_NAME: u64 = 64;
 
 /// Why no more is read of what has a budget.
-const SPENT: &str = "more is not read of what users' engines keep; 32 MiB of it were read already";
+pub(crate) const SPENT: &str = "more is not read of what users' engines keep; 32 MiB of it were read already";
 
 /// How many bytes may still be read of sources that anybody can make as large as they like, and as many.
 #[derive(Debug)]
