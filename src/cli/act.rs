@@ -91,6 +91,9 @@ pub(super) fn act(
         &|containers, watcher| engine(containers, context.patience(way.timeout), watcher),
         &mut |nth, report, step| wills.step(nth, report, step),
         &mut |lot, reports| {
+            if let Some(keeper) = keeper.filter(|_| lot.end == found.len()) {
+                keeper.frozen();
+            }
             let ended = if keeper.is_none() {
                 keeper::Ended::look(context)
             } else {
@@ -155,13 +158,18 @@ pub(super) fn act(
 /// Makes sure that who is to print the freezes has done so, and gives them to who keeps their records. What was not said is
 /// undone: who is to print it may be killed with the words still on their way.
 fn hand_over(context: &Context<'_>, keeper: Option<&Keeper<'_>>, frozen: &[(String, &Container, Standing)]) {
-    let is_said = frozen.is_empty() && keeper.is_none() || context.tie.is_printed(context.say);
+    let left = keeper.and_then(Keeper::left);
+    let is_said = frozen.is_empty() && keeper.is_none() || context.tie.is_printed(context.say, left);
     if !is_said {
         for (target, container, before) in frozen {
             let target = human::escaped(target);
-            // Heard only where a signal came at the last moment: else nobody is left to be told.
+            // Where neither a signal came at the last moment nor the time was over nobody is left to be told.
+            let why = match left {
+                Some(_) if !context.is_cancelled() => "its time was over before its freeze could be told",
+                _ => "broken off by a signal",
+            };
             context.err(match take_back(context, keeper, container, before) {
-                Ok(()) => format!("iceaxe: {target}: broken off by a signal; rolled back\n"),
+                Ok(()) => format!("iceaxe: {target}: {why}; rolled back\n"),
                 Err(error) => format!("iceaxe: {target} may be frozen: {error}\n"),
             });
         }

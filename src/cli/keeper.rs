@@ -375,6 +375,21 @@ impl<'c> Keeper<'c> {
         }
     }
 
+    /// Tells the guard that what is to be frozen is. From then on it keeps the limit, whomever this process waits for.
+    pub(super) fn frozen(&self) {
+        // Of a plain freeze there is none, and no limit.
+        if let (Kind::Lease | Kind::Hold, Ok(guard)) = (self.kind, self.context.guard()) {
+            guard.frozen();
+        }
+    }
+
+    /// How long the first of them may be frozen still; `None` where there is no limit.
+    pub(super) fn left(&self) -> Option<Duration> {
+        let kept = self.kept.borrow();
+        let until = kept.iter().filter_map(|(_, kept)| kept.pledge.until_us).min()?;
+        Some(Duration::from_micros(until.saturating_sub(boottime_us())))
+    }
+
     /// Says that all is frozen and told. What was ended meanwhile is let go, and said.
     ///
     /// # Errors
@@ -412,12 +427,8 @@ impl<'c> Keeper<'c> {
         }
         let kept = self.kept.borrow();
         // Where none is frozen as it was asked for the guard tries at once to thaw what may be.
-        if kept.iter().any(|(_, kept)| !kept.is_stuck) {
-            match self.kind {
-                Kind::Freeze => {}
-                Kind::Lease => self.context.guard()?.commit()?,
-                Kind::Hold => self.context.guard()?.frozen(),
-            }
+        if self.kind == Kind::Lease && kept.iter().any(|(_, kept)| !kept.is_stuck) {
+            self.context.guard()?.commit()?;
         }
         std::mem::drop(kept);
         self.dismiss_if_done();

@@ -48,23 +48,24 @@ impl Tie<'_> {
         self.is_child
     }
 
-    /// Waits until all that was said is printed; false where the process that prints it is gone before.
-    pub(crate) fn is_printed(self, say: Say<'_>) -> bool {
+    /// Waits until all that was said is printed; false where the process that prints it is gone before, or where it has not
+    /// said so soon after `most`: it may be stopped, or wait for a reader, while something is frozen that has a limit.
+    pub(crate) fn is_printed(self, say: Say<'_>, most: Option<Duration>) -> bool {
         let (Some(line), true) = (self.cancel, self.is_child) else {
             return true;
         };
         say(&Message::Printed);
-        answer(line).is_some() // not told is not printed
+        answer(line, most.map(|most| Instant::now() + most + LATE)).is_some() // not told is not printed
     }
 
-    /// Asks who typed the command, and waits for as long as that takes. Where this is no child of a process that could
+    /// Asks who typed the command, and waits for as long as that takes: nothing is frozen then. Where this is no child of a process that could
     /// be asked, nobody is there.
     pub(crate) fn ask(self, say: Say<'_>, question: &str) -> Answer {
         let (Some(line), true) = (self.cancel, self.is_child) else {
             return Answer::NoTerminal;
         };
         say(&Message::Ask(question.into()));
-        let answer = answer(line);
+        let answer = answer(line, None);
         let mut all = Answer::ALL.into_iter();
         // One that is gone without an answer did not say yes.
         all.find(|(_, byte)| Some(*byte) == answer)
@@ -125,10 +126,20 @@ impl Tie<'_> {
     }
 }
 
-/// The byte that the process at the other end answers with; `None` where it is gone.
-fn answer(line: BorrowedFd<'_>) -> Option<u8> {
+/// The byte that the process at the other end answers with; `None` where it is gone, or does not answer in time.
+fn answer(line: BorrowedFd<'_>, until: Option<Instant>) -> Option<u8> {
     let mut answer = [0];
     loop {
+        if let Some(until) = until {
+            let left = until.saturating_duration_since(Instant::now());
+            // Rounded up, so that a wait of a part of a millisecond does not spin.
+            let wait = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(line, PollFlags::POLLIN)], wait) {
+                Ok(0) if left.is_zero() => return None,
+                Ok(0) | Err(_) => continue, // a signal, or no memory just now: it is asked again
+                Ok(_) => {}
+            }
+        }
         match nix::unistd::read(line, &mut answer) {
             Ok(count) => return (count == 1).then_some(answer[0]),
             Err(Errno::EINTR) => {}

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::lease::{end, guard_of, is_there, records_of};
+use super::lease::{end, guard_of, is_there, lateness, records_of, stopped_early};
 use crate::kit::{Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, freeze, iceaxe, thaw, zoo_program};
 
 /// `iceaxe hold CGROUP...`, without its command.
@@ -846,7 +846,38 @@ fn a_stopped_iceaxe_keeps_nothing_frozen_past_the_limit(hierarchy: Hierarchy) {
     assert!(!command.is_some_and(is_there), "{run:?}");
 }
 
+/// Nor does it where its guard is stopped too: the worker does not wait for either.
+fn an_iceaxe_that_is_stopped_before_its_command_runs_keeps_nothing_frozen_past_the_limit(
+    hierarchy: Hierarchy,
+) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    for has_guard in [true, false] {
+        let command = hold(&[&cgroup]).arg("--max=500ms").arg("--").itself();
+        let running = stopped_early(&scene, hierarchy, &cgroup, command.arg("--version"));
+        let until = records_of(&cgroup)[0]["until_us"].as_u64().unwrap();
+        let guard = guard_of(&cgroup);
+        if !has_guard {
+            kill(Pid::from_raw(guard), Signal::SIGSTOP).unwrap();
+        }
+        let late = lateness(&cgroup, until);
+        assert!(late < Duration::from_millis(1500), "{late:?}"); // a second is promised
+        zoo.goes_on(0);
+        running.signal(Signal::SIGCONT);
+        let run = running.end();
+        if !has_guard {
+            kill(Pid::from_raw(guard), Signal::SIGCONT).unwrap();
+        }
+        assert_eq!(run.code, Some(125), "{run:?}");
+        assert!(run.out.is_empty(), "{run:?}");
+        eventually("nothing is left", || records_of(&cgroup).is_empty());
+        assert!(!cgroup.asks());
+    }
+}
+
 on_each_hierarchy!(
+    an_iceaxe_that_is_stopped_before_its_command_runs_keeps_nothing_frozen_past_the_limit,
     an_iceaxe_that_is_killed_leaves_no_command_to_go_on,
     an_iceaxe_that_is_killed_at_any_moment_leaves_no_command,
     a_stopped_command_is_ended_by_the_guard_alone,

@@ -1,6 +1,7 @@
 //! A freeze for a time: it comes back, whoever is killed.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::kit::{Cgroup, Hierarchy, Iceaxe, Scene, eventually, freeze, iceaxe, status, thaw};
+use crate::kit::{Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, freeze, iceaxe, status, thaw};
 
 /// Where the records are.
 pub(crate) const RECORDS: &str = "/run/iceaxe";
@@ -89,6 +90,94 @@ fn a_lease_that_is_over_before_its_freeze_is_comes_back_too(hierarchy: Hierarchy
         });
         zoos.iter().for_each(|zoo| zoo.goes_on(0));
     }
+}
+
+/// Starts a freeze of that cgroup whose first process is stopped before anything is frozen: another freeze has the lock for as
+/// long as that takes.
+#[track_caller]
+pub(crate) fn stopped_early(
+    scene: &Scene,
+    hierarchy: Hierarchy,
+    cgroup: &Cgroup,
+    command: Iceaxe,
+) -> Running {
+    let other = scene.cgroup(hierarchy);
+    let _never_settles = scene.zoo(&[&other], &["dstate"]);
+    let first = freeze(cgroup).arg(other.target()).start();
+    eventually("another freeze has the lock", || cgroup.asks() && other.asks());
+    let running = command.start();
+    // A child that makes the guard comes and goes before the worker is there.
+    let has_lock = |pid: i32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        files
+            .filter_map(|fd| fs::read_link(fd.path()).ok())
+            .any(|file| file.ends_with(".lock"))
+    };
+    eventually("its worker waits for the lock", || {
+        running.children().into_iter().any(has_lock)
+    });
+    running.signal(Signal::SIGSTOP);
+    first.signal(Signal::SIGTERM);
+    let run = first.end();
+    assert_eq!(run.signal, Some(Signal::SIGTERM as i32), "{run:?}");
+    eventually("its worker freezes", || cgroup.asks());
+    running
+}
+
+/// Waits for the end of what is frozen until then; how late that was.
+#[track_caller]
+pub(crate) fn lateness(cgroup: &Cgroup, until_us: u64) -> Duration {
+    eventually("it is thawed", || !cgroup.asks());
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap();
+    Duration::from(now).saturating_sub(Duration::from_micros(until_us))
+}
+
+fn a_lease_whose_iceaxe_is_stopped_on_the_way_ends_at_its_time(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let running = stopped_early(&scene, hierarchy, &cgroup, lease(&cgroup, "500ms"));
+    let until = records_of(&cgroup)[0]["until_us"].as_u64().unwrap();
+    let late = lateness(&cgroup, until);
+    assert!(late < Duration::from_secs(1), "{late:?}");
+    zoo.goes_on(0);
+    running.signal(Signal::SIGCONT);
+    running.end();
+    eventually("nothing is left", || records_of(&cgroup).is_empty());
+    assert!(!cgroup.asks());
+}
+
+/// Nobody reads what iceaxe has to say: the process that says it waits for that.
+fn a_lease_that_can_not_be_told_ends_at_its_time(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let room = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETPIPE_SZ).unwrap();
+    writer
+        .write_all(&vec![b' '; usize::try_from(room).unwrap()])
+        .unwrap();
+    let running = lease(&cgroup, "500ms").into_pipe(writer).start();
+    eventually("it is frozen", || cgroup.asks());
+    let until = records_of(&cgroup)[0]["until_us"].as_u64().unwrap();
+    let late = lateness(&cgroup, until);
+    assert!(late < Duration::from_secs(1), "{late:?}");
+    zoo.goes_on(0);
+    // By then its worker does not wait any more.
+    let worker = running.worker();
+    eventually("the worker has ended", || !is_there(worker));
+    let said = std::io::read_to_string(reader).unwrap();
+    assert!(said.contains("confirmed"), "{said}");
+    let run = running.end();
+    assert!(
+        run.err
+            .contains("its time was over before its freeze could be told"),
+        "{run:?}"
+    );
+    assert!(records_of(&cgroup).is_empty() && !cgroup.asks());
 }
 
 fn a_lease_that_is_asked_for_again_is_renewed(hierarchy: Hierarchy) {
@@ -453,6 +542,8 @@ fn a_lease_of_many_comes_back_whenever_iceaxe_is_killed(hierarchy: Hierarchy) {
 }
 
 on_each_hierarchy!(
+    a_lease_whose_iceaxe_is_stopped_on_the_way_ends_at_its_time,
+    a_lease_that_can_not_be_told_ends_at_its_time,
     where_records_could_be_made_before_it_is_the_same,
     what_was_left_behind_is_taken_over_by_a_lease,
     what_was_left_behind_stays_where_an_operator_freezes_it,

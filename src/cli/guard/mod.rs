@@ -38,9 +38,9 @@ enum Word {
     Filesystems(usize),
     /// Who was to thaw the file systems is gone.
     ThawFilesystems,
-    /// All is frozen and told.
+    /// What is to be frozen is.
     Frozen,
-    /// The same, and it is to stay so.
+    /// It is told, and is to stay so.
     Commit,
     /// The command of this number runs, which is to end with the process that started it.
     Command(u32),
@@ -199,7 +199,7 @@ impl Line {
         self.say(&Word::ThawFilesystems)
     }
 
-    /// Tells it that all is frozen, so that from now on the limit counts.
+    /// Tells it that what is to be frozen is, so that from now on the limit counts.
     pub(super) fn frozen(&self) {
         // One that is gone keeps no limit; recover does.
         let _ = self.say(&Word::Frozen);

@@ -57,6 +57,12 @@ impl Kept {
     }
 }
 
+/// When that is to be thawed, where nothing else happens.
+fn due_us(pledge: &Pledge) -> Option<u64> {
+    let grace = pledge.kind.grace_us();
+    pledge.until_us.map(|until| until.saturating_add(grace))
+}
+
 struct Guard {
     host: Host,
     ledger: Option<Ledger>,
@@ -276,7 +282,13 @@ impl Guard {
                 self.is_frozen = true;
                 return None;
             }
-            Word::Commit => (self.is_frozen, self.is_committed) = (true, true),
+            Word::Commit => {
+                (self.is_frozen, self.is_committed) = (true, true);
+                // The process that was started may have ended before this was heard.
+                self.kept
+                    .iter_mut()
+                    .for_each(|kept| kept.due_us = due_us(&kept.pledge));
+            }
             Word::Dismiss => {
                 self.kept.clear();
                 self.is_committed = true;
@@ -338,9 +350,8 @@ impl Guard {
     }
 
     fn keep(&mut self, pledge: Pledge, entry: Option<Entry>) {
-        let grace = pledge.kind.grace_us();
         let mut kept = Kept {
-            due_us: pledge.until_us.map(|until| until.saturating_add(grace)),
+            due_us: due_us(&pledge),
             is_watched: false,
             pledge,
             entry,
