@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use super::beside::beside;
 use super::lxc;
@@ -146,10 +147,14 @@ impl Census {
             .filter(|id| super::target::is_full_id(id.as_bytes()))
     }
 
-    /// The IDs on nobody's word, as far as they are looked into: those of the upper cgroups, as a container makes its own
-    /// below itself, however many.
+    /// The IDs that only a cgroup bears which root alone can have made, elsewhere than where runtimes do: those of the upper
+    /// cgroups, so many at most. What is called so by others is not looked into: each look can cost time, and they can make
+    /// any number.
     fn claimed(&self) -> impl Iterator<Item = &str> {
-        let claimed = self.entries.iter().filter(|(_, entry)| !entry.is_on_roots_word());
+        let claimed = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| !entry.is_on_roots_word() && entry.is_claimed_by_root());
         let depth = |entry: &Entry| {
             let claims = entry.claims.iter();
             claims.map(|claim| claim.path.components().count()).min()
@@ -261,7 +266,8 @@ impl Census {
         if !super::target::is_full_id(id.as_bytes()) {
             return None; // only engines with shims give such IDs
         }
-        let claimed = entry.claims.iter().map(|claim| (claim.hierarchy, &claim.path));
+        let claimed = entry.claims.iter().filter(|claim| claim.trust.is_full());
+        let claimed = claimed.map(|claim| (claim.hierarchy, &claim.path));
         let cgroups = entry.cgroups.iter().map(|(hierarchy, path)| (*hierarchy, path));
         cgroups
             .chain(claimed)
@@ -298,12 +304,20 @@ impl Entry {
     fn is_on_roots_word(&self) -> bool {
         !self.roots.is_empty() || self.configured.is_some() || !self.cgroups.is_empty()
     }
+
+    /// Whether root alone can have made one of the cgroups whose names prove nothing.
+    fn is_claimed_by_root(&self) -> bool {
+        self.claims.iter().any(|claim| claim.trust.is_full())
+    }
 }
 
-/// So many IDs on nobody's word are looked into.
+/// So many IDs that are found elsewhere than where runtimes make cgroups are looked into.
 const MOST_CLAIMED: usize = 256;
-/// Of so many cgroups that bear one ID the way to a record is looked for. A container can make as many as it likes.
+/// Of so many cgroups that bear one ID the way to a record is looked for.
 const MOST_CLAIMS: usize = 8;
+/// So long the tasks of one container are listed, and so long they are looked at, for its first process: it can have any
+/// number of them, and of cgroups inside, and is not to wait for that before it is thawed.
+const FIRST: Duration = Duration::from_millis(20);
 
 fn walk(
     host: &Host,
@@ -396,11 +410,17 @@ fn assign_lxc(host: &Host, entries: &mut HashMap<String, Entry>) {
     entries.retain(|_, entry| entry.is_on_roots_word() || !entry.claims.is_empty());
 }
 
-/// The process that the others in a cgroup come from: the oldest of those whose parent is not in it.
+/// The process that the others in a cgroup come from, as far as they are listed and looked at in a short time: the oldest of
+/// those whose parent is not in it.
 pub(super) fn first_process(host: &Host, cgroup: &Cgroup) -> Option<i32> {
     let witness = Witness::new(host);
-    let tids = cgroup.tids_below().ok()?; // gone: no process
-    let (stats, silent) = witness.stats(tids.iter().copied());
+    let listed = cgroup.tasks_below(Some(Instant::now() + FIRST)).ok()?; // gone: no process
+    let tids = match listed.missed {
+        // It is to be known whether there is one at all.
+        Some(_) if listed.tids.is_empty() => cgroup.tasks_below(None).ok()?.tids, // as above
+        _ => listed.tids,
+    };
+    let (stats, silent) = witness.stats(tids.iter().copied(), FIRST);
     let first = stats
         .iter()
         .filter(|stat| !tids.contains(&stat.ppid))

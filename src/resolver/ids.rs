@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::beside::{BUDGET, beside};
 use super::census::{self, Census, Claim};
@@ -126,7 +127,7 @@ pub(super) fn by_id(resolver: &Resolver<'_>, id: &str) -> Result<Found> {
         return Err(reason);
     }
     let mut unlisted = census.incomplete.clone();
-    if let Some(reason) = stopped(host, id, &mut unlisted) {
+    if let Some(reason) = stopped(host, census, id, &mut unlisted) {
         return Err(reason);
     }
     let users = locate_of_users(host, census, id);
@@ -341,17 +342,17 @@ fn unrecorded(host: &Host, id: &str) -> Result<Vec<(Hierarchy, PathBuf)>> {
 
 /// Why a whole ID is no running container, where docker or podman has it on record, or containerd runs it in another way.
 /// What of theirs can't be read, and so may have it, is added to `unread`.
-fn stopped(host: &Host, id: &str, unread: &mut Vec<String>) -> Option<Error> {
+fn stopped(host: &Host, census: &Arc<Census>, id: &str, unread: &mut Vec<String>) -> Option<Error> {
     if !target::is_full_id(id.as_bytes()) {
         return None;
     }
     if shim::is_of_kata(host, id) {
         return naming::refusal(Some("kata")).map(|why| Error::Unsupported(format!("{id}: {why}")));
     }
-    let wanted = id.to_owned();
+    let (wanted, census) = (id.to_owned(), Arc::clone(census));
     let known = beside(host, move |host| {
         let mut unread = Vec::new();
-        let engine = recording(host, &wanted, &mut unread);
+        let engine = recording(host, &census, &wanted, &mut unread);
         (engine, unread)
     });
     match known.wait() {
@@ -373,13 +374,16 @@ fn stopped(host: &Host, id: &str, unread: &mut Vec<String>) -> Option<Error> {
 }
 
 /// The engine of root's that has a whole ID on record on its disk. What can't be read is added to `unread`.
-fn recording(host: &Host, id: &str, unread: &mut Vec<String>) -> Option<&'static str> {
+fn recording(host: &Host, census: &Census, id: &str, unread: &mut Vec<String>) -> Option<&'static str> {
     let mut noted = |error: Error| {
         if !is_roots_own(&error) {
             unread.push(error.to_string());
         }
     };
-    let roots = docker::data_roots(host).map_err(&mut noted).unwrap_or_default();
+    let mut roots = docker::data_roots(host).map_err(&mut noted).unwrap_or_default();
+    let further = docker::further_roots(host, census, &roots, &|_| false);
+    further.torn.into_iter().for_each(&mut noted);
+    roots.extend(further.roots);
     for root in roots {
         match DataRoot::new(root).config(id, None) {
             Ok(Some(_)) => return Some("docker"),

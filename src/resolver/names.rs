@@ -154,7 +154,7 @@ impl Asked {
 fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Census>>) -> Names {
     let mut names = Names::default();
     let mut ids = Vec::new();
-    let mut roots = names.noted(docker::data_roots(host));
+    let roots = names.noted(docker::data_roots(host));
     for root in &roots {
         ids.push(in_data_root(root, wanted, None, &mut names));
     }
@@ -162,33 +162,15 @@ fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Censu
     let Ok(census) = census.recv() else {
         return names;
     };
-    let mut fruitless: BTreeMap<Option<&Path>, usize> = BTreeMap::new();
-    for id in census.may_be_dockers() {
-        if ids.iter().any(|known| known.contains(OsStr::new(id))) {
-            continue;
-        }
-        let kin = fruitless.entry(census.parent(id)).or_default();
-        if *kin >= KIN {
-            continue;
-        }
-        match docker::data_root_of(host, &census, id) {
-            Ok(Some(root)) if roots.insert(root.clone()) => {
-                ids.push(in_data_root(&root, wanted, None, &mut names));
-            }
-            // Where its docker has the names is in that record.
-            Err(error) => {
-                names.torn.push(error.to_string());
-                *kin += 1;
-            }
-            Ok(_) => *kin += 1,
-        }
+    let is_known = |id: &str| ids.iter().any(|known| known.contains(OsStr::new(id)));
+    let further = docker::further_roots(host, &census, &roots, &is_known);
+    // Where such a docker has the names is in its container's record.
+    names.torn.extend(further.torn.iter().map(ToString::to_string));
+    for root in &further.roots {
+        in_data_root(root, wanted, None, &mut names);
     }
     names
 }
-
-/// Of so many containers below one cgroup the data root is looked for in vain: those of one dockerd are below one, and
-/// where its disk is not mounted here no other of them will show it.
-pub(super) const KIN: usize = 16;
 
 fn in_data_root(
     root: &Path,

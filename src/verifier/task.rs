@@ -169,11 +169,12 @@ impl<'h> Witness<'h> {
         self.stat_of(pid).ok().flatten()
     }
 
-    /// The parsed `stat` of each of some processes, and those that do not answer; without those that are gone.
-    pub(crate) fn stats(self, pids: impl IntoIterator<Item = i32>) -> (Vec<Stat>, Vec<i32>) {
+    /// The parsed `stat` of each of some processes, and those that do not answer; without those that are gone, and those whose
+    /// turn did not come within `limit`.
+    pub(crate) fn stats(self, pids: impl IntoIterator<Item = i32>, limit: Duration) -> (Vec<Stat>, Vec<i32>) {
         let (mut stats, mut silent) = (Vec::new(), Vec::new());
         let read = |reader: Reader<'_>, pid| stat_at(reader, &format!("{pid}/task/{pid}/stat"));
-        for (pid, answer) in self.proc.each(Lock::Exec, pids, None, read) {
+        for (pid, answer) in self.proc.each(Lock::Exec, pids, Some(limit), read) {
             match answer.flatten() {
                 Ok(stat) => stats.extend(stat),
                 Err(_) => silent.push(pid),

@@ -16,7 +16,7 @@ use crate::container::Container;
 use crate::docker::Docker;
 use crate::engines::{Layout, PROMPT, Program, Vessel};
 use crate::in_each_layout;
-use crate::kit::{Hierarchy, PATIENCE, Scene, eventually};
+use crate::kit::{Cgroup, Hierarchy, PATIENCE, Scene, eventually};
 
 in_each_layout! {
     a_task_that_waits_for_a_file_system_whose_server_fell_silent_blocks_a_freeze_and_is_named
@@ -106,16 +106,51 @@ fn a_data_root_that_never_answers_leaves_ids_and_processes_working() {
 #[test]
 fn a_process_that_hangs_costs_no_name_anything() {
     let docker = Docker::start(Layout::AsFound);
-    let web = docker.container("web");
+    let [web, other] = &docker.containers(["web", "other"])[..] else {
+        unreachable!()
+    };
+    let before = usually_thawed_after(&docker, web);
     let scene = Scene::new();
     let elsewhere = scene.cgroup(Hierarchy::available());
-    let _zoo = scene.zoo(&[&elsewhere], &["hung"]);
+    let zoo = scene.zoo(&[&elsewhere], &["hung"; DECOYS]);
+    // Root in a container calls its own cgroups as it likes.
+    let decoys: Vec<Cgroup> = (0..DECOYS)
+        .map(|number| other.cgroups[0].child(format!("{number:064x}")))
+        .collect();
+    for (nth, decoy) in decoys.iter().enumerate() {
+        decoy.admit(zoo.tid(nth));
+    }
+    let beside = usually_thawed_after(&docker, web);
+    assert!(
+        beside < before.mul_f64(1.5) + A_LOOK,
+        "{beside:?}, and {before:?} before"
+    );
     for verb in ["freeze", "thaw"] {
         let ended = docker.iceaxe([verb, &web.name, "--json"]);
         assert!(ended.took < PROMPT, "{ended:?}");
         ended.is(0, "confirmed");
     }
     web.is_thawed();
+    (0..DECOYS).for_each(|nth| elsewhere.admit(zoo.tid(nth)));
+    decoys.iter().for_each(Cgroup::remove);
+}
+
+/// So many processes hang, each in a cgroup that is called as a container of docker's is.
+const DECOYS: usize = 8;
+/// One look at a process that hangs.
+const A_LOOK: Duration = Duration::from_millis(20);
+
+/// The median of some thaws by name, each to its end.
+#[track_caller]
+fn usually_thawed_after(docker: &Docker, container: &Container<'_>) -> Duration {
+    let thaw = |_| {
+        let ended = docker.iceaxe(["thaw", &container.name, "--json"]);
+        assert_eq!(ended.code(), Some(0), "{ended:?}");
+        ended.took
+    };
+    let mut all: Vec<Duration> = (0..9).map(thaw).collect();
+    all.sort_unstable();
+    all[4]
 }
 
 #[test]
