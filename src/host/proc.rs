@@ -208,19 +208,19 @@ impl Proc {
         let set = Arc::new(Set {
             tids: tids.into_iter().collect(),
             found: Mutex::default(),
+            until: limit.map(|limit| Instant::now() + limit),
             is_over: AtomicBool::new(false),
         });
         if set.tids.is_empty() {
             return Vec::new();
         }
-        let until = limit.map(|limit| Instant::now() + limit);
         let work = {
             let (this, set) = (self.clone(), Arc::clone(&set));
-            move || this.read_set(lock, &set, &read)
+            Arc::new(move || this.read_set(lock, &set, &read))
         };
-        match until {
-            Some(until) => drop(self.run(Some(until), Arc::new(work))), // what came in time is in the set
-            None => self.aside(work),
+        // Where no thread is to be had it is done here. What came in time is in the set.
+        if self.run(set.until, Arc::clone(&work)).is_none() {
+            unwatched(&*work);
         }
         set.is_over.store(true, Ordering::SeqCst);
         std::mem::take(&mut *locked(&set.found))
@@ -241,7 +241,7 @@ impl Proc {
         };
         while let Some(&tid) = set.tids.get(at)
             && !is_left()
-            && !set.is_over.load(Ordering::SeqCst)
+            && !set.is_over()
         {
             let result = match silent < MOST_OF_A_SET {
                 true => self.here(lock, tid, &|reader| read(reader, tid)),
@@ -425,8 +425,16 @@ struct Set<T> {
     tids: Vec<i32>,
     /// What was found, in their order.
     found: Mutex<Vec<(i32, io::Result<T>)>>,
+    /// Until when they are read.
+    until: Option<Instant>,
     /// Whether nobody waits for more.
     is_over: AtomicBool,
+}
+
+impl<T> Set<T> {
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst) || self.until.is_some_and(|until| Instant::now() >= until)
+    }
 }
 
 fn start(work: impl FnOnce(&Post) + Send + 'static) -> io::Result<Arc<Post>> {

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -215,11 +215,15 @@ impl Plan {
             .split_first()
             .ok_or_else(|| io::Error::other("no program"))?;
         if self.words[0] != "parent" {
-            let mut command = Command::new(program);
-            command.args(rest);
-            if let Some(user) = self.user {
-                command.uid(user);
-            }
+            let Some(user) = self.user else {
+                let mut command = Command::new(program);
+                command.args(rest);
+                return Ok(command);
+            };
+            // By a descriptor: that user may not be let into the directory that it is in. It is open until the exec.
+            let opened = File::open(program)?.into_raw_fd();
+            let mut command = Command::new(format!("/proc/self/fd/{opened}"));
+            command.args(rest).uid(user);
             return Ok(command);
         }
         let mut command = Command::new(std::env::current_exe()?);
