@@ -58,8 +58,8 @@ impl Tie<'_> {
         answer(line, most.map(|most| Instant::now() + most + LATE)).is_some() // not told is not printed
     }
 
-    /// Asks who typed the command, and waits for as long as that takes: nothing is frozen then. Where this is no child of a process that could
-    /// be asked, nobody is there.
+    /// Asks who typed the command, and waits for as long as that takes: nothing is frozen then. Where this is no child of a
+    /// process that could be asked, nobody is there.
     pub(crate) fn ask(self, say: Say<'_>, question: &str) -> Answer {
         let (Some(line), true) = (self.cancel, self.is_child) else {
             return Answer::NoTerminal;
