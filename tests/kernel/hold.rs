@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -613,20 +612,19 @@ fn a_thaw_of_what_was_frozen_before_is_told_too(hierarchy: Hierarchy) {
 fn a_thaw_just_before_the_commands_end_is_told_though_a_task_ends_by_it(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
-    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
-    let mut brief = Command::new("sleep").arg("0.5").spawn().unwrap();
-    cgroup.admit(i32::try_from(brief.id()).unwrap());
+    let _zoo = scene.zoo(&[&cgroup], &["doze", &format!("nap:{}", NAP.as_millis())]);
     cgroup.freeze();
-    // This sleep begins after the other one and is longer.
-    let thawed = "sleep 0.6; echo $1 > $0";
-    let command = ["--", "sh", "-ec", thawed]
-        .iter()
-        .fold(hold(&[&cgroup]), Iceaxe::arg);
-    let run = command.arg(cgroup.switch()).arg(cgroup.thawed_word()).run();
+    sleep(NAP); // its time is over, and it has yet to see that
+    assert_eq!(cgroup.tids().len(), 2);
+    let command = hold(&[&cgroup]).arg("--").itself();
+    let run = command.arg("thaw").arg("--quiet").arg(cgroup.target()).run();
     assert_eq!(run.code, Some(122), "{run:?}");
     assert!(run.err.contains("was thawed by somebody else at 20"), "{run:?}");
-    assert!(brief.wait().unwrap().success() && !cgroup.asks());
+    assert!(cgroup.tids().len() == 1 && !cgroup.asks());
 }
+
+/// Longer than it takes to freeze a task that has just been made.
+const NAP: Duration = Duration::from_secs(1);
 
 /// Who kills a frozen container thaws it for that.
 fn a_target_that_ends_is_not_thawed_by_somebody(hierarchy: Hierarchy) {
