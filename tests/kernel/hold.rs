@@ -202,10 +202,10 @@ fn held_for(cgroup: &Cgroup, options: &[&str], word: &str) -> (Running, i32) {
     let running = command.arg("--").arg(zoo_program()).arg(word).start();
     let is_it = |pid: &i32| {
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default(); // it has just ended, then
-        comm.trim() == "zoo"
+        comm.trim() == word
     };
     let mut found = None;
-    eventually("the command runs", || {
+    eventually("the command runs, and is what it is called", || {
         found = running.children().into_iter().find(is_it);
         cgroup.asks() && found.is_some()
     });

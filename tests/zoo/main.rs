@@ -24,7 +24,7 @@ mod mayfly;
 mod sys;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufRead, Write};
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
@@ -156,6 +156,8 @@ impl Plan {
                 if word == "deaf" {
                     sys::ignore(Signal::SIGTERM)?;
                 }
+                // From now on it is what it is called.
+                prctl::set_name(&CString::new(word)?)?;
                 loop {
                     nix::unistd::pause();
                 }
