@@ -117,8 +117,16 @@ struct Survey {
     left: Mutex<Vec<usize>>,
 }
 
+/// What a thread is at.
+type Begun = Arc<Mutex<Parts>>;
+
 /// The parts that a thread has begun, and not told of.
-type Begun = Arc<Mutex<Vec<usize>>>;
+#[derive(Default)]
+struct Parts {
+    begun: Vec<usize>,
+    /// Whether others do them, as the thread hung. When it goes on it begins no other: nobody would miss that one.
+    are_given_back: bool,
+}
 
 /// One thread of a survey.
 struct Worker {
@@ -140,14 +148,21 @@ impl Worker {
 impl Survey {
     /// Begins with the next part.
     fn begin(&self, begun: &Begun) -> Option<usize> {
-        let at = locked(&self.left).pop()?;
-        locked(begun).push(at);
-        Some(at)
+        let mut parts = locked(begun);
+        let at = if parts.are_given_back {
+            None
+        } else {
+            locked(&self.left).pop()
+        };
+        parts.begun.extend(at);
+        at
     }
 
     /// Has what a thread that hangs had begun done again.
     fn give_back(&self, begun: &Begun) {
-        locked(&self.left).append(&mut locked(begun));
+        let mut parts = locked(begun);
+        parts.are_given_back = true;
+        locked(&self.left).append(&mut parts.begun);
     }
 
     /// Takes the next part and looks at it, until there is none. The engines' records of a part are read while the next one
@@ -161,11 +176,11 @@ impl Survey {
             if let Some((at, mut part)) = std::mem::replace(&mut before, this) {
                 part.add_records(&mut records, self);
                 // What this thread hung with is done by another one.
-                let mut begun = locked(begun);
-                let Some(mine) = begun.iter().position(|&mine| mine == at) else {
+                let mut parts = locked(begun);
+                let Some(mine) = parts.begun.iter().position(|&mine| mine == at) else {
                     return;
                 };
-                begun.swap_remove(mine);
+                parts.begun.swap_remove(mine);
                 if to.send((at, part)).is_err() {
                     return; // nobody prints any more
                 }
