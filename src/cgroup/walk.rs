@@ -337,7 +337,7 @@ impl Cgroup {
         self.ground.genuine && stat.is_ok_and(|stat| stat.st_nlink == LEAF)
     }
 
-    /// Who owns one below, which need not be open to the caller.
+    /// The user who owns a cgroup below this one, which need not be open to the caller.
     pub(crate) fn owner_of(&self, path: &Path) -> Option<u32> {
         let below = path.strip_prefix(&self.path).unwrap_or(path);
         let stat = nix::sys::stat::fstatat(&self.fd, below, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);

@@ -653,7 +653,7 @@ pub(super) fn left_behind(context: &Context<'_>, holders: &Holders) {
             "iceaxe: note: {target}: {holder} {what}: iceaxe recover sees to it\n"
         ));
     }
-    // Who reads them says nothing of what can't be read; recover does.
+    // A record of a file system that can't be read is left out here: `recover` says so, and keeps it.
     let disks = Ledger::open(context.host)
         .ok()
         .flatten()

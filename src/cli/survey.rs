@@ -111,13 +111,13 @@ struct Survey {
     everything: Everything,
     holders: Holders,
     is_meant: Option<IsMeant>,
-    /// What is read of the files of users' engines, for all threads.
+    /// The files of users' engines, which all threads read within one budget.
     users: Arc<OfUsers>,
     /// The parts that are not begun, the next one last.
     left: Mutex<Vec<usize>>,
 }
 
-/// What a thread is at.
+/// The parts of one thread, shared with the survey that looks after it.
 type Begun = Arc<Mutex<Parts>>;
 
 /// The parts that a thread has begun, and not told of.
@@ -175,6 +175,10 @@ impl Survey {
             let is_last = this.is_none();
             if let Some((at, mut part)) = std::mem::replace(&mut before, this) {
                 part.add_records(&mut records, self);
+                // Once it is left behind it skips what is still to be read, and the part is not whole.
+                if self.host.proc().is_left() {
+                    return;
+                }
                 // What this thread hung with is done by another one.
                 let mut parts = locked(begun);
                 let Some(mine) = parts.begun.iter().position(|&mine| mine == at) else {

@@ -257,7 +257,7 @@ impl<'c> Barrier<'c> {
                 if is_over || first.all(|freezing| freezing.run.done || freezing.run.settled.is_some()) {
                     self.order = Order::Tried;
                     let is_next = |freezing: &Freezing<'_>| freezing.is_withheld && !freezing.run.done;
-                    // They were checked before the others froze, which can take seconds.
+                    // The withheld ones were checked before the others froze, which can take seconds.
                     for (index, error) in self.hold_us(is_next) {
                         self.break_off(index, &error, watcher);
                     }

@@ -39,9 +39,8 @@ struct Held<'c> {
     container: &'c Container,
     /// The cgroup that asks for its freeze.
     id: CgroupId,
-    is_doubted: bool,
-    /// Whether it ran at the last look, and seemed about to end.
-    is_dying: bool,
+    /// What became of it, as of the last look.
+    fate: Fate,
     /// Its tasks when the watch began; none where they could not be listed.
     tids: BTreeSet<i32>,
     /// Since when nothing asks for its freeze.
@@ -74,8 +73,7 @@ impl<'c> Monitor<'c> {
             monitor.held.push(Held {
                 container,
                 id,
-                is_doubted: true, // until the first look
-                is_dying: false,
+                fate: Fate::Doubted, // until the first look
                 tids: tids(container).unwrap_or_default(),
                 lost: None,
             });
@@ -95,7 +93,7 @@ impl<'c> Monitor<'c> {
         let began = Instant::now();
         let limit = limit.min(DYING + GLANCE);
         let mut broken = self.look();
-        while began.elapsed() < limit && self.held.iter().any(|held| held.is_dying) {
+        while began.elapsed() < limit && self.held.iter().any(|held| held.fate == Fate::Dying) {
             std::thread::sleep(GLANCE);
             broken.extend(self.look());
         }
@@ -109,20 +107,18 @@ impl<'c> Monitor<'c> {
         let host = self.host;
         let mut broken = Vec::new();
         self.held.retain_mut(|held| {
-            if !held.is_doubted && !stirred.contains(&held.id) {
+            if held.fate == Fate::Held && !stirred.contains(&held.id) {
                 return true;
             }
-            let fate = held.fate(host).unwrap_or(Fate::Thawed); // nothing shows that it is held
-            held.is_doubted = matches!(fate, Fate::Doubted | Fate::Dying);
-            held.is_dying = fate == Fate::Dying;
-            if fate == Fate::Thawed {
+            held.fate = held.look(host).unwrap_or(Fate::Thawed); // nothing shows that it is held
+            if held.fate == Fate::Thawed {
                 let seen = held.lost.take().map(|(_, time)| time);
                 broken.push(Broken {
                     id: held.id,
                     time: seen.unwrap_or_else(event::now),
                 });
             }
-            matches!(fate, Fate::Held | Fate::Doubted | Fate::Dying)
+            matches!(held.fate, Fate::Held | Fate::Doubted | Fate::Dying)
         });
         broken
     }
@@ -133,9 +129,9 @@ impl<'c> Monitor<'c> {
 enum Fate {
     /// It is held.
     Held,
-    /// Its request is gone, and somebody else holds it: it is looked at again.
+    /// The container's request is gone, and another cgroup holds it: it is looked at again.
     Doubted,
-    /// It runs, and is about to end, or looks so: it is looked at again.
+    /// The container runs, and a task of it has ended: it may be about to end as a whole, and is looked at again.
     Dying,
     /// It ended.
     Ended,
@@ -144,7 +140,8 @@ enum Fate {
 }
 
 impl Held<'_> {
-    fn fate(&mut self, host: &Host) -> Result<Fate> {
+    /// What has become of the container by now.
+    fn look(&mut self, host: &Host) -> Result<Fate> {
         let by = self.container.own.iter().find(|own| own.id() == self.id);
         match by.map(Cgroup::requested) {
             Some(Ok(true)) => return Ok(Fate::Held),

@@ -85,7 +85,7 @@ struct Room {
 }
 
 impl Room {
-    /// That for one container or unit, in a list of the whole host.
+    /// The room for the cgroups of one container or unit in a list of the whole host.
     fn of_a_part() -> Self {
         Self {
             names: MOST_ASKING,

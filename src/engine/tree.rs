@@ -68,7 +68,7 @@ pub fn tree(host: &Host, hierarchy: Hierarchy, path: &Path) -> Result<(Vec<Node>
         let this = node(cgroup, held.last().copied().unwrap_or(false));
         held.push(this.is_frozen());
         all.push(this);
-        // What is below can't be called by its path, and each would be longer by a name.
+        // A cgroup below has a longer path, which can't be given to the kernel or as a target.
         if cgroup.path().as_os_str().len() > LONGEST_PATH {
             too_long.get_or_insert_with(|| cgroup.path().to_owned());
             return Ok(Descent::Past);

@@ -132,8 +132,8 @@ impl Host {
         Self::open(root, true)
     }
 
-    /// The host mounted at `root`, for a program whose namespaces are its own business. Where the kernel shows cgroups outside of the
-    /// calling thread's cgroup namespace, the thread is moved into that of the host's first process, with all threads
+    /// The host mounted at `root`, for a program whose namespaces are its own business. Where the kernel shows cgroups
+    /// outside of the calling thread's cgroup namespace, the thread is moved into that of the host's first process, with all threads
     /// that it starts from then on. Nothing in the text of a path like `/../5978…` says where that is, so it is done
     /// before any other path is read.
     ///

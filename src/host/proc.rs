@@ -227,11 +227,6 @@ impl Proc {
     }
 
     fn read_set<T>(&self, lock: Lock, set: &Set<T>, read: &dyn Fn(Reader<'_>, i32) -> T) {
-        let post = post();
-        let is_left = || {
-            post.as_ref()
-                .is_some_and(|post| post.is_left.load(Ordering::SeqCst))
-        };
         let (mut at, mut silent) = {
             let found = locked(&set.found);
             (
@@ -240,7 +235,7 @@ impl Proc {
             )
         };
         while let Some(&tid) = set.tids.get(at)
-            && !is_left()
+            && !self.is_left()
             && !set.is_over()
         {
             let result = match silent < MOST_OF_A_SET {
@@ -248,7 +243,7 @@ impl Proc {
                 false => Err(unanswered(tid)),
             };
             // Another thread goes on where this one was left.
-            if is_left() {
+            if self.is_left() {
                 return;
             }
             silent += usize::from(result.is_err());
@@ -273,6 +268,11 @@ impl Proc {
     /// Whether this thread can be left behind.
     pub(crate) fn is_aside(&self) -> bool {
         post().is_some()
+    }
+
+    /// Whether this thread was left behind: another one does what it was to do.
+    pub(crate) fn is_left(&self) -> bool {
+        post().is_some_and(|post| post.is_left.load(Ordering::SeqCst))
     }
 
     /// Does `work` in a thread that can be left behind, until a moment; `None` when that is over, and where there is no thread.

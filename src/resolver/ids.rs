@@ -380,6 +380,7 @@ fn recording(host: &Host, census: &Census, id: &str, unread: &mut Vec<String>) -
             unread.push(error.to_string());
         }
     };
+    // What can't be read is noted, so that nothing is frozen for it.
     let mut roots = docker::data_roots(host).map_err(&mut noted).unwrap_or_default();
     let further = docker::further_roots(host, census, &roots, &|_| false);
     further.torn.into_iter().for_each(&mut noted);

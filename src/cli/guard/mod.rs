@@ -38,9 +38,9 @@ enum Word {
     Filesystems(usize),
     /// Who was to thaw the file systems is gone.
     ThawFilesystems,
-    /// What is to be frozen is.
+    /// All targets are frozen: the limit counts from now on.
     Frozen,
-    /// It is told, and is to stay so.
+    /// The freeze of a lease is printed, and stays until its time is over.
     Commit,
     /// The command of this number runs, which is to end with the process that started it.
     Command(u32),
