@@ -47,6 +47,11 @@ pub struct Tasks {
     pub missed: Option<Error>,
 }
 
+/// Whether the time that a walk has is over.
+fn is_over(until: Option<Instant>) -> bool {
+    until.is_some_and(|until| Instant::now() >= until)
+}
+
 /// A level of a walk: a cgroup, and those below it that are still to be shown.
 struct Level {
     id: CgroupId,
@@ -55,11 +60,11 @@ struct Level {
 }
 
 impl Level {
-    /// Lists what is right below a cgroup, as far as its names have `room` for; whether that is all.
-    fn of(cgroup: &Cgroup, room: usize) -> Result<(Self, bool)> {
+    /// Lists what is right below a cgroup, as far as its names have `room` and until a moment; whether that is all.
+    fn of(cgroup: &Cgroup, room: usize, until: Option<Instant>) -> Result<(Self, bool)> {
         let mut names = Vec::new();
         let is_whole = cgroup.each_child(&mut |name| {
-            let fits = names.len() + name.len() < room;
+            let fits = names.len() + name.len() < room && !is_over(until);
             if fits {
                 names.extend(name);
                 names.push(0);
@@ -168,7 +173,17 @@ impl Cgroup {
     ///
     /// [`Error::Gone`] for this cgroup; what `visit` says. A branch that vanishes meanwhile is left out.
     pub fn walk(&self, visit: &mut dyn FnMut(&Self) -> Result<Descent>) -> Result<Option<PathBuf>> {
-        let (top, is_whole) = Level::of(self, MOST_NAMES)?;
+        self.walk_until(None, visit)
+    }
+
+    /// A [`Cgroup::walk`] whose listings end at a moment: a container can make one that takes longer than a caller has.
+    /// What was not listed by then is left like a branch that is too wide.
+    fn walk_until(
+        &self,
+        until: Option<Instant>,
+        visit: &mut dyn FnMut(&Self) -> Result<Descent>,
+    ) -> Result<Option<PathBuf>> {
+        let (top, is_whole) = Level::of(self, MOST_NAMES, until)?;
         let mut cut = (!is_whole).then(|| self.path.clone());
         let mut kept = top.names.len();
         let mut levels = vec![top];
@@ -197,7 +212,7 @@ impl Cgroup {
             let below = match descent {
                 Descent::Stop => return Ok(cut),
                 // One that was made since then is as good as one that is made after the walk.
-                Descent::Into if !child.was_leaf => match Level::of(&child, MOST_NAMES - kept) {
+                Descent::Into if !child.was_leaf => match Level::of(&child, MOST_NAMES - kept, until) {
                     Err(Error::Gone(_)) => None,
                     below => Some(below?),
                 },
@@ -369,15 +384,14 @@ impl Cgroup {
             tids: self.tids()?.into_iter().collect(),
             missed: None,
         };
-        let is_over = || until.is_some_and(|until| Instant::now() >= until);
         let mut is_late = false;
-        let walked = self.walk(&mut |cgroup| {
+        let walked = self.walk_until(until, &mut |cgroup| {
             match cgroup.tids() {
                 Ok(tids) => all.tids.extend(tids),
                 Err(error @ Error::Gone(_)) => return Err(error),
                 Err(error) => drop(all.missed.get_or_insert(error)),
             }
-            is_late = is_over();
+            is_late = is_over(until);
             Ok(if is_late { Descent::Stop } else { Descent::Into })
         });
         let because = |why: &str| {
@@ -387,7 +401,9 @@ impl Cgroup {
             ))
         };
         let missed = match walked {
-            Ok(None) if is_late => Some(because("it has too many cgroups inside")),
+            Ok(cut) if is_late || cut.is_some() && is_over(until) => {
+                Some(because("it has too many cgroups inside"))
+            }
             Ok(None) => None,
             Ok(Some(cut)) => Some(because(&format!("what is below {} is too deep", cut.display()))),
             Err(error) => Some(error),
