@@ -31,11 +31,13 @@ pub mod freezer;
 pub mod host;
 pub mod ledger;
 pub mod patience;
+pub mod report;
 pub mod resolver;
 mod signaller;
 pub mod verifier;
 
-pub use engine::{Frozen, Handle, NotConfirmed, Report, Status};
+pub use engine::{Frozen, Handle, NotConfirmed};
 pub use error::{Error, Result};
 pub use host::Host;
 pub use patience::Patience;
+pub use report::{Report, Status};

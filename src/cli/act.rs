@@ -9,10 +9,10 @@ use super::message::Message;
 use super::targets::Targets;
 use super::turns::Plan;
 use super::{Context, DIFFERENT, human, joined, number};
-use crate::engine::report::{Effective, Outcome, Report, Requested};
 use crate::engine::{self, Step, Watcher, quoted};
 use crate::freezer::{Standing, Write};
 use crate::patience::Patience;
+use crate::report::{Effective, Outcome, Report, Requested};
 use crate::resolver::{Believed, Container, Details};
 
 /// How long after its limit the work may take to look why (200 ms), to undo (300 ms) and to say so, on a host that is busy

@@ -9,8 +9,9 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::Signal;
 
-use crate::engine::{Ceiling, Filter, Rung};
+use crate::engine::{Ceiling, Filter};
 use crate::host::Resource;
+use crate::report::Rung;
 
 /// Freezes and thaws containers without their daemon, and proves it task by task
 #[derive(Debug, Parser)]

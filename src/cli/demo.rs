@@ -231,7 +231,7 @@ impl Stage {
         Ok(froze.iter().chain(&thawed).map(|report| report.exit).collect())
     }
 
-    fn tell(&self, context: &Context<'_>, reports: &[engine::Report]) {
+    fn tell(&self, context: &Context<'_>, reports: &[crate::report::Report]) {
         for report in reports {
             if context.cli.json {
                 context.out(json(report));

@@ -16,11 +16,11 @@ use super::targets::{self, Targets};
 use super::tie::Meanwhile;
 use super::{Context, human, number, verb};
 use crate::cgroup::CgroupId;
-use crate::engine::report::{Outcome, Report};
 use crate::engine::{self, Broken, FreezeOptions, Leaving, Monitor, Step, Together};
 use crate::error::Error;
 use crate::ledger::{Entry, Kind, Pledge, boottime_us};
 use crate::patience::Patience;
+use crate::report::{Outcome, Report};
 use crate::resolver::{Container, Purpose};
 
 /// The limits where none is given.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::{Context, human};
 use crate::cgroup::{Cgroup, CgroupId};
-use crate::engine::report::Report;
 use crate::engine::{self, Holders, Leaving, described};
 use crate::error::{Error, Result};
 use crate::freezer::Standing;
@@ -15,6 +14,7 @@ use crate::ledger::{
     Disk, DiskEntry, Entry, Fate, Kind, Ledger, Listing, Lock, Pledge, Process, SCHEMA, boot, boottime_us,
 };
 use crate::patience::{Clock, Patience};
+use crate::report::Report;
 use crate::resolver::Container;
 
 /// How long it may take to prove that what is not to stay is thawed.

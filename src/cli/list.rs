@@ -7,9 +7,9 @@ use super::args::{List, Sort};
 use super::select::{self, All};
 use super::survey::survey;
 use super::{Context, human, json};
-use crate::engine::report::{Effective, Requested};
-use crate::engine::{self, Filter, Holders, Status};
+use crate::engine::{self, Filter, Holders};
 use crate::error::Error;
+use crate::report::{Effective, Requested, Status};
 use crate::resolver::target::Target;
 use crate::resolver::{Nesting, Resolver};
 

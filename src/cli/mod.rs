@@ -34,13 +34,13 @@ use clap::{CommandFactory as _, Parser as _};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
-use crate::engine::report::{Outcome, Report, Status};
 use crate::engine::{self, untouched_end};
 use crate::error::{Error, Result};
 use crate::freezer::Standing;
 use crate::host::Host;
 use crate::ledger::Process;
 use crate::patience::Patience;
+use crate::report::{Outcome, Report, Status};
 use args::{Cli, Color, Freeze, Verb};
 use child::Ended;
 use errand::{Errand, News};

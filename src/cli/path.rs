@@ -10,8 +10,8 @@ use super::args::Path;
 use serde::Serialize;
 
 use super::{Context, human, json, targets, unresolved};
-use crate::engine::report::SCHEMA;
 use crate::error::Error;
+use crate::report::SCHEMA;
 use crate::resolver::{Container, Details, Purpose};
 
 /// How long the engine's record may take.

@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use super::{Context, disks, human, joined, json};
-use crate::engine::report::{Outcome, Report};
 use crate::engine::{self, Leaving, described};
 use crate::error::{Error, Result};
 use crate::ledger::{DiskEntry, Entry, Fate, Ledger, Process, boot, boottime_us};
 use crate::patience::Patience;
+use crate::report::{Outcome, Report};
 
 /// How long each may take to thaw, and to be proven, where no limit is given.
 const THAW: Duration = Duration::from_secs(5);

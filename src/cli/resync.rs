@@ -10,11 +10,11 @@ use super::message::Message;
 use super::select::{All, Nothing, select};
 use super::tie::Answer;
 use super::{Context, human, joined, number, unresolved};
-use crate::engine::report::{Outcome, Report};
 use crate::engine::{Before, Resync, ResyncLimits, Step};
 use crate::error::Error;
 use crate::freezer::Standing;
 use crate::ledger::Kind;
+use crate::report::{Outcome, Report};
 use crate::resolver::{Container, Purpose};
 
 /// The limits where none is given: for the freeze and for each answer of an engine, and for the proof of the thaw.

@@ -8,9 +8,9 @@ use super::args::{Nested, Select};
 use super::survey::choose;
 use super::targets::{self, Held, Targets};
 use super::{Context, human, unresolved};
-use crate::engine::report::Requested;
-use crate::engine::{Filter, Status};
+use crate::engine::Filter;
 use crate::error::Error;
+use crate::report::{Requested, Status};
 use crate::resolver::{Purpose, Trust};
 
 /// What a verb is to act on.

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::targets::Held;
 use super::{Context, human, keeper};
 use crate::cgroup::CgroupId;
-use crate::engine::{self, Holders, Status, Unasked};
+use crate::engine::{self, Holders, Unasked};
 use crate::error::Error;
 use crate::host::{Host, Vigil};
+use crate::report::Status;
 use crate::resolver::{Container, Everything, Glimpse, Identity, OfUsers, Pending, Resolver, Unknown};
 use crate::verifier::{Class, Holdout};
 

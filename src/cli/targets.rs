@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::args::{Nested, Verb};
 use super::message::{Message, Will};
 use super::{Context, human, number, unheard, unresolved};
-use crate::engine::report::Report;
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
+use crate::report::Report;
 use crate::resolver::target::Target;
 use crate::resolver::{Container, Details, Nesting, Pending, Purpose, Resolver};
 

@@ -7,10 +7,10 @@ use super::args::{Order, Parallel, Stagger};
 use super::targets::{Held, Targets};
 use super::{Context, human};
 use crate::cgroup::Cgroup;
-use crate::engine::report::Report;
 use crate::engine::{self, Holders, Pace, Step, Turn, Watcher};
 use crate::host::{Pressure, Resource};
 use crate::patience::{Clock, Woke};
+use crate::report::Report;
 use crate::resolver::Container;
 
 /// The gap under a ceiling where none is given: what one adds to the pressure shows no sooner.

@@ -10,15 +10,15 @@ use super::select::{All, Nothing, select};
 use super::targets::Targets;
 use super::turns::{self, Plan};
 use super::{Context, joined};
-use crate::engine::report::Report;
 use crate::engine::{
-    self, Clear, FreezeOptions, KillOptions, Mode, Pulses, Reach, RescueOptions, Rung, SignalOptions,
-    ThawOptions, Together, Watcher, Whom,
+    self, Clear, FreezeOptions, KillOptions, Mode, Pulses, Reach, RescueOptions, SignalOptions, ThawOptions,
+    Together, Watcher, Whom,
 };
 use crate::error::Force;
 use crate::freezer::Standing;
 use crate::ledger::Kind;
 use crate::patience::Patience;
+use crate::report::{Report, Rung};
 use crate::resolver::{Container, Purpose};
 
 /// The limits where none is given.

@@ -6,13 +6,13 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use super::freeze::{BROKEN_OFF, FreezeOptions, Freezing, HURRY, Together};
-use super::report::{Outcome, Report};
 use super::{Run, Step, Watcher, micros, safety, why};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::freezer::{Standing, Watch, settle};
 use crate::host::Host;
 use crate::patience::{Clock, Patience, Woke};
+use crate::report::{Outcome, Report};
 use crate::resolver::Container;
 
 /// Freezes `containers` (each with the target as typed), waits until each has settled, and proves it task by task.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use wildmatch::WildMatch;
 
-use super::report::{Effective, Status};
 use crate::error::Error;
+use crate::report::{Effective, Status};
 
 /// One condition on a container.
 #[derive(Debug, Clone, PartialEq)]
@@ -256,8 +256,8 @@ fn duration(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Memory;
     use super::*;
+    use crate::report::Memory;
     use proptest::prelude::*;
 
     fn web() -> Status {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::report::{Counts, Effective, FrozenCounts, Outcome, Proofs, Report, States};
 use super::scope::Scope;
 use super::why::Suspect;
 use super::{Mode, Run, Step, look, look_again, safety, tids};
@@ -18,6 +17,7 @@ use crate::freezer::settle::{self, Look};
 use crate::freezer::{self, Standing, Watch};
 use crate::host::{Hierarchy, Host};
 use crate::patience::Clock;
+use crate::report::{Counts, Effective, FrozenCounts, Outcome, Proofs, Report, States};
 use crate::resolver::Container;
 use crate::verifier::{Held, On, Place, Sighting, Witness, judge_freeze};
 

@@ -3,15 +3,12 @@
 
 use std::fmt;
 
-use super::report::Report;
-use super::{
-    Explanation, FreezeOptions, Holders, KillOptions, Status, Step, ThawOptions, explain, freeze, kill,
-    status, thaw,
-};
+use super::{FreezeOptions, Holders, KillOptions, Step, ThawOptions, explain, freeze, kill, status, thaw};
 use crate::error::Result;
 use crate::freezer::Standing;
 use crate::host::Host;
 use crate::patience::Patience;
+use crate::report::{Explanation, Report, Status};
 use crate::resolver::{self, Container, Nesting, target::Target};
 
 impl Host {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::report::{Holding, Requested, Status};
 use super::scope::{Asking, written};
 use crate::cgroup::CgroupId;
 use crate::error::Result;
 use crate::freezer::Standing;
 use crate::host::{Host, Lock};
 use crate::ledger::{Entry, Fate, Kind, Ledger, Pledge, boot, boottime_us};
+use crate::report::{Holding, Requested, Status};
 use crate::verifier::Witness;
 
 /// The children of a process of iceaxe; none on a kernel that does not tell them (`CONFIG_PROC_CHILDREN`).

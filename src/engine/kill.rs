@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::report::{Counts, Outcome, Report, States, ThawedCounts};
 use super::scope::{Scope, each_inner, written};
 use super::why::{self, Known};
 use super::{
@@ -21,6 +20,7 @@ use crate::error::{Error, Force, Result};
 use crate::freezer::{self, Standing, Write};
 use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience, Woke};
+use crate::report::{Counts, Outcome, Report, States, ThawedCounts};
 use crate::resolver::Container;
 use crate::signaller;
 use crate::verifier::{Before, Place, Proof, Sighting, Witness, judge_thaw};

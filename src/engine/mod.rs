@@ -15,7 +15,6 @@ mod monitor;
 mod pace;
 mod parting;
 mod program;
-pub mod report;
 mod rescue;
 mod resync;
 mod rollback;
@@ -36,11 +35,12 @@ use crate::cgroup::{Cgroup, Tasks};
 use crate::error::{Error, Result};
 use crate::freezer::{Standing, Write};
 use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host};
+use crate::report::{Dying, Outcome, Report, Rung};
 use crate::resolver::Container;
 use crate::verifier::{Proof, Sightings, Witness};
 
 pub use barrier::{Before, freeze, freeze_after, withhold};
-pub use explain::{Explanation, Holder, Holds, explain};
+pub use explain::explain;
 pub use filter::Filter;
 pub use follow::{Event, Followed, Follower, Happening};
 pub use freeze::{FreezeOptions, Pulses, Together};
@@ -48,21 +48,18 @@ pub use guard::{Frozen, Handle, NotConfirmed};
 pub use holders::{Holders, described, others};
 pub use kill::{KillOptions, kill};
 pub(crate) use ladder::quoted;
-pub use ladder::{Advice, Rung};
 pub use monitor::{Broken, Monitor, ROUND};
 pub use pace::{Ceiling, Pace, Turn};
 pub use parting::{Leaving, may_be_frozen, part};
-pub use report::{Outcome, Report, Status};
-pub use rescue::{Rescue, RescueOptions, out_and_back, rescue};
-pub use resync::{Plan, Resync, ResyncLimits, Resynced};
+pub use rescue::{RescueOptions, out_and_back, rescue};
+pub use resync::{Plan, Resync, ResyncLimits};
 pub use rollback::{put_back, still_asks};
 pub use safety::{GUARD, GUARDS, check as check_safety};
 pub use scope::{Asking, Unasked, asking};
-pub use signal::{Acts, Does, Sent, SignalOptions, Whom, signal};
+pub use signal::{SignalOptions, Whom, signal};
 pub use status::{Outside, glance, outside, started, status};
 pub use thaw::{Clear, Reach, ThawOptions, release, thaw};
 pub use tree::{Node, tree};
-pub use why::Dying;
 
 /// What just happened to one target.
 #[derive(Debug, Clone, PartialEq, Eq)]

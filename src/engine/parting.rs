@@ -1,7 +1,6 @@
 //! The end of a hold or a lease: the last holder of a container thaws it, and nobody else does. What was ended by a thaw
 //! meanwhile, or is another container by now, is left alone.
 
-use super::report::{Outcome, Report};
 use super::{Watcher, described, others, release};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
@@ -9,6 +8,7 @@ use crate::freezer::Standing;
 use crate::host::Host;
 use crate::ledger::{Entry, Ledger, Lock, Pledge, boottime_us};
 use crate::patience::Patience;
+use crate::report::{Outcome, Report};
 use crate::resolver::target::Target;
 use crate::resolver::{self, Container, Nesting};
 

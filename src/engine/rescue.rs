@@ -2,10 +2,7 @@
 //! whether every task is proven to run, and says which step did it.
 
 use nix::sys::signal::Signal;
-use serde::{Deserialize, Serialize};
 
-use super::ladder::Rung;
-use super::report::{Outcome, Report};
 use super::thaw::{Clear, ThawOptions, thaw};
 use super::{KillOptions, Mode, Step, Watcher, kill};
 use crate::cgroup::Cgroup;
@@ -13,6 +10,7 @@ use crate::error::{Error, Force, Result};
 use crate::freezer::Write;
 use crate::host::{Hierarchy, Host};
 use crate::patience::Patience;
+use crate::report::{Outcome, Report, Rescue, Rung};
 use crate::resolver::{Container, task_lines};
 use crate::signaller;
 use crate::verifier::{Class, Party, Witness};
@@ -20,15 +18,6 @@ use crate::verifier::{Class, Party, Witness};
 /// The name of the cgroup through which a task that was left behind is moved. It is there for a moment; one that a
 /// killed rescue left is used again, and removed.
 const ASIDE: &str = "iceaxe-rescue";
-
-/// What a rescue did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rescue {
-    /// The steps that were taken, in order.
-    pub tried: Vec<Rung>,
-    /// The one after which all was well; `None` where none was, or none was needed.
-    pub worked: Option<Rung>,
-}
 
 /// How far a rescue goes.
 #[derive(Debug, Clone)]

@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use super::freeze::{BROKEN_OFF, Freezing};
-use super::report::{Counts, FrozenCounts, Outcome, Proofs};
 use super::scope::{Scope, counts_as_held_by_v1};
 use super::why::{self, Known};
 use super::{ladder, look_again};
@@ -13,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::freezer::Standing;
 use crate::host::{Hierarchy, Host};
 use crate::patience::Patience;
+use crate::report::{Counts, FrozenCounts, Outcome, Proofs};
 use crate::verifier::{Place, Sighting, Witness};
 
 /// How long the rollback of a freeze is watched until no task sits in a frozen place any more.

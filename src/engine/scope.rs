@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::report::{CgroupChange, CgroupStatus, Effective, Requested, States};
 use crate::cgroup::{Cgroup, CgroupId, Descent};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host, Kernel};
+use crate::report::{CgroupChange, CgroupStatus, Effective, Requested, States};
 use crate::resolver::{Container, naming, target};
 use crate::verifier::{Place, Sighting, place};
 

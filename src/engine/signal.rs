@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
-use serde::{Deserialize, Serialize};
 
 use super::kill::is_inside;
-use super::report::{Effective, Outcome, Report};
 use super::scope::Scope;
 use super::{Mode, Run, Step, Watcher, look, safety, status};
 use crate::error::{Error, Force, Result};
 use crate::host::{Hierarchy, Host};
+use crate::report::{Acts, Does, Effective, Outcome, Report, Sent};
 use crate::resolver::Container;
 use crate::signaller;
 use crate::verifier::{Disposition, Place, Sighting, Witness, signal_name};
@@ -37,55 +36,6 @@ pub struct SignalOptions {
     pub force: Vec<Force>,
     /// Whether it is sent.
     pub mode: Mode,
-}
-
-/// When a signal acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Acts {
-    /// At once.
-    Now,
-    /// When the container is thawed.
-    AfterThaw,
-    /// When the process no longer blocks it.
-    WhenUnblocked,
-    /// When SIGCONT, or its tracer, lets the process go on.
-    WhenContinued,
-    /// When what the process waits for in the kernel comes.
-    WhenWoken,
-    /// Not at all.
-    Never,
-}
-
-/// What a signal does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Does {
-    /// It ends the process.
-    Ends,
-    /// It stops the process.
-    Stops,
-    /// It lets a stopped process go on.
-    Continues,
-    /// The process has a handler for it.
-    Handles,
-    /// Nothing: the process ignores it, or it is the first of its PID namespace and has no handler for it.
-    Nothing,
-}
-
-/// A signal that was sent to a process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sent {
-    /// The process.
-    pub pid: i32,
-    /// Its name.
-    pub comm: String,
-    /// The signal's name, `TERM`.
-    pub signal: String,
-    /// When it acts.
-    pub acts: Acts,
-    /// What it does.
-    pub does: Does,
 }
 
 /// Sends a signal to each of `containers` (each with the target as typed). The reports come in order.

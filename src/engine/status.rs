@@ -5,10 +5,10 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::look;
-use super::report::{Effective, Memory, Observed, Outsider, SCHEMA, States, Status};
 use super::scope::{Scope, Unasked};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host, read_number};
+use crate::report::{Effective, Memory, Observed, Outsider, SCHEMA, States, Status};
 use crate::resolver::{Believed, Container, Details, Glimpse, Lines, cgroup_lines, naming, target};
 use crate::verifier::{Holdout, Place, Sighting, Sightings, Stray, Witness};
 

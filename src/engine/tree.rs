@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::report::SCHEMA;
 use super::scope::LONGEST_PATH;
 use crate::cgroup::{Cgroup, Descent};
 use crate::error::Result;
 use crate::freezer::shown;
 use crate::host::{Hierarchy, Host};
+use crate::report::SCHEMA;
 
 /// One cgroup of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -6,11 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::scope::Scope;
 use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience};
+use crate::report::Dying;
 use crate::resolver::task_lines;
 use crate::verifier::{Class, Holdout, Party, Sighting, Ticks, Witness};
 
@@ -273,19 +272,6 @@ fn throttling(dir: &Path) -> Option<(u64, u64)> {
 /// A control file of a controller that is no freezer's; `None` where it is not there.
 fn read(file: &Path) -> Option<String> {
     std::fs::read_to_string(file).ok()
-}
-
-/// A task that will die when it is thawed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dying {
-    /// Its process.
-    pub pid: i32,
-    /// The task.
-    pub tid: i32,
-    /// Its name.
-    pub comm: String,
-    /// The signals that wait for it and end it.
-    pub signals: Vec<String>,
 }
 
 /// The tasks that v1 keeps from dying: a fatal signal waits for them, and they die as soon as they are thawed. v2 lets

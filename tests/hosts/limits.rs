@@ -4,10 +4,10 @@
 use std::fs;
 
 use iceaxe::cgroup::Cgroup;
-use iceaxe::engine::report::{Effective, Requested};
 use iceaxe::engine::{check_safety, status};
 use iceaxe::error::Force;
 use iceaxe::host::Hierarchy;
+use iceaxe::report::{Effective, Requested};
 use iceaxe::resolver::Identity;
 
 use crate::kit::Layout::{Hybrid, V1, V2};

@@ -1,8 +1,8 @@
 //! LXC: cgroups that are called by the container's name, or by what its configuration says.
 
-use iceaxe::engine::report::{Effective, Requested};
 use iceaxe::engine::status;
 use iceaxe::host::Hierarchy;
+use iceaxe::report::{Effective, Requested};
 use iceaxe::resolver::Resolver;
 
 use crate::kit::Layout::Hybrid;

@@ -1,8 +1,9 @@
 //! podman's containers, run by runc and by crun, and its pods.
 
 use iceaxe::cgroup::Cgroup;
-use iceaxe::engine::{check_safety, report::Effective, report::Requested, status};
+use iceaxe::engine::{check_safety, status};
 use iceaxe::host::Hierarchy;
+use iceaxe::report::{Effective, Requested};
 use iceaxe::resolver::Identity;
 
 use crate::kit::Layout::{Hybrid, V2};

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use iceaxe::engine::report::{Counts, Outcome, Requested};
+use iceaxe::report::{Counts, Outcome, Requested};
 use iceaxe::{Host, Patience};
 
 use crate::kit::{Cgroup, Hierarchy, Scene, eventually, freeze, thaw};

@@ -11,9 +11,9 @@ use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use crate::engine::report::{Counts, Effective, Outcome, Report, Requested};
-use crate::engine::{Acts, Does, Rescue, Sent, Step};
+use crate::engine::Step;
 use crate::error::short_id;
+use crate::report::{Acts, Counts, Does, Effective, Outcome, Report, Requested, Rescue, Sent};
 use crate::verifier::Holdout;
 
 use resync::resynced;
@@ -448,7 +448,7 @@ pub(crate) fn effective(state: Option<Effective>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::report::ThawedCounts;
+    use crate::report::ThawedCounts;
 
     #[test]
     fn the_verdict_is_one_line() {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{duration, escaped, took, who_of};
 use crate::engine::quoted;
-use crate::engine::report::{Effective, Outcome, Report};
+use crate::report::{Effective, Outcome, Report};
 
 /// What a resync would do, in a line; what it costs the container with it.
 pub(crate) fn planned(report: &Report) -> String {
@@ -84,7 +84,7 @@ pub(crate) fn proceed(frozen: usize, others: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Resynced;
+    use crate::report::Resynced;
 
     fn report(command: Option<&[&str]>, freezes: bool) -> Report {
         let mut report = Report::blank("resync", "web");

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{duration, effective, escaped, holdout, noun, path, requested, who};
-use crate::engine::report::{CgroupStatus, Effective, Holding, Outsider, Requested, Status};
-use crate::engine::{Advice, Dying, Explanation, Holder, Holds};
 use crate::error::{Error, short_id};
 use crate::ledger::Kind;
+use crate::report::{
+    Advice, CgroupStatus, Dying, Effective, Explanation, Holder, Holding, Holds, Outsider, Requested, Status,
+};
 use crate::verifier::{Class, Holdout};
 
 /// How many processes are named in one line, and how many tasks of a kind in an explanation; the JSON output has all.

@@ -1,8 +1,7 @@
 //! How many targets ended how.
 
+use crate::report::{Outcome, Report};
 use std::collections::BTreeMap;
-
-use crate::engine::report::{Outcome, Report};
 
 /// The ends of several targets, the good ones first.
 #[derive(Debug, Default)]

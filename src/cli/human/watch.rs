@@ -1,8 +1,8 @@
 //! The live table of `watch`.
 
 use super::{duration, effective, escaped, path, requested};
-use crate::engine::report::{Effective, Requested, Status};
 use crate::error::short_id;
+use crate::report::{Effective, Requested, Status};
 
 /// The columns of the table: what matters comes before what somebody else can make long.
 const COLUMNS: [&str; 7] = ["EFFECTIVE", "REQUESTED", "SINCE", "NAME", "ID", "RUNTIME", "BY"];
@@ -119,8 +119,8 @@ fn fitted(line: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::report::Holding;
     use crate::ledger::Kind;
+    use crate::report::Holding;
 
     #[test]
     fn who_holds_it_is_named_before_itself() {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::engine::monotonic_us;
-use crate::engine::report::{Effective, States, Status};
+use crate::report::{Effective, States, Status};
 
 /// What happened to a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -108,7 +108,6 @@ fn rfc3339(since: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::report::Requested;
     use std::path::PathBuf;
 
     #[test]
@@ -134,6 +133,7 @@ mod tests {
             frozen_by: by.iter().map(PathBuf::from).collect(),
             ..Status::unknown()
         };
+        use crate::report::Requested;
         use Effective::{Freezing, Frozen, Thawed};
         let running = state(Thawed, Requested::Thawed, &[]);
         let asked = state(Freezing, Requested::Frozen, &[]);

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use super::holders::Holders;
 use super::micros;
-use super::report::{Effective, Requested, States, Status};
 use super::scope::Unasked;
 use super::status::glance;
 use crate::cgroup::CgroupId;
 use crate::error::Error;
 use crate::host::Host;
+use crate::report::{Effective, Requested, States, Status};
 use crate::resolver::Glimpse;
 use crate::resolver::target::Target;
 use crate::verifier::{Class, Holdout};

@@ -10,11 +10,11 @@ use super::event::{Event, Happening};
 use super::{Beat, CHUNK, Followed, Follower, LOOK, SEARCH, Whose, add_holders};
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::engine::holders::Holders;
-use crate::engine::report::States;
 use crate::engine::scope::Unasked;
 use crate::engine::status::glance;
 use crate::error::Error;
 use crate::host::{Hierarchy, Host};
+use crate::report::States;
 use crate::resolver::target::Target;
 use crate::resolver::{Glimpse, Identity, Nesting, Pending, Purpose, Resolver, Unknown};
 

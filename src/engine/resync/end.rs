@@ -6,7 +6,7 @@ use crate::engine::commands::{Command, Commands};
 use crate::engine::freeze::BROKEN_OFF;
 use crate::engine::program::{Done, End};
 use crate::engine::quoted;
-use crate::engine::report::{Outcome, Report};
+use crate::report::{Outcome, Report};
 use crate::resolver::Believed;
 
 /// The most of an engine's complaint that is repeated.

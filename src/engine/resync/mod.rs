@@ -9,11 +9,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use end::{end, failure, held, in_words, said, with};
-use serde::{Deserialize, Serialize};
 
 use super::commands::{Command, Commands, Keeper};
 use super::program::{self, Done, End};
-use super::report::{Effective, Outcome, Report, Requested, States};
 use super::scope::Scope;
 use super::{
     Before, FreezeOptions, Run, Step, ThawOptions, Watcher, freeze_after, ladder, look, micros, thaw,
@@ -21,29 +19,11 @@ use super::{
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::patience::Patience;
+use crate::report::{Effective, Outcome, Report, Requested, Resynced, States};
 use crate::resolver::{Believed, Container, Details};
 
 /// How long an engine's record on disk is waited for.
 const RECORD: Duration = Duration::from_millis(250);
-
-/// What an engine was told, and what it believed before and after.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resynced {
-    /// The engine.
-    pub engine: String,
-    /// What it believed, in iceaxe's words.
-    pub believed_before: Option<String>,
-    /// What it believes now; `None` where that was not asked, or can't be told.
-    pub believed_after: Option<String>,
-    /// The command by which it is told to unpause; `None` where none is needed.
-    pub command: Option<Vec<String>>,
-    /// Whether the container has to be frozen for it.
-    pub freezes: bool,
-    /// The exit code of that command; `None` where it was not run or did not end by itself.
-    pub exit: Option<i32>,
-    /// Microseconds that it took.
-    pub took_us: Option<u64>,
-}
 
 /// How long a resync waits.
 #[derive(Debug, Clone, Copy)]

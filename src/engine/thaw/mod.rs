@@ -5,7 +5,6 @@ mod verdict;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::report::{Outcome, Report, Requested};
 use super::scope::{Asked, Asking, Scope, each_inner};
 use super::why::{self, Suspect, Watch};
 use super::{Mode, Run, Step, V2_FIRST, Watcher, check_seen, tasks, v2_first};
@@ -14,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::freezer::{self, Standing, Write};
 use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience, Woke};
+use crate::report::{Outcome, Report, Requested};
 use crate::resolver::Container;
 use crate::verifier::{Before, Proof, Sighting, Sightings, Witness, judge_thaw};
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::Thawing;
 use crate::engine::ladder;
-use crate::engine::report::{Counts, Outcome, Proofs, Requested, States, ThawedCounts};
 use crate::engine::scope::{Asked, Scope, written};
 use crate::engine::why::{self, Known};
 use crate::error::Error;
 use crate::host::Host;
+use crate::report::{Counts, Outcome, Proofs, Requested, States, ThawedCounts};
 use crate::verifier::{Proof, Sighting, Sightings, Witness};
 
 impl Thawing<'_> {
