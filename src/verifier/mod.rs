@@ -2,18 +2,22 @@
 //! to them: a witness that asks the accused is no witness. It never reads what can hang on a sick host (`cmdline`,
 //! `environ`, `maps`, `exe`, `fd`).
 
+mod class;
 mod holdout;
 mod outside;
 mod place;
 mod proof;
 mod rivals;
+mod sighting;
 mod signals;
 mod task;
 
-pub use holdout::{Class, Holdout, On, Party};
+pub use class::{Class, On, Party};
+pub use holdout::Holdout;
 pub use outside::{Stray, Strays};
 pub use place::{Place, place};
 pub use proof::{Before, Held, Proof, judge_freeze, judge_thaw};
 pub use rivals::Ticks;
+pub use sighting::{Counters, Sighting};
 pub use signals::{Disposition, Fatal, signal_name};
-pub use task::{Counters, Sighting, Sightings, Witness};
+pub use task::{Sightings, Witness};

@@ -1,7 +1,7 @@
 //! Where a task is, told from one look at it: in a freezer's hold, in a wait of its own, on a CPU. Each kernel shows
 //! it in its own way, and what a kernel does not show is [`Place::Unseen`], never a guess.
 
-use super::task::Sighting;
+use super::sighting::Sighting;
 use crate::host::{Hierarchy, Kernel};
 
 /// `PF_FROZEN` up to Linux 6.0: in the v1 refrigerator. The bit means other things later.

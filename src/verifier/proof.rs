@@ -1,7 +1,7 @@
 //! What two looks at a task prove. Pure: sightings in, a word out. A word never says more than the evidence.
 
 use super::place::{Place, place};
-use super::task::Sighting;
+use super::sighting::Sighting;
 use crate::host::{Hierarchy, Kernel};
 
 /// What is proven of a task after a thaw.
@@ -235,7 +235,7 @@ pub fn judge_freeze(first: Option<&Sighting>, second: &Sighting, by: Hierarchy, 
 
 #[cfg(test)]
 mod tests {
-    use super::super::task::Counters;
+    use super::super::sighting::Counters;
     use super::*;
 
     const OLD: Kernel = Kernel { major: 5, minor: 10 };

@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
-
-use super::holdout::{Class, Holdout, Party};
+use super::class::{Class, Party};
+use super::holdout::Holdout;
 use super::task::{Witness, text_of};
 use crate::host::{Lock, Reader, parse_stat};
 use crate::patience::Clock;
@@ -111,22 +109,4 @@ fn real_time_tasks_of(reader: Reader<'_>, pid: i32, cpus: &BTreeSet<i32>) -> Vec
         Some((cpu, party))
     });
     found.collect()
-}
-
-/// Reads the stack of a task, from a CPU where one is given: the thread goes there, and back to where it was.
-pub(super) fn stack_from(reader: Reader<'_>, tid: i32, cpu: Option<i32>) -> Vec<u8> {
-    let this = Pid::from_raw(0);
-    let before = cpu.and_then(|cpu| {
-        let before = sched_getaffinity(this).ok()?; // what it waits for stays unseen, as below
-        let mut there = CpuSet::new();
-        there.set(usize::try_from(cpu).ok()?).ok()?;
-        sched_setaffinity(this, &there).ok()?;
-        Some(before)
-    });
-    let text = text_of(reader, tid, "stack");
-    if let Some(before) = before {
-        // It was allowed there before; where it stays it only looks on.
-        let _ = sched_setaffinity(this, &before);
-    }
-    text
 }
