@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
+use super::container::{Identity, Located, Point};
 use super::lines::{Lines, cgroup_lines, task_lines, within_namespace};
-use super::place::Point;
 use super::record::{Place, Record, Recorded};
 use super::roots::{self, SlowRoots, SystemRoots, all_records};
 use super::trust::CgroupTrust;
-use super::{Identity, Located, naming, target};
+use super::{naming, target};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host, Stat};

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::record::{About, Place, Record, Writer};
-use super::roots::Root;
+use super::record::{About, Place, Record, Root, Writer};
 use crate::error::Result;
 
 /// What is read of a `status`.

@@ -3,46 +3,22 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::beside::beside;
+use super::container::Identity;
 use super::docker::DataRoot;
 use super::podman::{Recorded, Stored, Stores};
-use super::record::{About, Pod, Writer};
+use super::record::{About, Believed, Pod, Writer};
 use super::state::Budget;
 use super::target::is_full_id;
 use super::trust::Trust;
-use super::{Identity, docker, kube, lxc, machine, nerdctl, users};
+use super::{docker, kube, lxc, machine, nerdctl, passwd};
 use crate::error::Result;
 use crate::host::Host;
-
-/// What an engine has on record of the state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Believed {
-    /// Running and paused.
-    Paused,
-    /// Running and not paused.
-    Running,
-    /// Being restarted.
-    Restarting,
-    /// Not running.
-    Exited,
-}
-
-impl fmt::Display for Believed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Paused => "paused",
-            Self::Running => "running",
-            Self::Restarting => "restarting",
-            Self::Exited => "exited",
-        })
-    }
-}
 
 /// What an engine has on record of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -309,7 +285,7 @@ impl<'h> Disk<'h> {
     fn of_users_docker(&self, id: &str, user: u32, details: &mut Details) -> Option<docker::Config> {
         let (id, users) = (id.to_owned(), Arc::clone(&self.users));
         let read = move |host: &Host| {
-            let home = users::home(host, user)?;
+            let home = passwd::home(host, user)?;
             let root = home.map(|home| DataRoot::new(home.join(".local/share/docker")));
             root.map_or(Ok(None), |root| root.config(&id, Some(&users.budget)))
         };

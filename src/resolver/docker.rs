@@ -11,12 +11,10 @@ use std::thread;
 use memchr::memmem;
 use serde::Deserialize;
 
-use super::census::Census;
-use super::details::Believed;
-use super::record::Record;
+use super::record::Believed;
 use super::state::{Budget, StateDir};
 use super::target::{SHORT_ID, is_full_id, is_hex};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::{Host, MountLine, mount_lines};
 use crate::verifier::Witness;
 
@@ -143,58 +141,6 @@ fn root_of_namespace(dir: &Path) -> Option<PathBuf> {
     let name = dir.file_name()?.as_bytes();
     let fits = name.len() == SHORT_ID && is_hex(name) && netns.file_name() == Some(OsStr::new("netns"));
     fits.then(|| netns.parent().map(Path::to_owned)).flatten()
-}
-
-/// The data roots of dockers that no configuration tells of.
-#[derive(Debug, Default)]
-pub(super) struct FurtherRoots {
-    pub(super) roots: BTreeSet<PathBuf>,
-    /// The records that would have led to one, and can't be read.
-    pub(super) torn: Vec<Error>,
-}
-
-/// Of so many containers below one cgroup the data root is looked for in vain: those of one dockerd are below one, and
-/// where its disk is not mounted here no other of them will show it.
-const KIN: usize = 16;
-
-/// The data roots that the records of running containers lead to and that are not among `known`. Containers that
-/// `is_known` are not asked.
-pub(super) fn further_roots(
-    host: &Host,
-    census: &Census,
-    known: &BTreeSet<PathBuf>,
-    is_known: &dyn Fn(&str) -> bool,
-) -> FurtherRoots {
-    let mut further = FurtherRoots::default();
-    let mut fruitless: BTreeMap<Option<&Path>, usize> = BTreeMap::new();
-    for id in census.may_be_dockers().filter(|id| !is_known(id)) {
-        let kin = fruitless.entry(census.parent(id)).or_default();
-        if *kin >= KIN {
-            continue;
-        }
-        match data_root_of(host, census, id) {
-            Ok(Some(root)) if !known.contains(&root) && further.roots.insert(root.clone()) => {}
-            Ok(_) => *kin += 1,
-            Err(error) => {
-                further.torn.push(error);
-                *kin += 1;
-            }
-        }
-    }
-    further
-}
-
-/// The data root that one container's files are mounted from, as its runtime has it on record. What is mounted in its
-/// processes' namespace is their own word, and not asked.
-///
-/// # Errors
-///
-/// The runtime's record is there and can't be read.
-pub(super) fn data_root_of(host: &Host, census: &Census, id: &str) -> Result<Option<PathBuf>> {
-    let records: Vec<Record> = census.records(host, id).into_iter().collect::<Result<_>>()?;
-    let of_root = records.into_iter().find(|record| record.trust.is_full());
-    let root = of_root.and_then(|record| record.about.data_root);
-    Ok(root.map(|root| host.inside(&root)))
 }
 
 /// `<data-root>` of `<data-root>/containers/<id>/hostname`, or `hosts`, or `resolv.conf`.

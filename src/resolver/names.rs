@@ -3,15 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use super::beside::{BUDGET, Reading, beside};
 use super::census::Census;
+use super::record::Record;
 use super::state::Budget;
 use super::trust::caller;
-use super::{docker, lxc, nerdctl, podman, users};
+use super::{docker, lxc, nerdctl, passwd, podman};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -163,7 +164,7 @@ fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Censu
         return names;
     };
     let is_known = |id: &str| ids.iter().any(|known| known.contains(OsStr::new(id)));
-    let further = docker::further_roots(host, &census, &roots, &is_known);
+    let further = further_roots(host, &census, &roots, &is_known);
     // Where such a docker has the names is in its container's record.
     names.torn.extend(further.torn.iter().map(ToString::to_string));
     for root in &further.roots {
@@ -228,7 +229,7 @@ fn in_store(stored: Result<Vec<podman::Stored>>, wanted: &BTreeSet<String>, name
 /// `budget` is read.
 pub(super) fn of_user(host: &Host, user: u32, wanted: &BTreeSet<String>, budget: &Budget) -> Names {
     let mut names = Names::default();
-    if let Some(home) = names.noted(users::home(host, user)) {
+    if let Some(home) = names.noted(passwd::home(host, user)) {
         let stored = podman::stored(&podman::store_at(&home), Some(budget));
         in_store(stored, wanted, &mut names);
         in_data_root(
@@ -278,4 +279,56 @@ fn of_lxc(host: &Host, wanted: &BTreeSet<String>) -> Names {
         }
     }
     names
+}
+
+/// The data roots of dockers that no configuration tells of.
+#[derive(Debug, Default)]
+pub(super) struct FurtherRoots {
+    pub(super) roots: BTreeSet<PathBuf>,
+    /// The records that would have led to one, and can't be read.
+    pub(super) torn: Vec<Error>,
+}
+
+/// Of so many containers below one cgroup the data root is looked for in vain: those of one dockerd are below one, and
+/// where its disk is not mounted here no other of them will show it.
+const KIN: usize = 16;
+
+/// The data roots that the records of running containers lead to and that are not among `known`. Containers that
+/// `is_known` are not asked.
+pub(super) fn further_roots(
+    host: &Host,
+    census: &Census,
+    known: &BTreeSet<PathBuf>,
+    is_known: &dyn Fn(&str) -> bool,
+) -> FurtherRoots {
+    let mut further = FurtherRoots::default();
+    let mut fruitless: BTreeMap<Option<&Path>, usize> = BTreeMap::new();
+    for id in census.may_be_dockers().filter(|id| !is_known(id)) {
+        let kin = fruitless.entry(census.parent(id)).or_default();
+        if *kin >= KIN {
+            continue;
+        }
+        match data_root_of(host, census, id) {
+            Ok(Some(root)) if !known.contains(&root) && further.roots.insert(root.clone()) => {}
+            Ok(_) => *kin += 1,
+            Err(error) => {
+                further.torn.push(error);
+                *kin += 1;
+            }
+        }
+    }
+    further
+}
+
+/// The data root that one container's files are mounted from, as its runtime has it on record. What is mounted in its
+/// processes' namespace is their own word, and not asked.
+///
+/// # Errors
+///
+/// The runtime's record is there and can't be read.
+pub(super) fn data_root_of(host: &Host, census: &Census, id: &str) -> Result<Option<PathBuf>> {
+    let records: Vec<Record> = census.records(host, id).into_iter().collect::<Result<_>>()?;
+    let of_root = records.into_iter().find(|record| record.trust.is_full());
+    let root = of_root.and_then(|record| record.about.data_root);
+    Ok(root.map(|root| host.inside(&root)))
 }

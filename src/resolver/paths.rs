@@ -4,9 +4,11 @@ use std::io;
 use std::path::Path;
 
 use super::beside::{BUDGET, beside};
-use super::place::{self, Point, WriteAt};
+use super::container::{Container, Found, Identity, Located, Point, found};
+use super::lookup::Resolver;
+use super::place::{self, WriteAt};
 use super::trust::CgroupTrust;
-use super::{Container, Found, Identity, Located, Resolver, census, found, naming, target, words};
+use super::{census, naming, target, words};
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host};

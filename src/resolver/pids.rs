@@ -2,12 +2,16 @@
 
 use std::path::Path;
 
+use super::answer::{completed, no_such};
 use super::check::{by_record, recorded_at};
-use super::ids::{Traces, by_named, exactly, locate_of_users};
+use super::container::{Found, Located, found};
+use super::ids::exactly;
 use super::lines::{Lines, cgroup_lines, task_lines, within_namespace};
+use super::lookup::{Nesting, Resolver};
 use super::target::{self, is_full_id};
+use super::traces::{Traces, by_named, locate_of_users};
 use super::trust::CgroupTrust;
-use super::{Found, Located, Nesting, Resolver, census, completed, found, naming, no_such, shim};
+use super::{census, naming, shim};
 use crate::cgroup::Cgroup;
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host, Stat};

@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::container::{Container, Glimpse, Identity, Located, Point};
 use super::lines::{lines_of_tasks, within_namespace};
-use super::{Container, Glimpse, Identity, Located, naming};
+use super::naming;
 use crate::cgroup::{Cgroup, CgroupId, Tasks};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
@@ -25,18 +26,6 @@ pub(super) enum WriteAt {
     Runtime,
     /// Where it was said outright.
     Here,
-}
-
-/// Which of a container's levels its runtime freezes.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) enum Point {
-    /// The one that its name implies.
-    #[default]
-    Named,
-    /// The one at this path, which is on record.
-    At(PathBuf),
-    /// The top one, though the tasks are at this path.
-    Above(PathBuf),
 }
 
 /// Finds the cgroups of a container from one of them, which has been found.

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::bolt::Database;
-use super::details::Believed;
+use super::passwd;
+use super::record::Believed;
 use super::state::{Budget, StateDir};
 use super::trust::{Trust, caller};
-use super::users;
 use crate::error::Result;
 use crate::host::Host;
 
@@ -188,7 +188,7 @@ impl Stores {
             .user()
             .or(Some(caller).filter(|&caller| caller != 0 && trust.is_full()))
         {
-            match users::home(host, user) {
+            match passwd::home(host, user) {
                 Ok(Some(home)) => {
                     let records = host.path(&format!("/run/user/{user}"));
                     all.add(store_at(&home), Some(records), Some(budget));

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::answer::{completed, described, unsure};
 use super::beside::beside;
-use super::ids::{locate, unsure};
+use super::container::{Found, Located, found};
+use super::lookup::Resolver;
 use super::record::Pod;
 use super::target::is_full_id;
-use super::{Found, Located, Resolver, completed, docker, found, kube};
+use super::traces::locate;
+use super::{docker, kube, naming};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -107,7 +110,7 @@ fn finished(
     let mut all: Vec<Found> = Vec::new();
     for (located, name) in live {
         let mut container = completed(resolver.host, located)?;
-        if let Some(why) = super::naming::refusal(container.identity.runtime.as_deref()) {
+        if let Some(why) = naming::refusal(container.identity.runtime.as_deref()) {
             return Err(Error::Unsupported(format!("{written}: {why}")));
         }
         container.identity.name = container.identity.name.or(name);
@@ -129,10 +132,7 @@ fn finished(
         })),
         n if (one && n > 1) || twice => Err(Error::Ambiguous {
             why: format!("\"{written}\" means {n} containers, of pods of the same name"),
-            candidates: all
-                .iter()
-                .map(|one| super::described(&one.container, true).1)
-                .collect(),
+            candidates: all.iter().map(|one| described(&one.container, true).1).collect(),
         }),
         _ => Ok(all),
     }

@@ -5,8 +5,64 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::state::StateDir;
 use super::trust::Trust;
+use crate::error::Result;
 use crate::host::{Hierarchy, Host};
+
+/// What an engine has on record of the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Believed {
+    /// Running and paused.
+    Paused,
+    /// Running and not paused.
+    Running,
+    /// Being restarted.
+    Restarting,
+    /// Not running.
+    Exited,
+}
+
+impl fmt::Display for Believed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Paused => "paused",
+            Self::Running => "running",
+            Self::Restarting => "restarting",
+            Self::Exited => "exited",
+        })
+    }
+}
+
+/// A directory with one record per container.
+#[derive(Debug)]
+pub(super) struct Root {
+    pub(super) dir: StateDir,
+    /// Whose records these are.
+    pub(super) runtime: &'static str,
+    /// Whose word the records are at best.
+    pub(super) trust: Trust,
+}
+
+impl Root {
+    /// Opens a root of root's own engines; `None` where there is none.
+    pub(super) fn open(path: &Path, runtime: &'static str) -> Result<Option<Self>> {
+        let root = StateDir::open(path)?.map(|dir| Self {
+            dir,
+            runtime,
+            trust: Trust::Full,
+        });
+        Ok(root)
+    }
+
+    /// The trust in a record that `owner` owns the file of.
+    pub(super) fn trust_in(&self, owner: u32) -> Trust {
+        match self.trust {
+            Trust::Full => Trust::in_user(owner),
+            other => other,
+        }
+    }
+}
 
 /// One container's record.
 #[derive(Debug)]

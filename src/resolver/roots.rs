@@ -8,34 +8,14 @@ use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
 use super::beside::{BUDGET, Source, detach};
-use super::record::Record;
+use super::record::{Record, Root};
 use super::state::{Budget, SPENT, StateDir};
 use super::trust::{Trust, caller};
 use super::{crun, docker, runc, youki};
 use crate::error::Result;
 use crate::host::Host;
 
-/// A directory with one record per container.
-#[derive(Debug)]
-pub(super) struct Root {
-    pub(super) dir: StateDir,
-    /// Whose records these are.
-    pub(super) runtime: &'static str,
-    /// Whose word the records are at best.
-    pub(super) trust: Trust,
-}
-
 impl Root {
-    /// Opens a root of root's own engines; `None` where there is none.
-    pub(super) fn open(path: &Path, runtime: &'static str) -> Result<Option<Self>> {
-        let root = StateDir::open(path)?.map(|dir| Self {
-            dir,
-            runtime,
-            trust: Trust::Full,
-        });
-        Ok(root)
-    }
-
     /// The record of one container; `None` where there is none. Which runtime wrote it is told by the file, as an engine
     /// keeps one root whatever it runs.
     ///
@@ -47,14 +27,6 @@ impl Root {
             Some(file) if runc::is_its(&file.text) => runc::record(self, id, &file).map(Some),
             Some(file) => youki::record(self, id, &file),
             None => crun::record(self, id),
-        }
-    }
-
-    /// The trust in a record that `owner` owns the file of.
-    pub(super) fn trust_in(&self, owner: u32) -> Trust {
-        match self.trust {
-            Trust::Full => Trust::in_user(owner),
-            other => other,
         }
     }
 }

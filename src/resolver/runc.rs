@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::docker;
-use super::record::{About, Place, Record, Writer};
-use super::roots::Root;
+use super::record::{About, Place, Record, Root, Writer};
 use super::state::StateFile;
 use crate::error::Result;
 

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::lines::{Lines, cgroup_lines};
-use super::record::Record;
-use super::roots::Root;
+use super::record::{Record, Root};
 use super::state::StateDir;
 use super::trust::CgroupTrust;
 use crate::host::{Hierarchy, Host};

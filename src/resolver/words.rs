@@ -3,16 +3,17 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use super::answer::{described, no_such, only, unsure};
 use super::census::{Census, Claim};
 use super::check;
-use super::ids::{Reading, Traces, by_claim, by_prefix, locate, of_others, unsure};
+use super::container::{Found, Identity, Located, Point};
+use super::ids::{Reading, by_prefix, of_others};
 use super::lines::cgroup_lines;
+use super::lookup::{Purpose, Resolver};
 use super::names::Holder;
-use super::place::Point;
+use super::traces::{Traces, by_claim, locate};
 use super::trust::{CgroupTrust, Trust};
-use super::{
-    Found, Identity, Located, Purpose, Resolver, census, lxc, machine, naming, no_such, only, target, users,
-};
+use super::{census, lxc, machine, naming, target, users};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -252,7 +253,7 @@ impl<'r> Named<'r> {
                     "{} can be the cgroup of LXC's {one} and of its {other}",
                     found.container.freeze_point().path().display()
                 ),
-                candidates: vec![super::described(&found.container, false).1],
+                candidates: vec![described(&found.container, false).1],
             });
         }
         if !names.unsure.is_empty() && resolver.purpose == Purpose::Freeze {
@@ -267,7 +268,7 @@ impl<'r> Named<'r> {
                 {
                     resolver.candidates(&[id])
                 }
-                _ => vec![super::described(&found.container, true).1],
+                _ => vec![described(&found.container, true).1],
             };
             return Err(unsure(name, &names.unsure, candidates));
         }

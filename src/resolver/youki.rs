@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::record::{About, Place, Record, Writer};
-use super::roots::Root;
+use super::record::{About, Place, Record, Root, Writer};
 use super::state::StateFile;
 use crate::error::Result;
 

@@ -1,0 +1,80 @@
+//! Everything that can be a container on a host, by its ID.
+
+use std::sync::Arc;
+
+use super::answer::each_once;
+use super::census::Census;
+use super::container::Glimpse;
+use super::lookup::Resolver;
+use super::traces;
+use crate::error::Error;
+use crate::host::Host;
+
+impl Resolver<'_> {
+    /// Everything that can be a container, by its ID. It can be shared by threads that look at a part each.
+    #[must_use]
+    pub fn everything(&self) -> Everything {
+        let census = Arc::clone(self.census());
+        let mut ids = census.all_ids(self.host);
+        ids.sort_unstable();
+        Everything {
+            host: self.host.another(),
+            ids,
+            census,
+        }
+    }
+}
+
+/// What is known by an ID, and is no container that can be told.
+#[derive(Debug)]
+pub struct Unknown {
+    /// The ID.
+    pub id: String,
+    /// The runtime, where its place says it.
+    pub runtime: Option<&'static str>,
+    /// Why.
+    pub why: Error,
+}
+
+/// What can be a container on a host. Which of it is one is found when it is looked at, so that ten thousand need not be
+/// held open together.
+#[derive(Debug)]
+pub struct Everything {
+    host: Host,
+    census: Arc<Census>,
+    ids: Vec<String>,
+}
+
+impl Everything {
+    /// The IDs, sorted.
+    #[must_use]
+    pub fn ids(&self) -> &[String] {
+        &self.ids
+    }
+
+    /// The containers with one of the IDs, or why there is none.
+    #[must_use]
+    pub fn containers(&self, id: &str) -> Vec<std::result::Result<Glimpse, Unknown>> {
+        let found = traces::locate_all(&self.host, &self.census, id);
+        let unknown = |why| Unknown {
+            id: id.to_owned(),
+            runtime: self.census.runtime_of(id),
+            why,
+        };
+        if found.live.is_empty() {
+            return found
+                .reason_of_roots()
+                .map(|error| Err(unknown(error)))
+                .into_iter()
+                .collect();
+        }
+        let each = each_once(&self.host, found.live).into_iter();
+        each.map(|one| one.map_err(unknown)).collect()
+    }
+
+    /// The sources of root's that could not be read.
+    #[must_use]
+    pub fn incomplete(&self) -> &[String] {
+        &self.census.incomplete
+    }
+}

@@ -1,0 +1,64 @@
+//! The entry: which way a target is looked for.
+
+use super::answer::described;
+use super::container::{Found, found};
+use super::lookup::{Nesting, Resolver};
+use super::target::{self, Target};
+use super::{ids, paths, pids, pods, users, words};
+use crate::error::{Error, Result};
+use crate::host::Host;
+
+impl Resolver<'_> {
+    /// Finds the container that `target` means; of a pod all its containers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::NotRunning`]; [`Error::Ambiguous`] where it means more than one or may do so;
+    /// [`Error::Unsupported`] where the hierarchy is missing or the caller may not look.
+    pub fn resolve(&self, target: &Target, nesting: Nesting) -> Result<Vec<Found>> {
+        let host = self.host;
+        host.check_freezer()?;
+        // Names are looked for all at once, and this one was not among them.
+        if target.name().is_some_and(|name| !self.wanted.contains(&name)) {
+            let resolver = Resolver::new(host, [target]).with_purpose(self.purpose);
+            return resolver.resolve(target, nesting);
+        }
+        let one = match target {
+            Target::Pod(pod) => return pods::by_pod(self, pod),
+            Target::Bare(word) => words::bare(self, word),
+            Target::Id(id) => ids::by_id(self, id),
+            Target::Name(name) => words::by_name(self, name),
+            Target::User(user, inner) => users::of_user(self, user, inner),
+            Target::Pid(pid) => pids::by_pid(self, *pid, nesting),
+            Target::In(hierarchy, path) => {
+                paths::by_cgroup(host, *hierarchy, target::trimmed(path)).map(found)
+            }
+            Target::Cgroup(path) => paths::by_path_or_directory(self, target::trimmed(path)).map(found),
+            Target::Path(path) => paths::by_directory(self, target::trimmed(path)),
+        }?;
+        if !matches!(target, Target::In(..) | Target::Cgroup(_) | Target::Path(_)) {
+            one.container.may_be_acted_on()?;
+        }
+        Ok(vec![one])
+    }
+}
+
+/// Finds the one container that `target` means.
+///
+/// # Errors
+///
+/// As [`Resolver::resolve`]; [`Error::Ambiguous`] for a pod of several containers.
+pub fn resolve(host: &Host, target: &Target, nesting: Nesting) -> Result<Found> {
+    let mut all = Resolver::new(host, [target]).resolve(target, nesting)?;
+    match (all.pop(), all.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (Some(one), false) => {
+            all.push(one);
+            Err(Error::Ambiguous {
+                why: format!("it means {} containers", all.len()),
+                candidates: all.iter().map(|one| described(&one.container, true).1).collect(),
+            })
+        }
+        (None, _) => Err(Error::NotFound("it means none".to_owned())),
+    }
+}
