@@ -9,12 +9,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::beside::beside;
-use super::lxc;
-use super::naming;
-use super::record::Record;
-use super::roots::{self, Listing, SlowRoots, SystemRoots, listed};
-use super::shim;
-use super::trust::{CgroupTrust, Trust};
+use super::cgroup_trust::CgroupTrust;
+use super::runtime::lxc;
+use super::runtime::record::Record;
+use super::runtime::roots::{self, Listing, SlowRoots, SystemRoots, listed};
+use super::trust::Trust;
+use super::{naming, shim};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};

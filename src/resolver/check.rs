@@ -3,11 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::cgroup_trust::CgroupTrust;
 use super::container::{Identity, Located, Point};
 use super::lines::{Lines, cgroup_lines, task_lines, within_namespace};
-use super::record::{Place, Record, Recorded};
-use super::roots::{self, SlowRoots, SystemRoots, all_records};
-use super::trust::CgroupTrust;
+use super::runtime::record::{Place, Record, Recorded};
+use super::runtime::roots::{self, SlowRoots, SystemRoots, all_records};
 use super::{naming, target};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};

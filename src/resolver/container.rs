@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::lines::{Lines, cgroup_lines};
-use super::record::About;
+use super::runtime::record::About;
 use super::trust::Trust;
 use super::{naming, target};
 use crate::cgroup::Cgroup;

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use super::beside::beside;
 use super::container::Identity;
-use super::docker::DataRoot;
-use super::podman::{Recorded, Stored, Stores};
-use super::record::{About, Believed, Pod, Writer};
+use super::passwd;
+use super::runtime::docker::DataRoot;
+use super::runtime::podman::{Recorded, Stored, Stores};
+use super::runtime::record::{About, Believed, Pod, Writer};
+use super::runtime::{docker, kube, lxc, machine, nerdctl};
 use super::state::Budget;
 use super::target::is_full_id;
 use super::trust::Trust;
-use super::{docker, kube, lxc, machine, nerdctl, passwd};
 use crate::error::Result;
 use crate::host::Host;
 

@@ -9,7 +9,7 @@ use super::census::Census;
 use super::container::{Identity, runtime_of};
 use super::details::Pending;
 use super::names::{Asked, Names};
-use super::roots::SystemRoots;
+use super::runtime::roots::SystemRoots;
 use super::target::Target;
 use super::traces::locate;
 use crate::error::Candidate;

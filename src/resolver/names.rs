@@ -9,10 +9,11 @@ use std::sync::mpsc::{self, Receiver, Sender};
 
 use super::beside::{BUDGET, Reading, beside};
 use super::census::Census;
-use super::record::Record;
+use super::passwd;
+use super::runtime::record::Record;
+use super::runtime::{docker, lxc, nerdctl, podman};
 use super::state::Budget;
 use super::trust::caller;
-use super::{docker, lxc, nerdctl, passwd, podman};
 use crate::error::{Error, Result};
 use crate::host::Host;
 

@@ -4,7 +4,7 @@ use super::answer::described;
 use super::container::{Found, found};
 use super::lookup::{Nesting, Resolver};
 use super::target::{self, Target};
-use super::{ids, paths, pids, pods, users, words};
+use super::{by_id, by_path, by_pid, by_pod, by_user, by_word};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -24,17 +24,17 @@ impl Resolver<'_> {
             return resolver.resolve(target, nesting);
         }
         let one = match target {
-            Target::Pod(pod) => return pods::by_pod(self, pod),
-            Target::Bare(word) => words::bare(self, word),
-            Target::Id(id) => ids::by_id(self, id),
-            Target::Name(name) => words::by_name(self, name),
-            Target::User(user, inner) => users::of_user(self, user, inner),
-            Target::Pid(pid) => pids::by_pid(self, *pid, nesting),
+            Target::Pod(pod) => return by_pod::by_pod(self, pod),
+            Target::Bare(word) => by_word::bare(self, word),
+            Target::Id(id) => by_id::by_id(self, id),
+            Target::Name(name) => by_word::by_name(self, name),
+            Target::User(user, inner) => by_user::of_user(self, user, inner),
+            Target::Pid(pid) => by_pid::by_pid(self, *pid, nesting),
             Target::In(hierarchy, path) => {
-                paths::by_cgroup(host, *hierarchy, target::trimmed(path)).map(found)
+                by_path::by_cgroup(host, *hierarchy, target::trimmed(path)).map(found)
             }
-            Target::Cgroup(path) => paths::by_path_or_directory(self, target::trimmed(path)).map(found),
-            Target::Path(path) => paths::by_directory(self, target::trimmed(path)),
+            Target::Cgroup(path) => by_path::by_path_or_directory(self, target::trimmed(path)).map(found),
+            Target::Path(path) => by_path::by_directory(self, target::trimmed(path)),
         }?;
         if !matches!(target, Target::In(..) | Target::Cgroup(_) | Target::Path(_)) {
             one.container.may_be_acted_on()?;

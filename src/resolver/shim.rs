@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::cgroup_trust::CgroupTrust;
 use super::lines::{Lines, cgroup_lines};
-use super::record::{Record, Root};
+use super::runtime::record::{Record, Root};
 use super::state::StateDir;
-use super::trust::CgroupTrust;
 use crate::host::{Hierarchy, Host};
 use crate::verifier::Witness;
 

@@ -6,7 +6,7 @@ use super::census::{self, Census, Claim};
 use super::check::by_record;
 use super::container::{Identity, Located, Point};
 use super::naming;
-use super::record::Record;
+use super::runtime::record::Record;
 use super::trust::Trust;
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};

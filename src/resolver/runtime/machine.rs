@@ -3,19 +3,19 @@
 
 use std::path::PathBuf;
 
-use super::state::StateDir;
 use crate::error::Result;
 use crate::host::Host;
+use crate::resolver::state::StateDir;
 
 /// What is read of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     /// The unit that it is in, which names its cgroup.
-    pub(super) unit: Option<String>,
+    pub(crate) unit: Option<String>,
     /// Its first process.
-    pub(super) leader: Option<i32>,
+    pub(crate) leader: Option<i32>,
     /// Its root directory.
-    pub(super) root: Option<PathBuf>,
+    pub(crate) root: Option<PathBuf>,
 }
 
 /// The entry of a name; `None` where there is none.
@@ -23,7 +23,7 @@ pub(super) struct Machine {
 /// # Errors
 ///
 /// It is there and can't be read.
-pub(super) fn machine(host: &Host, name: &str) -> Result<Option<Machine>> {
+pub(crate) fn machine(host: &Host, name: &str) -> Result<Option<Machine>> {
     let Some(dir) = StateDir::open(&host.path("/run/systemd/machines"))? else {
         return Ok(None);
     };

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::record::{About, Place, Record, Root, Writer};
-use super::state::StateFile;
 use crate::error::Result;
+use crate::resolver::state::StateFile;
 
 /// What is read of a `state.json`.
 #[derive(Debug, Deserialize)]
@@ -35,7 +35,7 @@ struct Config {
 /// # Errors
 ///
 /// It can't be understood, or is another container's.
-pub(super) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Option<Record>> {
+pub(crate) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Option<Record>> {
     let name = PathBuf::from(id).join("state.json");
     let state: State = root.dir.understood(&name, &file.text)?;
     if state.id != id {

@@ -4,16 +4,16 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::state::StateDir;
 use crate::error::Result;
 use crate::host::Host;
+use crate::resolver::state::StateDir;
 
 /// The most files that one configuration is made of, includes and all.
 const MOST_FILES: usize = 64;
 
 /// What a configuration says of the cgroup.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Config {
+pub(crate) struct Config {
     /// `lxc.cgroup.dir`: below what.
     dir: Option<PathBuf>,
     /// `lxc.cgroup.dir.container`: where, whatever the name.
@@ -26,23 +26,23 @@ pub(super) struct Config {
 
 /// A container's cgroup, where its configuration says it outright.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// What LXC freezes.
-    pub(super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The level below that holds the tasks.
-    pub(super) inner: Option<PathBuf>,
+    pub(crate) inner: Option<PathBuf>,
 }
 
 impl Config {
     /// The root file system, where it is a directory and nothing that LXC mounts.
-    pub(super) fn rootfs(&self) -> Option<PathBuf> {
+    pub(crate) fn rootfs(&self) -> Option<PathBuf> {
         let text = self.rootfs.as_ref()?.to_str()?;
         let path = Path::new(text.strip_prefix("dir:").unwrap_or(text));
         path.is_absolute().then(|| path.to_owned())
     }
 
     /// Where the cgroup is, if that does not follow from the name.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(crate) fn place(&self) -> Option<Place> {
         // Slash by slash: one at the end is none.
         let path = Path::new("/")
             .join(self.container.as_ref()?)
@@ -59,7 +59,7 @@ impl Config {
 }
 
 /// The directories with one directory per container: `lxc.lxcpath` of the administrator's settings, and the usual one.
-pub(super) fn roots(host: &Host) -> Result<Vec<StateDir>> {
+pub(crate) fn roots(host: &Host) -> Result<Vec<StateDir>> {
     let mut roots = vec![host.path("/var/lib/lxc")];
     if let Some(etc) = StateDir::open(&host.path("/etc/lxc"))?
         && let Some(file) = etc.read_config("lxc.conf")?
@@ -91,7 +91,7 @@ const INSTANCES: [&str; 3] = [
 /// # Errors
 ///
 /// One of the directories is there and can't be listed.
-pub(super) fn instances(host: &Host) -> Result<BTreeSet<String>> {
+pub(crate) fn instances(host: &Host) -> Result<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     for dir in INSTANCES {
         if let Some(dir) = StateDir::open(&host.path(dir))? {
@@ -104,18 +104,18 @@ pub(super) fn instances(host: &Host) -> Result<BTreeSet<String>> {
 
 /// Whose a cgroup of LXC's is, as far as LXC's own files tell.
 #[derive(Debug)]
-pub(super) struct Settled {
+pub(crate) struct Settled {
     /// The name that the cgroup bears.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The cgroups below which a configuration puts it.
-    pub(super) parents: BTreeSet<PathBuf>,
+    pub(crate) parents: BTreeSet<PathBuf>,
     /// The container that it is of, where that is called without the number at the name's end.
-    pub(super) owner: Option<String>,
+    pub(crate) owner: Option<String>,
 }
 
 /// Looks up whose some cgroups are, given the name that each bears and the parents at which nothing else tells that LXC made
 /// it. What can't be read settles nothing: a container that is not seen there may be there.
-pub(super) fn settled(host: &Host, unsettled: Vec<(String, BTreeSet<PathBuf>)>) -> Vec<Settled> {
+pub(crate) fn settled(host: &Host, unsettled: Vec<(String, BTreeSet<PathBuf>)>) -> Vec<Settled> {
     let (instances, roots) = (instances(host), roots(host));
     let mut is_whole = instances.is_ok() && roots.is_ok();
     let mut known = instances.unwrap_or_default();
@@ -151,7 +151,7 @@ pub(super) fn settled(host: &Host, unsettled: Vec<(String, BTreeSet<PathBuf>)>) 
 /// # Errors
 ///
 /// It is there and can't be read, or includes too many others.
-pub(super) fn config(host: &Host, root: &StateDir, name: &str) -> Result<Option<Config>> {
+pub(crate) fn config(host: &Host, root: &StateDir, name: &str) -> Result<Option<Config>> {
     let Some(dir) = root.below(name)? else {
         return Ok(None);
     };
@@ -225,7 +225,7 @@ fn setting(line: &str) -> Option<(&str, &str)> {
 
 /// The name that a cgroup's can stand for besides itself: LXC puts `-1` to `-999` behind the name of a container whose
 /// usual cgroup exists already (`cgfsng_payload_create()`, src/lxc/cgroups/cgfsng.c).
-pub(super) fn without_number(name: &str) -> Option<&str> {
+pub(crate) fn without_number(name: &str) -> Option<&str> {
     let (name, number) = name.rsplit_once('-')?;
     let fits = (1..=3).contains(&number.len()) && !number.starts_with('0');
     (fits && !name.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)

@@ -33,7 +33,7 @@ struct Spec {
 /// # Errors
 ///
 /// It is there and can't be read or understood.
-pub(super) fn record(root: &Root, id: &str) -> Result<Option<Record>> {
+pub(crate) fn record(root: &Root, id: &str) -> Result<Option<Record>> {
     let name = PathBuf::from(id).join("status");
     let Some(file) = root.dir.read(&name)? else {
         return Ok(None);

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::state::{self, StateDir};
-use super::target::is_full_id;
 use crate::error::Result;
 use crate::host::Host;
+use crate::resolver::state::{self, StateDir};
+use crate::resolver::target::is_full_id;
 
 #[derive(Debug, Default, Deserialize)]
 struct Settings {
@@ -29,7 +29,7 @@ fn data_roots(host: &Host) -> Result<Vec<PathBuf>> {
 }
 
 /// The directories with a file per name, one for each address and namespace.
-pub(super) fn namespaces(host: &Host) -> Result<Vec<StateDir>> {
+pub(crate) fn namespaces(host: &Host) -> Result<Vec<StateDir>> {
     let mut all = Vec::new();
     for root in data_roots(host)? {
         let Some(root) = StateDir::open(&root)? else {
@@ -52,7 +52,7 @@ pub(super) fn namespaces(host: &Host) -> Result<Vec<StateDir>> {
 /// # Errors
 ///
 /// The file can't be read, or what is in it is no ID.
-pub(super) fn id(namespace: &StateDir, name: &str) -> Result<Option<String>> {
+pub(crate) fn id(namespace: &StateDir, name: &str) -> Result<Option<String>> {
     let Some(file) = namespace.read(OsStr::new(name))? else {
         return Ok(None);
     };
@@ -68,7 +68,7 @@ pub(super) fn id(namespace: &StateDir, name: &str) -> Result<Option<String>> {
 /// # Errors
 ///
 /// The names can't be listed.
-pub(super) fn name_of(host: &Host, wanted: &str) -> Result<Option<String>> {
+pub(crate) fn name_of(host: &Host, wanted: &str) -> Result<Option<String>> {
     for namespace in namespaces(host)? {
         for name in namespace.names()? {
             let name = name.to_string_lossy();

@@ -12,17 +12,17 @@ use memchr::memmem;
 use serde::Deserialize;
 
 use super::record::Believed;
-use super::state::{Budget, StateDir};
-use super::target::{SHORT_ID, is_full_id, is_hex};
 use crate::error::Result;
 use crate::host::{Host, MountLine, mount_lines};
+use crate::resolver::state::{Budget, StateDir};
+use crate::resolver::target::{SHORT_ID, is_full_id, is_hex};
 use crate::verifier::Witness;
 
 /// What is read of a `config.v2.json`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Config {
+pub(crate) struct Config {
     #[serde(rename = "ID")]
-    pub(super) id: String,
+    pub(crate) id: String,
     #[serde(rename = "Name", default)]
     name: String,
     #[serde(rename = "LogPath", default)]
@@ -51,29 +51,29 @@ struct Inner {
 
 impl Config {
     /// Its name, which docker keeps with a slash in front.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.name.strip_prefix('/').unwrap_or(&self.name)
     }
 
-    pub(super) fn image(&self) -> Option<String> {
+    pub(crate) fn image(&self) -> Option<String> {
         self.config.image.clone()
     }
 
-    pub(super) fn labels(&self) -> BTreeMap<String, String> {
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         self.config.labels.clone().unwrap_or_default()
     }
 
-    pub(super) fn log(&self) -> Option<PathBuf> {
+    pub(crate) fn log(&self) -> Option<PathBuf> {
         Some(self.log.clone()).filter(|log| !log.as_os_str().is_empty())
     }
 
     /// Its first process, as dockerd has written it down last; `None` where none runs.
-    pub(super) fn pid(&self) -> Option<i32> {
+    pub(crate) fn pid(&self) -> Option<i32> {
         Some(self.state.pid).filter(|&pid| pid > 0)
     }
 
     /// What dockerd has written down last.
-    pub(super) fn believed(&self) -> Believed {
+    pub(crate) fn believed(&self) -> Believed {
         match self.state {
             State { restarting: true, .. } => Believed::Restarting,
             State {
@@ -104,7 +104,7 @@ fn daemon_json(host: &Host) -> Result<DaemonJson> {
 }
 
 /// Where dockerd keeps runc's records if `daemon.json` says it.
-pub(super) fn configured_exec_root(host: &Host) -> Result<Option<PathBuf>> {
+pub(crate) fn configured_exec_root(host: &Host) -> Result<Option<PathBuf>> {
     Ok(daemon_json(host)?.exec_root.map(|path| host.inside(&path)))
 }
 
@@ -113,7 +113,7 @@ pub(super) fn configured_exec_root(host: &Host) -> Result<Option<PathBuf>> {
 /// # Errors
 ///
 /// `daemon.json` can't be read or understood.
-pub(super) fn data_roots(host: &Host) -> Result<BTreeSet<PathBuf>> {
+pub(crate) fn data_roots(host: &Host) -> Result<BTreeSet<PathBuf>> {
     let mut roots = BTreeSet::from([host.path("/var/lib/docker")]);
     roots.extend(daemon_json(host)?.data_root.map(|path| host.inside(&path)));
     Ok(roots)
@@ -122,7 +122,7 @@ pub(super) fn data_roots(host: &Host) -> Result<BTreeSet<PathBuf>> {
 /// The exec-roots at which a dockerd has mounted the network namespaces of its containers, `<exec-root>/netns/<12 digits>`.
 /// It is the caller's own mount table that is read and that of the host's first process, in which nobody but root mounts
 /// a namespace: a container's own table is the container's word. The mounts outlive dockerd and the shim.
-pub(super) fn mounted_exec_roots(host: &Host) -> BTreeSet<PathBuf> {
+pub(crate) fn mounted_exec_roots(host: &Host) -> BTreeSet<PathBuf> {
     let mut roots = BTreeSet::new();
     let own = host.read_proc("self/mountinfo").unwrap_or_default(); // it may not be read: nothing is told
     let hosts = Witness::new(host).mountinfo(1);
@@ -144,7 +144,7 @@ fn root_of_namespace(dir: &Path) -> Option<PathBuf> {
 }
 
 /// `<data-root>` of `<data-root>/containers/<id>/hostname`, or `hosts`, or `resolv.conf`.
-pub(super) fn root_in(source: &Path) -> Option<PathBuf> {
+pub(crate) fn root_in(source: &Path) -> Option<PathBuf> {
     let name = source.file_name()?.as_bytes();
     if !matches!(name, b"hostname" | b"hosts" | b"resolv.conf") {
         return None;
@@ -158,13 +158,13 @@ pub(super) fn root_in(source: &Path) -> Option<PathBuf> {
 
 /// A data root, opened when it is needed.
 #[derive(Debug)]
-pub(super) struct DataRoot {
+pub(crate) struct DataRoot {
     path: PathBuf,
     containers: OnceCell<Option<StateDir>>,
 }
 
 impl DataRoot {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         Self {
             path,
             containers: OnceCell::new(),
@@ -176,7 +176,7 @@ impl DataRoot {
     /// # Errors
     ///
     /// It can't be read or understood; the budget is used up.
-    pub(super) fn config(&self, id: &str, budget: Option<&Budget>) -> Result<Option<Config>> {
+    pub(crate) fn config(&self, id: &str, budget: Option<&Budget>) -> Result<Option<Config>> {
         if self.containers.get().is_none() {
             let _ = self.containers.set(containers_in(&self.path)?); // it was empty
         }
@@ -198,22 +198,22 @@ fn record_of(id: &OsStr) -> PathBuf {
 
 /// A container that has a name.
 #[derive(Debug)]
-pub(super) struct Called {
-    pub(super) name: String,
-    pub(super) id: String,
+pub(crate) struct Called {
+    pub(crate) name: String,
+    pub(crate) id: String,
     /// Its first process, as dockerd has it on record.
-    pub(super) pid: Option<i32>,
+    pub(crate) pid: Option<i32>,
 }
 
 /// What is found in a data root.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
+pub(crate) struct Scan {
     /// The containers that have one of the wanted names.
-    pub(super) called: Vec<Called>,
+    pub(crate) called: Vec<Called>,
     /// The IDs of all its containers.
-    pub(super) ids: HashSet<OsString>,
+    pub(crate) ids: HashSet<OsString>,
     /// How many records can't be read.
-    pub(super) unreadable: usize,
+    pub(crate) unreadable: usize,
 }
 
 /// So many records are worth a thread: each takes some 10 µs (on Linux 6.18, out of the page cache).
@@ -227,7 +227,7 @@ const MOST_THREADS: usize = 4;
 /// # Errors
 ///
 /// The data root can't be listed; the budget is used up by its list.
-pub(super) fn scan(data_root: &Path, names: &BTreeSet<String>, budget: Option<&Budget>) -> Result<Scan> {
+pub(crate) fn scan(data_root: &Path, names: &BTreeSet<String>, budget: Option<&Budget>) -> Result<Scan> {
     let mut scan = Scan::default();
     let Some(containers) = containers_in(data_root)? else {
         return Ok(scan);
@@ -297,7 +297,7 @@ fn called_so(
 /// # Errors
 ///
 /// The data root can't be listed.
-pub(super) fn names_with(data_root: &Path, part: &str) -> Result<Vec<(String, String)>> {
+pub(crate) fn names_with(data_root: &Path, part: &str) -> Result<Vec<(String, String)>> {
     let Some(containers) = containers_in(data_root)? else {
         return Ok(Vec::new());
     };

@@ -6,10 +6,11 @@ use super::answer::{completed, described, unsure};
 use super::beside::beside;
 use super::container::{Found, Located, found};
 use super::lookup::Resolver;
-use super::record::Pod;
+use super::naming;
+use super::runtime::record::Pod;
+use super::runtime::{docker, kube};
 use super::target::is_full_id;
 use super::traces::locate;
-use super::{docker, kube, naming};
 use crate::error::{Error, Result};
 use crate::host::Host;
 

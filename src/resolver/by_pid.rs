@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use super::answer::{completed, no_such};
+use super::by_id::exactly;
+use super::cgroup_trust::CgroupTrust;
 use super::check::{by_record, recorded_at};
 use super::container::{Found, Located, found};
-use super::ids::exactly;
 use super::lines::{Lines, cgroup_lines, task_lines, within_namespace};
 use super::lookup::{Nesting, Resolver};
 use super::target::{self, is_full_id};
 use super::traces::{Traces, by_named, locate_of_users};
-use super::trust::CgroupTrust;
 use super::{census, naming, shim};
 use crate::cgroup::Cgroup;
 use crate::error::{Candidate, Error, Result};

@@ -2,6 +2,8 @@
 //! of every container. Root's is in one place; each user has one at home. What else podman 4 knows is in the database
 //! beside it, `<graphroot>/libpod/bolt_state.db`; podman 5 has another one, which is not read.
 
+mod bolt;
+
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
@@ -9,13 +11,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::bolt::Database;
-use super::passwd;
 use super::record::Believed;
-use super::state::{Budget, StateDir};
-use super::trust::{Trust, caller};
 use crate::error::Result;
 use crate::host::Host;
+use crate::resolver::passwd;
+use crate::resolver::state::{Budget, StateDir};
+use crate::resolver::trust::Trust;
+use crate::resolver::trust::caller;
+use bolt::Database;
 
 /// Where podman 4 keeps its records in a store.
 const DATABASE: &str = "libpod/bolt_state.db";
@@ -25,10 +28,10 @@ const SETTINGS: [&str; 2] = ["/etc/containers", "/usr/share/containers"];
 
 /// One container in a store.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Stored {
-    pub(super) id: String,
+pub(crate) struct Stored {
+    pub(crate) id: String,
     #[serde(default)]
-    pub(super) names: Option<Vec<String>>,
+    pub(crate) names: Option<Vec<String>>,
     #[serde(default)]
     metadata: Option<String>,
 }
@@ -53,7 +56,7 @@ struct Storage {
 
 impl Stored {
     /// The image that it was made of.
-    pub(super) fn image(&self) -> Option<String> {
+    pub(crate) fn image(&self) -> Option<String> {
         self.metadata().image.filter(|image| !image.is_empty())
     }
 
@@ -65,14 +68,14 @@ impl Stored {
 
 /// What podman has on record of a container, and nobody else.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Recorded {
-    pub(super) labels: BTreeMap<String, String>,
+pub(crate) struct Recorded {
+    pub(crate) labels: BTreeMap<String, String>,
     /// The name of the pod that it is in.
-    pub(super) pod: Option<String>,
+    pub(crate) pod: Option<String>,
     /// The image that it was made of.
-    pub(super) image: Option<String>,
+    pub(crate) image: Option<String>,
     /// Its state as of podman's last command.
-    pub(super) believed: Option<Believed>,
+    pub(crate) believed: Option<Believed>,
 }
 
 /// What is read of a container's configuration, which holds all that it was made with.
@@ -99,7 +102,7 @@ struct PodConfig {
 
 impl Recorded {
     /// About how many bytes it takes to keep it.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         let labels = self.labels.iter().map(|(key, value)| key.len() + value.len());
         let rest = [&self.pod, &self.image].into_iter().flatten().map(String::len);
         labels.chain(rest).sum::<usize>() as u64
@@ -124,7 +127,7 @@ impl State {
 /// # Errors
 ///
 /// It can't be read or understood.
-pub(super) fn recorded(database: &Database, id: &str) -> Result<Option<Recorded>> {
+fn recorded(database: &Database, id: &str) -> Result<Option<Recorded>> {
     database.view(|view| {
         let Some(config) = view.get(&["ctr", id, "config"])? else {
             return Ok(None);
@@ -152,12 +155,12 @@ fn understood<T: serde::de::DeserializeOwned>(database: &Database, text: &[u8]) 
 
 /// The stores of root, or of one user, and which container is in which.
 #[derive(Debug)]
-pub(super) struct Stores {
+pub(crate) struct Stores {
     stores: Vec<Store>,
     /// By the ID, with the store's index.
     held: HashMap<String, (usize, Stored)>,
     /// What could not be read.
-    pub(super) unread: Vec<String>,
+    pub(crate) unread: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -171,7 +174,7 @@ struct Store {
 impl Stores {
     /// Reads the lists of the stores that have what `trust` is the trust in: root's (and the caller's own), or one user's,
     /// as far as `budget` goes.
-    pub(super) fn read(host: &Host, trust: Trust, budget: &Budget) -> Self {
+    pub(crate) fn read(host: &Host, trust: Trust, budget: &Budget) -> Self {
         let mut all = Self {
             stores: Vec::new(),
             held: HashMap::new(),
@@ -220,7 +223,7 @@ impl Stores {
     }
 
     /// A container, whose runtime's record is at `record`. What a user's store has of one of others is not believed.
-    pub(super) fn get(&self, id: &str, record: Option<&Path>) -> Option<&Stored> {
+    pub(crate) fn get(&self, id: &str, record: Option<&Path>) -> Option<&Stored> {
         self.holding(id, record).map(|(_, stored)| stored)
     }
 
@@ -241,7 +244,7 @@ impl Stores {
     /// # Errors
     ///
     /// It can't be read or understood, as text.
-    pub(super) fn recorded(
+    pub(crate) fn recorded(
         &self,
         id: &str,
         record: Option<&Path>,
@@ -276,7 +279,7 @@ impl Store {
 }
 
 /// Where root's stores are: for what lasts, and for what goes with the machine.
-pub(super) fn stores(host: &Host) -> Result<BTreeSet<PathBuf>> {
+pub(crate) fn stores(host: &Host) -> Result<BTreeSet<PathBuf>> {
     let mut stores = BTreeSet::from([
         host.path("/var/lib/containers/storage"),
         host.path("/run/containers/storage"),
@@ -288,7 +291,7 @@ pub(super) fn stores(host: &Host) -> Result<BTreeSet<PathBuf>> {
         let Some(file) = dir.read_config("storage.conf")? else {
             continue;
         };
-        let settings: Settings = super::state::toml(&dir, "storage.conf", &file.text)?;
+        let settings: Settings = crate::resolver::state::toml(&dir, "storage.conf", &file.text)?;
         let Storage { graphroot, runroot } = settings.storage;
         stores.extend(
             graphroot
@@ -302,7 +305,7 @@ pub(super) fn stores(host: &Host) -> Result<BTreeSet<PathBuf>> {
 }
 
 /// The store of the user whose home this is.
-pub(super) fn store_at(home: &Path) -> PathBuf {
+pub(crate) fn store_at(home: &Path) -> PathBuf {
     home.join(".local/share/containers/storage")
 }
 
@@ -311,7 +314,7 @@ pub(super) fn store_at(home: &Path) -> PathBuf {
 /// # Errors
 ///
 /// A list is there and can't be read or understood; the budget is used up.
-pub(super) fn stored(store: &Path, budget: Option<&Budget>) -> Result<Vec<Stored>> {
+pub(crate) fn stored(store: &Path, budget: Option<&Budget>) -> Result<Vec<Stored>> {
     let Some(dir) = StateDir::open(store)? else {
         return Ok(Vec::new());
     };
@@ -330,9 +333,9 @@ pub(super) fn stored(store: &Path, budget: Option<&Budget>) -> Result<Vec<Stored
 
 #[cfg(test)]
 mod tests {
-    use super::super::bolt::made::{Entry, PAGE, branch, file, leaf};
-    use super::super::{Details, Identity};
+    use super::bolt::made::{Entry, PAGE, branch, file, leaf};
     use super::*;
+    use crate::resolver::{Details, Identity};
 
     const WEB: &str = "8d9621220cb4d6f5d5706cf3bd23e19c4612719c2b2ca9c2beb608738789e11a";
     const DB: &str = "2fe818c966e839ca6e65b68dc365e6cd60a765fed4512be9bc12368602040a72";

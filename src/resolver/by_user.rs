@@ -3,13 +3,13 @@
 
 use super::answer::{no_such, only, unsure};
 use super::beside::{Reading, beside};
+use super::by_id::Reading as Meant;
 use super::check::{self, by_record};
 use super::container::{Found, Located};
-use super::ids::Reading as Meant;
 use super::lookup::Resolver;
 use super::names::{self, Holder, Names};
 use super::passwd::number;
-use super::roots;
+use super::runtime::roots;
 use super::state::Budget;
 use super::target::{Inner, is_full_id, is_hex, is_id};
 use super::traces::{Traces, by_claim, locate_of_users};

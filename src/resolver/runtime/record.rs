@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::state::StateDir;
-use super::trust::Trust;
 use crate::error::Result;
 use crate::host::{Hierarchy, Host};
+use crate::resolver::state::StateDir;
+use crate::resolver::trust::Trust;
 
 /// What an engine has on record of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,17 +36,17 @@ impl fmt::Display for Believed {
 
 /// A directory with one record per container.
 #[derive(Debug)]
-pub(super) struct Root {
-    pub(super) dir: StateDir,
+pub(crate) struct Root {
+    pub(crate) dir: StateDir,
     /// Whose records these are.
-    pub(super) runtime: &'static str,
+    pub(crate) runtime: &'static str,
     /// Whose word the records are at best.
-    pub(super) trust: Trust,
+    pub(crate) trust: Trust,
 }
 
 impl Root {
     /// Opens a root of root's own engines; `None` where there is none.
-    pub(super) fn open(path: &Path, runtime: &'static str) -> Result<Option<Self>> {
+    pub(crate) fn open(path: &Path, runtime: &'static str) -> Result<Option<Self>> {
         let root = StateDir::open(path)?.map(|dir| Self {
             dir,
             runtime,
@@ -56,7 +56,7 @@ impl Root {
     }
 
     /// The trust in a record that `owner` owns the file of.
-    pub(super) fn trust_in(&self, owner: u32) -> Trust {
+    pub(crate) fn trust_in(&self, owner: u32) -> Trust {
         match self.trust {
             Trust::Full => Trust::in_user(owner),
             other => other,
@@ -66,27 +66,27 @@ impl Root {
 
 /// One container's record.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// Who keeps it, as far as its place tells.
-    pub(super) runtime: &'static str,
-    pub(super) id: String,
+    pub(crate) runtime: &'static str,
+    pub(crate) id: String,
     /// The directory that it is in.
-    pub(super) dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Whose word it is.
-    pub(super) trust: Trust,
+    pub(crate) trust: Trust,
     /// When it was written, in seconds since 1970.
-    pub(super) written: i64,
+    pub(crate) written: i64,
     /// The container's first process.
-    pub(super) pid: i32,
+    pub(crate) pid: i32,
     /// When that started, in the ticks of `/proc/PID/stat`; `None` where the runtime does not keep it.
-    pub(super) start: Option<u64>,
-    pub(super) place: Place,
-    pub(super) about: About,
+    pub(crate) start: Option<u64>,
+    pub(crate) place: Place,
+    pub(crate) about: About,
 }
 
 /// What a record says of the container's cgroup.
 #[derive(Debug, Clone)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// runc's `cgroup_paths`: directories by controller, as they were mounted for it; v2's has no name.
     Dirs(BTreeMap<String, PathBuf>),
     /// A path that is the same in every hierarchy.
@@ -105,14 +105,14 @@ pub struct About {
     /// The runtime's bundle, likewise.
     pub bundle: Option<PathBuf>,
     /// Which runtime wrote the record.
-    pub(super) writer: Option<Writer>,
+    pub(crate) writer: Option<Writer>,
     /// The data root of the docker that its files are mounted from.
-    pub(super) data_root: Option<PathBuf>,
+    pub(crate) data_root: Option<PathBuf>,
 }
 
 /// A runtime that writes records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Writer {
+pub(crate) enum Writer {
     Runc,
     Crun,
     Youki,
@@ -123,7 +123,7 @@ const MOUNTS: [&str; 3] = ["sys/fs/cgroup/freezer", "sys/fs/cgroup/unified", "sy
 
 /// What a record says of the cgroup in one hierarchy.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Recorded {
+pub(crate) enum Recorded {
     /// Its process is in it.
     At(PathBuf),
     /// Its process is elsewhere, unless the record speaks of another mount namespace.
@@ -134,7 +134,7 @@ pub(super) enum Recorded {
 
 impl Place {
     /// The cgroup that the runtime made in a hierarchy, given the one that its process is in: the same or one above.
-    pub(super) fn cgroup(&self, host: &Host, hierarchy: Hierarchy, line: &Path) -> Recorded {
+    pub(crate) fn cgroup(&self, host: &Host, hierarchy: Hierarchy, line: &Path) -> Recorded {
         let candidates: Vec<PathBuf> = match self {
             Self::Nothing => Vec::new(),
             Self::Path(path) => vec![path.clone()],
@@ -176,7 +176,7 @@ fn below_mounts(host: &Host, hierarchy: Hierarchy, dir: &Path) -> Vec<PathBuf> {
 
 impl About {
     /// About how many bytes it takes to keep it.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         let annotations = self
             .annotations
             .iter()
@@ -189,7 +189,7 @@ impl About {
     }
 
     /// The Kubernetes pod that it belongs to, as containerd's, CRI-O's or cri-dockerd's annotations have it.
-    pub(super) fn pod(&self) -> Option<Pod> {
+    pub(crate) fn pod(&self) -> Option<Pod> {
         let get = |key: &str| self.annotations.get(key).cloned();
         let pod = |namespace: &str, name: &str, container: &str| {
             Some(Pod {
@@ -220,7 +220,7 @@ impl About {
     }
 
     /// Whether it is a pod's sandbox, as containerd's and CRI-O's annotations have it.
-    pub(super) fn is_sandbox(&self) -> bool {
+    pub(crate) fn is_sandbox(&self) -> bool {
         let kind = [
             "io.kubernetes.cri.container-type",
             "io.kubernetes.cri-o.ContainerType",
@@ -231,7 +231,7 @@ impl About {
     }
 
     /// Its image, where an annotation names it.
-    pub(super) fn image(&self) -> Option<String> {
+    pub(crate) fn image(&self) -> Option<String> {
         let keys = [
             "io.kubernetes.cri.image-name",
             "io.kubernetes.cri-o.ImageName",
@@ -243,13 +243,13 @@ impl About {
 
 /// The Kubernetes pod that a container belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pod {
+pub(crate) struct Pod {
     /// Its namespace.
-    pub(super) namespace: String,
+    pub(crate) namespace: String,
     /// Its name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// The container's name in it; `None` for the sandbox.
-    pub(super) container: Option<String>,
+    pub(crate) container: Option<String>,
 }
 
 impl fmt::Display for Pod {

@@ -5,20 +5,20 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::record::Pod;
-use super::state::StateDir;
-use super::target::is_hex;
 use crate::error::Result;
 use crate::host::Host;
+use crate::resolver::state::StateDir;
+use crate::resolver::target::is_hex;
 
 /// Where the links are.
 const LOGS: &str = "/var/log/containers";
 
 /// A container of a pod as its log's link has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Link {
-    pub(super) pod: Pod,
+pub(crate) struct Link {
+    pub(crate) pod: Pod,
     /// The ID, or as much of it as the longest name of a file leaves.
-    pub(super) id: String,
+    pub(crate) id: String,
 }
 
 /// Every link that names one of a pod's containers.
@@ -26,7 +26,7 @@ pub(super) struct Link {
 /// # Errors
 ///
 /// The links are there and can't be listed.
-pub(super) fn links(host: &Host, namespace: &str, pod: &str) -> Result<Vec<Link>> {
+pub(crate) fn links(host: &Host, namespace: &str, pod: &str) -> Result<Vec<Link>> {
     let Some(dir) = StateDir::open(&host.path(LOGS))? else {
         return Ok(Vec::new());
     };
@@ -38,7 +38,7 @@ pub(super) fn links(host: &Host, namespace: &str, pod: &str) -> Result<Vec<Link>
 }
 
 /// Where the kubelet's link to a container's log is; `None` where there is none.
-pub(super) fn log(host: &Host, pod: &Pod, id: &str) -> Option<PathBuf> {
+pub(crate) fn log(host: &Host, pod: &Pod, id: &str) -> Option<PathBuf> {
     let container = pod.container.as_deref()?;
     let name = format!("{}_{}_{container}-{id}.log", pod.name, pod.namespace);
     let path = Path::new(LOGS).join(name);
@@ -68,7 +68,7 @@ fn parse(name: &OsStr) -> Option<Link> {
 
 /// The pod that a container of cri-dockerd belongs to, which docker's name for it tells:
 /// `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`. The sandbox is called `POD` there.
-pub(super) fn of_docker_name(name: &str) -> Option<Pod> {
+pub(crate) fn of_docker_name(name: &str) -> Option<Pod> {
     let parts: Vec<&str> = name.strip_prefix("k8s_")?.split('_').collect();
     let [container, pod, namespace, _, _] = parts[..] else {
         return None;

@@ -7,8 +7,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::state::StateDir;
 use crate::error::{Error, Result};
+use crate::resolver::state::StateDir;
 
 const MAGIC: u32 = 0xED0C_DAED;
 const VERSION: u32 = 2;

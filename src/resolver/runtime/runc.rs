@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::docker;
 use super::record::{About, Place, Record, Root, Writer};
-use super::state::StateFile;
 use crate::error::Result;
+use crate::resolver::state::StateFile;
 
 /// What is read of a `state.json`.
 #[derive(Debug, Deserialize)]
@@ -36,7 +36,7 @@ struct Mount {
 }
 
 /// Whether a `state.json` is runc's: others do not call the first process so.
-pub(super) fn is_its(text: &[u8]) -> bool {
+pub(crate) fn is_its(text: &[u8]) -> bool {
     memchr::memmem::find(text, b"\"init_process_pid\"").is_some()
 }
 
@@ -45,7 +45,7 @@ pub(super) fn is_its(text: &[u8]) -> bool {
 /// # Errors
 ///
 /// It can't be understood, or is another container's.
-pub(super) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Record> {
+pub(crate) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Record> {
     let name = PathBuf::from(id).join("state.json");
     let state: State = root.dir.understood(&name, &file.text)?;
     if state.id != id {

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
-use super::beside::{BUDGET, Source, detach};
 use super::record::{Record, Root};
-use super::state::{Budget, SPENT, StateDir};
-use super::trust::{Trust, caller};
 use super::{crun, docker, runc, youki};
 use crate::error::Result;
 use crate::host::Host;
+use crate::resolver::beside::{BUDGET, Source, detach};
+use crate::resolver::state::{Budget, SPENT, StateDir};
+use crate::resolver::trust::Trust;
+use crate::resolver::trust::caller;
 
 impl Root {
     /// The record of one container; `None` where there is none. Which runtime wrote it is told by the file, as an engine
@@ -22,7 +23,7 @@ impl Root {
     /// # Errors
     ///
     /// It is there and can't be read or understood, or is another container's.
-    pub(super) fn record(&self, id: &str) -> Result<Option<Record>> {
+    pub(crate) fn record(&self, id: &str) -> Result<Option<Record>> {
         match self.dir.read(Path::new(id).join("state.json"))? {
             Some(file) if runc::is_its(&file.text) => runc::record(self, id, &file).map(Some),
             Some(file) => youki::record(self, id, &file),
@@ -34,7 +35,7 @@ impl Root {
 /// Records that may lie on a disk that hangs, or where a user can have mounted anything. A thread of their own opens and
 /// reads them; a source that was late once is not asked again, as each question would cost as much.
 #[derive(Debug)]
-pub(super) struct SlowRoots {
+pub(crate) struct SlowRoots {
     source: Source,
     asks: Option<Sender<Ask>>,
     is_late: AtomicBool,
@@ -52,9 +53,9 @@ type Answer = Vec<Result<Record>>;
 
 /// The IDs of a source, each with its runtime, and what could not be listed.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
-    pub(super) ids: Vec<(String, &'static str)>,
-    pub(super) incomplete: Vec<String>,
+pub(crate) struct Listing {
+    pub(crate) ids: Vec<(String, &'static str)>,
+    pub(crate) incomplete: Vec<String>,
 }
 
 impl SlowRoots {
@@ -118,12 +119,12 @@ impl SlowRoots {
     /// # Errors
     ///
     /// The source does not answer within `limit`, or did not before.
-    pub(super) fn record(&self, id: &str, limit: Duration) -> Result<Answer> {
+    pub(crate) fn record(&self, id: &str, limit: Duration) -> Result<Answer> {
         self.ask(|to| Ask::Record(id.to_owned(), to))(limit)
     }
 
     /// Begins to list the IDs; what is returned waits for the answer.
-    pub(super) fn names(&self) -> impl FnOnce(Duration) -> Result<Listing> {
+    pub(crate) fn names(&self) -> impl FnOnce(Duration) -> Result<Listing> {
         self.ask(Ask::Names)
     }
 
@@ -132,12 +133,12 @@ impl SlowRoots {
     /// # Errors
     ///
     /// The source does not answer within `limit`, or did not before.
-    pub(super) fn all(&self, limit: Duration) -> Result<Vec<Record>> {
+    pub(crate) fn all(&self, limit: Duration) -> Result<Vec<Record>> {
         self.begin_all()(limit)
     }
 
     /// Begins to read every record; what is returned waits for the answer.
-    pub(super) fn begin_all(&self) -> impl FnOnce(Duration) -> Result<Vec<Record>> {
+    pub(crate) fn begin_all(&self) -> impl FnOnce(Duration) -> Result<Vec<Record>> {
         self.ask(Ask::All)
     }
 
@@ -162,17 +163,17 @@ const BARE: [&str; 3] = ["runc", "crun", "youki"];
 
 /// The roots of root's own engines, and what of them can't be opened.
 #[derive(Debug)]
-pub(super) struct SystemRoots {
+pub(crate) struct SystemRoots {
     /// Those at the usual places, which are on a file system in memory.
-    pub(super) all: Vec<Root>,
+    pub(crate) all: Vec<Root>,
     /// Where docker is configured to keep its records, or has them as the mount table tells, on whichever disk.
-    pub(super) configured: SlowRoots,
-    pub(super) incomplete: Vec<String>,
+    pub(crate) configured: SlowRoots,
+    pub(crate) incomplete: Vec<String>,
 }
 
 impl SystemRoots {
     /// Opens the usual ones. The others are opened when they are asked for the first time.
-    pub(super) fn open(host: &Host) -> Self {
+    pub(crate) fn open(host: &Host) -> Self {
         // /etc can lie on a disk that hangs too.
         let configured = SlowRoots::start(host, CONFIGURED, |host, incomplete| {
             let mut paths = docker::mounted_exec_roots(host);
@@ -230,7 +231,7 @@ fn runtime_of(namespace: &str) -> &'static str {
 /// # Errors
 ///
 /// `/run/user` can't be listed.
-pub(super) fn users(host: &Host) -> Result<Vec<u32>> {
+pub(crate) fn users(host: &Host) -> Result<Vec<u32>> {
     let names = StateDir::open(&host.path("/run/user"))
         .and_then(|dir| dir.map_or(Ok(Vec::new()), |dir| dir.names()))?;
     // Other names are no user's, and root's own engines are known by other places.
@@ -239,7 +240,7 @@ pub(super) fn users(host: &Host) -> Result<Vec<u32>> {
 }
 
 /// The records of one user's engines, below the directory that a login gives the user.
-pub(super) fn of_user(host: &Host, user: u32) -> SlowRoots {
+pub(crate) fn of_user(host: &Host, user: u32) -> SlowRoots {
     SlowRoots::start(host, USERS, move |host, incomplete| {
         let dir = host.path(&format!("/run/user/{user}"));
         let trust = Trust::in_user(user);
@@ -307,7 +308,7 @@ fn namespaces(
 }
 
 /// The IDs that a root has records of.
-pub(super) fn listed(root: &Root, incomplete: &mut Vec<String>) -> Vec<String> {
+pub(crate) fn listed(root: &Root, incomplete: &mut Vec<String>) -> Vec<String> {
     match root.dir.names() {
         Ok(names) => names
             .into_iter()
@@ -321,17 +322,17 @@ pub(super) fn listed(root: &Root, incomplete: &mut Vec<String>) -> Vec<String> {
 }
 
 /// Every record of a root that can be read.
-pub(super) fn all_records(root: &Root) -> impl Iterator<Item = Record> {
+pub(crate) fn all_records(root: &Root) -> impl Iterator<Item = Record> {
     let names = root.dir.names().unwrap_or_default(); // what can't be listed is told of where names are looked for
     let each = names.into_iter();
     each.filter_map(|name| root.record(name.to_str()?).ok()?)
 }
 
 /// How long the records of users, or of one source of them, are waited for.
-pub(super) const LIMIT: Duration = BUDGET;
+pub(crate) const LIMIT: Duration = BUDGET;
 /// How long they are waited for where something certain is known already. A disk that does not hang answers within a
 /// millisecond or two.
-pub(super) const GRACE: Duration = Duration::from_millis(50);
+pub(crate) const GRACE: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {

@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 
 use super::beside::{BUDGET, beside};
+use super::cgroup_trust::CgroupTrust;
 use super::container::{Container, Found, Identity, Located, Point, found};
 use super::lookup::Resolver;
 use super::place::{self, WriteAt};
-use super::trust::CgroupTrust;
-use super::{census, naming, target, words};
+use super::{by_word, census, naming, target};
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host};
@@ -105,7 +105,7 @@ pub(super) fn by_directory(resolver: &Resolver<'_>, path: &Path) -> Result<Found
         return Ok(found(container));
     }
     match (path.file_name().and_then(|name| name.to_str()), path.parent()) {
-        (Some(name), Some(parent)) if parent.parent().is_none() => words::by_name(resolver, name),
+        (Some(name), Some(parent)) if parent.parent().is_none() => by_word::by_name(resolver, name),
         _ => Err(Error::Usage(format!(
             "{} is not below a mounted cgroup freezer",
             path.display()

@@ -4,16 +4,17 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use super::answer::{described, no_such, only, unsure};
+use super::by_id::{Reading, by_prefix, of_others};
 use super::census::{Census, Claim};
-use super::check;
+use super::cgroup_trust::CgroupTrust;
 use super::container::{Found, Identity, Located, Point};
-use super::ids::{Reading, by_prefix, of_others};
 use super::lines::cgroup_lines;
 use super::lookup::{Purpose, Resolver};
 use super::names::Holder;
+use super::runtime::{lxc, machine};
 use super::traces::{Traces, by_claim, locate};
-use super::trust::{CgroupTrust, Trust};
-use super::{census, lxc, machine, naming, target, users};
+use super::trust::Trust;
+use super::{by_user, census, check, naming, target};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -112,7 +113,7 @@ fn nothing_of_roots(
         Some(_) if !unread.is_empty() => Err(unsure(word, &unread, Vec::new())),
         Some(reason) => Err(reason),
         None => {
-            let users = users::called(resolver, word, reading);
+            let users = by_user::called(resolver, word, reading);
             of_others(resolver, (word, reading), unread, users)
         }
     }
