@@ -10,7 +10,7 @@
 //! let web = host.resolve("web")?;
 //! let frozen = web.freeze(Patience::of(Duration::from_secs(10)))?; // proven; dropping it thaws
 //! let report = frozen.thaw(Patience::of(Duration::from_secs(5)))?; // the proof, task by task, is inside
-//! assert_eq!(report.exit, 0);
+//! assert_eq!(report.outcome, iceaxe::report::Outcome::Confirmed);
 //! # Ok(())
 //! # }
 //! ```

@@ -100,8 +100,7 @@ pub(super) fn act(
                 None
             };
             for (report, (_, _, container)) in reports.iter_mut().zip(&found[lot.clone()]) {
-                let is_over =
-                    report.after.requested == Some(Requested::Thawed) || report.outcome == Outcome::Gone;
+                let is_over = report.after.requested == Some(Requested::Thawed) || report.outcome.is_gone();
                 match &ended {
                     Some(ended) if report.outcome == Outcome::Planned => ended.plan(container, report),
                     Some(ended) if is_over => ended.end(container, report),
@@ -214,7 +213,7 @@ impl Wills<'_> {
         match step {
             Step::Standing(before) => {
                 let error = "the process that did the work was killed; rolled back";
-                let undone = ended(report, Outcome::RolledBack, 6, error, None);
+                let undone = ended(report, Outcome::RolledBack, error, None);
                 self.undo(index, before, &undone);
                 self.standing[nth] = Some(before.clone());
             }
@@ -223,20 +222,20 @@ impl Wills<'_> {
             Step::Written(_) => {
                 let error = "the write returned, but nothing was heard since: a read of the state hangs in the \
                              kernel, or the process that does it was killed";
-                self.will(index, &ended(report, Outcome::Stuck, 7, error, None));
+                self.will(index, &ended(report, Outcome::Stuck, error, None));
             }
             // A freeze counts when all are told; until then it is undone with the others.
             Step::Done if report.verb == "freeze" && report.outcome == Outcome::Confirmed => {
                 let error = "it was frozen, but the work on another target hangs";
                 let hint = Some("it is thawed again when that returns");
-                self.will(index, &ended(report, Outcome::Stuck, 7, error, hint));
+                self.will(index, &ended(report, Outcome::Stuck, error, hint));
             }
             Step::Done => self.will(index, report),
             Step::Striking => {
                 if let Some(before) = &self.standing[nth] {
                     let error = "the process that did the work was killed while it killed";
                     let hint = Some("it is thawed; iceaxe kill it again");
-                    let broken = ended(report, Outcome::Released, 9, error, hint);
+                    let broken = ended(report, Outcome::Released, error, hint);
                     self.undo(index, before, &broken);
                 }
             }
@@ -270,7 +269,7 @@ impl Wills<'_> {
             "the write did not return"
         };
         let error = format!("write {} to {file}: {what}", write.value);
-        let stuck = ended(report, Outcome::Stuck, 7, &error, Some(hint));
+        let stuck = ended(report, Outcome::Stuck, &error, Some(hint));
         self.will(self.found[nth].0, &stuck);
     }
 
@@ -289,9 +288,9 @@ impl Wills<'_> {
 }
 
 /// A report as far as it got, with another end.
-fn ended(report: &Report, outcome: Outcome, exit: u8, error: &str, hint: Option<&str>) -> Report {
+fn ended(report: &Report, outcome: Outcome, error: &str, hint: Option<&str>) -> Report {
     let mut report = report.clone();
-    report.end(outcome, exit);
+    report.end(outcome);
     report.error = Some(error.to_owned());
     report.hints.extend(hint.map(str::to_owned));
     report
@@ -316,7 +315,7 @@ impl Ends {
     /// Tells of one.
     fn tell(&mut self, context: &Context<'_>, index: usize, report: &Report) {
         context.end(index, report);
-        self.codes.push(report.exit);
+        self.codes.push(report.exit());
         self.tally.add(report);
     }
 
@@ -332,8 +331,8 @@ impl Ends {
 
 /// What ended after it was selected, and before anything was written, is nothing that was meant any more.
 fn skip_gone(report: &mut Report) {
-    if report.outcome == Outcome::Gone && report.writes.is_empty() {
-        report.exit = 0;
+    if report.outcome.is_gone() && report.writes.is_empty() {
+        report.outcome = Outcome::Ended;
         report.error = None;
         report.hints = vec!["it ended before anything was written: skipped".to_owned()];
     }
@@ -348,12 +347,12 @@ fn undo(
     before: &Standing,
 ) {
     report.error = Some("broken off by a signal; rolled back".to_owned());
-    (report.outcome, report.exit) = (Outcome::RolledBack, 6);
+    report.outcome = Outcome::RolledBack;
     if let Err(error) = take_back(context, keeper, container, before) {
         report.error = Some(format!(
             "broken off by a signal; and it could not be rolled back: {error}"
         ));
-        (report.outcome, report.exit) = (Outcome::Stuck, 7);
+        report.outcome = Outcome::Stuck;
     }
 }
 
@@ -376,7 +375,7 @@ fn learn(report: &mut Report, details: Option<Details>) {
     if report.name.is_none() {
         report.name = details.name;
     }
-    if report.verb == "freeze" && report.exit == 0 && report.runtime.as_deref() == Some("lxc") {
+    if report.verb == "freeze" && report.exit() == 0 && report.runtime.as_deref() == Some("lxc") {
         report.hints.push(
             "lxc-unfreeze does nothing for what lxc-freeze did not freeze: iceaxe thaw it, or lxc-freeze it first".to_owned(),
         );

@@ -67,7 +67,7 @@ pub(super) fn run(context: &Context<'_>) -> u8 {
         Err(error) => {
             let report = unresolved("demo", "the container", &error);
             context.err(human::trouble(&report));
-            report.exit
+            report.exit()
         }
     }
 }
@@ -228,7 +228,7 @@ impl Stage {
         );
         self.tell(context, &thawed);
         context.narrate(steps + "\n" + &self.table(&frozen, &self.tasks(host), &proven));
-        Ok(froze.iter().chain(&thawed).map(|report| report.exit).collect())
+        Ok(froze.iter().chain(&thawed).map(|report| report.exit()).collect())
     }
 
     fn tell(&self, context: &Context<'_>, reports: &[crate::report::Report]) {

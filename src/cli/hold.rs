@@ -278,12 +278,12 @@ fn remember(context: &Context<'_>, targets: &Targets, held: &[(CgroupId, Pledge,
             continue;
         };
         let mut undone = Report::blank("thaw", typed);
-        (undone.outcome, undone.exit) = (Outcome::Released, 9);
+        undone.outcome = Outcome::Released;
         undone.error = Some(
             "the process that did the work was killed: thawed, but no task is proven to run again".to_owned(),
         );
         let mut unheard = undone.clone();
-        (unheard.outcome, unheard.exit) = (Outcome::Stuck, 7);
+        unheard.outcome = Outcome::Stuck;
         unheard.error = Some(
             "nothing was heard in time from the process that does the work: it is killed, and the guard thaws it"
                 .to_owned(),
@@ -344,7 +344,7 @@ fn thaw(
             match step {
                 Step::Writing(write) => {
                     let mut stuck = report.clone();
-                    (stuck.outcome, stuck.exit) = (Outcome::Stuck, 7);
+                    stuck.outcome = Outcome::Stuck;
                     let file = write.file.display();
                     stuck.error = Some(format!(
                         "write {} to {file}: the write did not return",
@@ -360,7 +360,7 @@ fn thaw(
     let mut code = 0;
     for ((index, ..), report) in each.iter().zip(&reports) {
         (context.say)(&Message::End(*index, context.told(report)));
-        code = code.max(report.exit);
+        code = code.max(report.exit());
     }
     // What could not be thawed is left to the guard, which tries until it can.
     keeper.dismiss_unless(on_disk == STUCK || reports.iter().any(engine::may_be_frozen));

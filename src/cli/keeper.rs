@@ -14,7 +14,7 @@ use crate::ledger::{
     Disk, DiskEntry, Entry, Fate, Kind, Ledger, Listing, Lock, Pledge, Process, SCHEMA, boot, boottime_us,
 };
 use crate::patience::{Clock, Patience};
-use crate::report::Report;
+use crate::report::{Outcome, Report};
 use crate::resolver::Container;
 
 /// How long it may take to prove that what is not to stay is thawed.
@@ -355,9 +355,9 @@ impl<'c> Keeper<'c> {
     /// Takes away the records of all that are not frozen.
     pub(super) fn sort_out(&self, containers: &[(&str, &Container)], reports: &[Report]) {
         for ((_, container), report) in containers.iter().zip(reports) {
-            match report.exit {
-                0 => {}
-                7 => {
+            match report.outcome {
+                outcome if outcome.exit() == 0 => {}
+                Outcome::Stuck => {
                     let id = container.freeze_point().id();
                     let mut all = self.kept.borrow_mut();
                     let stuck = all.iter_mut().filter(|(other, _)| *other == id);

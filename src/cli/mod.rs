@@ -138,7 +138,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             Ok(host) => host,
             Err(error) => {
                 say(&Message::Err(format!("iceaxe: {error}\n").into_bytes()));
-                return untouched_end(&error).1;
+                return untouched_end(&error).exit();
             }
         };
         let context = Context {
@@ -234,12 +234,12 @@ fn can_look(context: &Context<'_>, typed: &[OsString]) -> std::result::Result<()
     if typed.is_empty() {
         let report = unresolved(verb, "", &error);
         context.err(human::trouble(&report));
-        return Err(report.exit);
+        return Err(report.exit());
     }
     let each = typed.iter().enumerate().map(|(index, word)| {
         let report = unresolved(verb, &word.to_string_lossy(), &error);
         context.end(index, &report);
-        report.exit
+        report.exit()
     });
     Err(joined(each))
 }
@@ -376,8 +376,8 @@ struct Untold<'r> {
     status: Status,
     verb: &'r str,
     target: &'r str,
+    #[serde(flatten)]
     outcome: Outcome,
-    exit: u8,
     hints: &'r [String],
     error: Option<&'r str>,
     #[serde(flatten)]
@@ -403,7 +403,6 @@ fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
             verb: &report.verb,
             target: &report.target,
             outcome: report.outcome,
-            exit: report.exit,
             hints: &report.hints,
             error: report.error.as_deref(),
             unexplained: (report.verb == "explain").then(Unexplained::default),
@@ -416,7 +415,7 @@ fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
     } else if cli.json {
         json(report)
     } else if cli.quiet {
-        if report.exit == 0 && report.outcome != Outcome::Planned {
+        if report.exit() == 0 && report.outcome != Outcome::Planned {
             report.target.clone() + "\n"
         } else {
             String::new()
@@ -424,7 +423,7 @@ fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
     } else {
         let line = human::verdict(report);
         let line = if colour {
-            line.map(|line| human::coloured(&line, report.exit))
+            line.map(|line| human::coloured(&line, report.exit()))
         } else {
             line
         };
@@ -444,7 +443,7 @@ fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
     Will {
         out,
         err,
-        code: report.exit,
+        code: report.exit(),
     }
 }
 
@@ -486,7 +485,7 @@ fn json(value: &impl serde::Serialize) -> String {
 /// A report on a target that was not resolved.
 fn unresolved(verb: &str, target: &str, error: &Error) -> Report {
     let mut report = Report::blank(verb, target);
-    (report.outcome, report.exit) = untouched_end(error);
+    report.outcome = untouched_end(error);
     report.error = Some(error.to_string());
     report.hints = error.hints();
     report

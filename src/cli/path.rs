@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context<'_>, args: &Path, typed: &[OsString]) -> u8 
     );
     if let Some((index, report)) = targets.lost().next() {
         context.end(index, report);
-        return report.exit;
+        return report.exit();
     }
     let Some((index, typed, container)) = targets.found().into_iter().next() else {
         return 2;
@@ -70,7 +70,7 @@ pub(super) fn run(context: &Context<'_>, args: &Path, typed: &[OsString]) -> u8 
         Err(error) => {
             let report = unresolved("path", typed, &error);
             context.end(index, &report);
-            report.exit
+            report.exit()
         }
     }
 }

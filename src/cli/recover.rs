@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context<'_>) -> u8 {
         Ok(code) => code,
         Err(error) => {
             context.err(format!("iceaxe: cannot recover: {error}\n"));
-            engine::untouched_end(&error).1
+            engine::untouched_end(&error).exit()
         }
     }
 }
@@ -74,7 +74,7 @@ fn recover(context: &Context<'_>) -> Result<u8> {
             // Nobody could thaw it from here, and a guard would only say so.
             Fate::Unguarded if host.mount(entry.pledge.standing.hierarchy).is_none() => {
                 let report = unreachable(&entry);
-                codes.push(report.exit);
+                codes.push(report.exit());
                 let will = context.told(&report);
                 context.out(will.out);
                 context.err(will.err);
@@ -100,7 +100,7 @@ fn recover(context: &Context<'_>) -> Result<u8> {
             }
             Fate::Over => {
                 let report = end(context, &ledger, &entry);
-                codes.push(report.exit);
+                codes.push(report.exit());
                 let will = context.told(&report);
                 context.out(will.out);
                 context.err(will.err);
@@ -146,7 +146,7 @@ fn nothing(context: &Context<'_>) -> u8 {
     // No record is no proof where the host itself can't be looked at: --root may say the wrong directory.
     if let Err(error) = context.host.check_freezer() {
         context.err(format!("iceaxe: cannot recover: {error}\n"));
-        return engine::untouched_end(&error).1;
+        return engine::untouched_end(&error).exit();
     }
     if !context.cli.quiet && !context.cli.json {
         context.err("iceaxe: note: nothing was left behind\n");
@@ -162,7 +162,7 @@ fn planned(context: &Context<'_>, entry: &Entry, fate: Fate) -> String {
     };
     if context.cli.json {
         let mut report = report_of(entry);
-        (report.outcome, report.exit) = (Outcome::Planned, 0);
+        report.outcome = Outcome::Planned;
         report.hints.push(what.to_owned());
         return json(&report);
     }
@@ -182,7 +182,7 @@ fn unreachable(entry: &Entry) -> Report {
         standing.path.display(),
         standing.hierarchy.version()
     ));
-    (report.outcome, report.exit) = engine::untouched_end(&error);
+    report.outcome = engine::untouched_end(&error);
     report.error = Some(error.to_string());
     report
 }
@@ -209,7 +209,7 @@ fn end_disk(context: &Context<'_>, ledger: &Ledger, entry: &DiskEntry, fate: Fat
             Fate::Past => "is of another boot; its record would be taken away",
             _ => "would be thawed",
         };
-        (report.outcome, report.exit) = (Outcome::Planned, 0);
+        report.outcome = Outcome::Planned;
         report.hints.push(format!("{named} {what}"));
         context.out(if context.cli.json {
             json(&report)
@@ -225,7 +225,7 @@ fn end_disk(context: &Context<'_>, ledger: &Ledger, entry: &DiskEntry, fate: Fat
     };
     match done {
         Ok(()) => {
-            (report.outcome, report.exit) = (Outcome::Confirmed, 0);
+            report.outcome = Outcome::Confirmed;
             if context.cli.json {
                 context.out(json(&report));
             } else if !context.cli.quiet && fate != Fate::Past {
@@ -233,7 +233,7 @@ fn end_disk(context: &Context<'_>, ledger: &Ledger, entry: &DiskEntry, fate: Fat
             }
         }
         Err(error) => {
-            (report.outcome, report.exit) = (Outcome::Stuck, 7);
+            report.outcome = Outcome::Stuck;
             report.error = Some(error.to_string());
             report.hints.push(
                 "it stays on record: mount it again, or enter the mount namespace that it is mounted in, and iceaxe \
@@ -245,7 +245,7 @@ fn end_disk(context: &Context<'_>, ledger: &Ledger, entry: &DiskEntry, fate: Fat
             context.err(will.err);
         }
     }
-    Some(report.exit)
+    Some(report.exit())
 }
 
 /// Thaws what is over.
@@ -298,7 +298,7 @@ fn guard_again(
     let left = pledge.until_us.unwrap_or(0).saturating_sub(boottime_us());
     if context.cli.json {
         let mut report = report_of(entry);
-        (report.outcome, report.exit) = (Outcome::Unchanged, 0);
+        report.outcome = Outcome::Unchanged;
         report.hints.push("it has a guard again".to_owned());
         return Ok(json(&report));
     }

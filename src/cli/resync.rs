@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]) -> u8 
     let targets = selection.resolve(context, ("resync", Purpose::Freeze), args.nested);
     for (index, report) in targets.lost() {
         context.end(index, report);
-        codes.push(report.exit);
+        codes.push(report.exit());
     }
     let limits = ResyncLimits {
         step: context.timeout(STEP),
@@ -62,20 +62,19 @@ pub(super) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]) -> u8 
             unresolved("resync", typed, &Error::Unsupported(why.to_owned()))
         };
         // Who could not be told apart without asking and is well was not meant, and nor is who has ended since.
-        if is_selected && matches!(report.outcome, Outcome::Unchanged | Outcome::Gone) {
+        if is_selected && (report.outcome == Outcome::Unchanged || report.outcome.is_gone()) {
             continue;
         }
         context.end(index, &report);
-        codes.push(report.exit);
+        codes.push(report.exit());
     }
     let planned = args.plan || context.cli.dry_run;
     if !planned && !open.is_empty() && !is_wanted(context, args, open.iter().map(|(.., report)| report)) {
         for (index, .., report) in &mut open {
             report.outcome = Outcome::Refused;
-            report.exit = 11;
             report.error = Some("not done without a yes: --yes, or an answer at a terminal".to_owned());
             context.end(*index, report);
-            codes.push(report.exit);
+            codes.push(report.exit());
         }
         return joined(codes);
     }
@@ -92,7 +91,7 @@ pub(super) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]) -> u8 
             keeper.iter().for_each(|keeper| keeper.drop(container));
         }
         context.end(index, &report);
-        codes.push(report.exit);
+        codes.push(report.exit());
     }
     joined(codes)
 }
@@ -128,10 +127,9 @@ fn heal(
 ) -> Report {
     // Looking once more, which asks the engine again.
     context.within(limits.step * 2 + GRACE);
-    let will = |report: &Report, outcome: Outcome, exit: u8, error: &str| Report {
+    let will = |report: &Report, outcome: Outcome, error: &str| Report {
         verb: "resync".to_owned(),
         outcome,
-        exit,
         error: Some(error.to_owned()),
         ..report.clone()
     };
@@ -139,7 +137,7 @@ fn heal(
     if context.is_cancelled() {
         let report = Report::blank("resync", typed);
         let error = "broken off by a signal before anything was written";
-        return will(&report, Outcome::RolledBack, 6, error);
+        return will(&report, Outcome::RolledBack, error);
     }
     resync.heal(
         typed,
@@ -149,7 +147,7 @@ fn heal(
         &mut |_, report, step| match step {
             Step::Standing(before) => {
                 let error = "the process that did the work was killed; thawed again";
-                let undone = will(report, Outcome::RolledBack, 6, error);
+                let undone = will(report, Outcome::RolledBack, error);
                 // It is plain data, which can always be said in JSON.
                 if let Ok(text) = serde_json::to_vec(before) {
                     (context.say)(&Message::Undo(number(index), text, context.told(&undone)));
@@ -159,18 +157,18 @@ fn heal(
                 context.within(limits.step.max(limits.thaw) + GRACE);
                 let file = write.file.display();
                 let error = format!("write {} to {file}: the write did not return", write.value);
-                say(will(report, Outcome::Stuck, 7, &error));
+                say(will(report, Outcome::Stuck, &error));
             }
             Step::Written(_) => {
                 let error = "nothing was heard since a write that returned: a read of the state hangs in the kernel, or \
                              the process that does it was killed";
-                say(will(report, Outcome::Stuck, 7, error));
+                say(will(report, Outcome::Stuck, error));
             }
             Step::Bidding => {
                 // The engine's answer, the proof of the thaw, and once more the engine's.
                 context.within(limits.step * 2 + limits.thaw + GRACE);
                 let error = "nothing was heard since its engine was told to unpause it";
-                say(will(report, Outcome::Stuck, 7, error));
+                say(will(report, Outcome::Stuck, error));
             }
             Step::Done => context.within(limits.step * 2 + limits.thaw + GRACE),
             Step::Dying(all) => {

@@ -108,7 +108,7 @@ pub(super) fn select(
                 report.error = Some(none);
                 report.hints.push("--allow-none makes that a success".to_owned());
                 context.err(human::trouble(&report));
-                code = Some(report.exit);
+                code = Some(report.exit());
             }
             _ => context.err(format!("iceaxe: note: {none}\n")),
         }

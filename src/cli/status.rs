@@ -62,7 +62,7 @@ pub(super) fn answer(
     let targets = selection.resolve(context, (verb, Purpose::Look), args.nested);
     for (index, report) in targets.lost() {
         context.end(index, report);
-        codes.push(report.exit);
+        codes.push(report.exit());
     }
     let mut records = targets.records(context.host);
     for (index, typed, container) in targets.found() {
@@ -76,7 +76,7 @@ pub(super) fn answer(
             Err(error) => {
                 let report = unresolved(verb, typed, &error);
                 context.end(index, &report);
-                codes.push(report.exit);
+                codes.push(report.exit());
                 continue;
             }
         }

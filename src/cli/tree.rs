@@ -51,7 +51,7 @@ pub(super) fn run(context: &Context<'_>, args: &Tree) -> u8 {
             let typed = args.cgroup.as_deref().unwrap_or_default().to_string_lossy();
             let report = unresolved("tree", &typed, &error);
             context.end(0, &report);
-            report.exit
+            report.exit()
         }
     }
 }

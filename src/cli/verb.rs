@@ -117,7 +117,7 @@ pub(super) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -
             for (index, report) in targets.lost() {
                 context.end(index, report);
             }
-            return joined(targets.lost().map(|(_, report)| report.exit).chain([5]));
+            return joined(targets.lost().map(|(_, report)| report.exit()).chain([5]));
         }
     };
     let way = Way {

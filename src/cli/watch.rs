@@ -28,7 +28,7 @@ pub(super) fn run(context: &Context<'_>, typed: &[OsString]) -> u8 {
         let found = targets::resolve(context, ("watch", Purpose::Look), typed, Nested::default());
         for (index, report) in found.lost() {
             context.end(index, report);
-            codes.push(report.exit);
+            codes.push(report.exit());
         }
         if found.found().is_empty() {
             return joined(codes);

@@ -74,7 +74,7 @@ pub fn withhold(containers: &[(&str, &Container)], because: &str) -> Vec<Report>
 
 impl Run<'_> {
     fn withhold(&mut self, because: &str) {
-        self.report.end(Outcome::RolledBack, 6);
+        self.report.end(Outcome::RolledBack);
         self.report.error = Some(format!("nothing was written: {because}"));
         self.report.hints.push(EACH_ALONE.to_owned());
         self.done = true;

@@ -135,7 +135,7 @@ impl<'c> Freezing<'c> {
 
     /// Whether it can't be frozen. One that is gone is as good as frozen.
     pub(super) fn is_failed(&self) -> bool {
-        self.run.done && self.run.report.exit != 0 && self.run.report.outcome != Outcome::Gone
+        self.run.done && !self.run.report.outcome.is_success() && !self.run.report.outcome.is_gone()
     }
 
     /// Whether it would be left frozen, or freeze later.
@@ -185,13 +185,13 @@ impl<'c> Freezing<'c> {
             if already.is_none() {
                 self.run.report.writes.push(freezer::freeze_write(self.by));
             }
-            self.run.report.end(Outcome::Planned, 0);
+            self.run.report.end(Outcome::Planned);
             self.run.done = true;
             return Ok(());
         }
         self.watch = Some(Watch::on(self.by)?);
         if clock.is_cancelled() {
-            self.run.report.end(Outcome::RolledBack, 6);
+            self.run.report.end(Outcome::RolledBack);
             self.run.report.error = Some("broken off by a signal before anything was written".to_owned());
             self.run.done = true;
             return Ok(());
@@ -446,11 +446,7 @@ impl<'c> Freezing<'c> {
         let had_tasks = !self.run.before.seen.is_empty();
         if had_tasks && self.last.is_empty() && !self.is_any_dying(host) {
             // Nothing is frozen but a place where something was: the request is not left there.
-            self.undo(
-                host,
-                "it is gone: its last task ended meanwhile",
-                (Outcome::Gone, 3),
-            );
+            self.undo(host, "it is gone: its last task ended meanwhile", Outcome::Gone);
             return Ok(());
         }
         let scope = Scope::read(host, self.run.container)?;
@@ -467,7 +463,7 @@ impl<'c> Freezing<'c> {
         } else {
             Outcome::Unchanged
         };
-        self.run.report.end(outcome, 0);
+        self.run.report.end(outcome);
         self.run.stamp();
         Ok(())
     }
@@ -503,7 +499,7 @@ impl<'c> Freezing<'c> {
     }
 
     fn gone(&mut self) {
-        self.run.report.end(Outcome::Gone, 3);
+        self.run.report.end(Outcome::Gone);
         self.run.report.error = Some("it is gone: its cgroup was removed meanwhile".to_owned());
         self.run.stamp();
     }
@@ -511,7 +507,7 @@ impl<'c> Freezing<'c> {
     pub(super) fn broken_off(&mut self, host: &Host, error: &Error) {
         match error {
             Error::Gone(_) => self.gone(),
-            error if self.wrote => self.undo(host, &error.to_string(), (Outcome::Error, 1)),
+            error if self.wrote => self.undo(host, &error.to_string(), Outcome::Error),
             error => self.run.fail(error),
         }
     }

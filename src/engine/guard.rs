@@ -133,7 +133,7 @@ fn confirmed(reports: Vec<Report>) -> std::result::Result<Report, NotConfirmed> 
         .into_iter()
         .next()
         .unwrap_or_else(|| Report::blank("", ""));
-    if report.exit == 0 {
+    if report.exit() == 0 {
         Ok(report)
     } else {
         Err(NotConfirmed(Box::new(report)))

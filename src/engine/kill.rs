@@ -160,11 +160,11 @@ fn hold(host: &Host, all: &mut [Killing<'_>], patience: Patience<'_>, watcher: W
     for ((index, report), standing) in open.into_iter().zip(reports).zip(standing) {
         let killing = &mut all[index];
         killing.standing = standing;
-        killing.stood_still = report.exit == 0;
+        killing.stood_still = report.exit() == 0;
         killing.run.report.writes = report.writes;
         // Who may not freeze it may not kill it.
-        if matches!(report.outcome, Outcome::Gone | Outcome::Denied) {
-            killing.run.report.end(report.outcome, report.exit);
+        if report.outcome.is_gone() || report.outcome == Outcome::Denied {
+            killing.run.report.end(report.outcome);
             killing.run.report.error = report.error;
             killing.run.done = true;
             watcher(index, &killing.run.report, &Step::Done);
@@ -220,7 +220,7 @@ impl<'c> Killing<'c> {
         });
         writes.extend(own.map(|(cgroup, _)| freezer::thaw_write(cgroup)));
         self.run.report.writes = writes;
-        self.run.report.end(Outcome::Planned, 0);
+        self.run.report.end(Outcome::Planned);
         self.run.done = true;
     }
 
@@ -234,11 +234,11 @@ impl<'c> Killing<'c> {
             .map_or(Ok(()), |standing| put_back(host, standing))
         {
             Ok(()) => {
-                report.end(Outcome::RolledBack, 6);
+                report.end(Outcome::RolledBack);
                 report.error = Some(format!("{why}; rolled back"));
             }
             Err(error) => {
-                report.end(Outcome::Stuck, 7);
+                report.end(Outcome::Stuck);
                 report.error = Some(format!("{why}; and it could not be rolled back: {error}"));
             }
         }
@@ -463,9 +463,9 @@ impl<'c> Killing<'c> {
         let report = &mut self.run.report;
         let holders = scope.holders(container);
         if counts.exited == counts.total && left.is_empty() && !populated {
-            report.end(Outcome::Confirmed, 0);
+            report.end(Outcome::Confirmed);
         } else if !holders.is_empty() && scope.is_held_from_outside() {
-            report.end(Outcome::Held, 8);
+            report.end(Outcome::Held);
             report.error = Some(format!(
                 "killed, and still frozen by {}: its tasks die when that is thawed",
                 scope.holders_in_words(container)
@@ -477,7 +477,7 @@ impl<'c> Killing<'c> {
                 ));
             }
         } else {
-            report.end(Outcome::Released, 9);
+            report.end(Outcome::Released);
             report.error = Some(format!(
                 "killed, but {} of {} tasks are not gone; they die as soon as the kernel lets them",
                 counts.total - counts.exited,
@@ -489,12 +489,12 @@ impl<'c> Killing<'c> {
 
     /// An error on the way: what stands now is asked once more.
     fn broken_off(&mut self, host: &Host, error: &Error) {
-        let (outcome, exit) = match untouched_end(error) {
-            denied @ (Outcome::Denied, _) => denied,
-            _ => (Outcome::Error, 1),
+        let outcome = match untouched_end(error) {
+            Outcome::Denied => Outcome::Denied,
+            _ => Outcome::Error,
         };
         self.run.fail(error);
-        self.run.report.end(outcome, exit);
+        self.run.report.end(outcome);
         match Scope::read(host, self.run.container).map(|scope| scope.requested()) {
             Ok(false) => self
                 .run
@@ -504,7 +504,7 @@ impl<'c> Killing<'c> {
             Ok(true) => {
                 let mut nobody = |_: &Report, _: &Step| {};
                 if self.release(host, &mut nobody).is_err() {
-                    self.run.report.end(Outcome::Stuck, 7);
+                    self.run.report.end(Outcome::Stuck);
                     self.run
                         .report
                         .hints
@@ -512,7 +512,7 @@ impl<'c> Killing<'c> {
                 }
             }
             Err(_) => {
-                self.run.report.end(Outcome::Stuck, 7);
+                self.run.report.end(Outcome::Stuck);
                 self.run
                     .report
                     .hints

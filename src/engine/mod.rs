@@ -136,8 +136,7 @@ impl<'c> Run<'c> {
 
     /// Ends with an error that came before anything was written.
     fn fail(&mut self, error: &Error) {
-        let (outcome, exit) = untouched_end(error);
-        self.report.end(outcome, exit);
+        self.report.end(untouched_end(error));
         self.report.error = Some(error.to_string());
         self.report.hints.extend(error.hints());
         self.done = true;
@@ -156,15 +155,15 @@ impl<'c> Run<'c> {
 
 /// How an error ends a target that is still as it was found.
 #[must_use]
-pub fn untouched_end(error: &Error) -> (Outcome, u8) {
+pub fn untouched_end(error: &Error) -> Outcome {
     match error {
-        Error::Usage(_) => (Outcome::Error, 2),
-        Error::NotFound(_) | Error::NotRunning(_) => (Outcome::NotFound, 3),
-        Error::Gone(_) => (Outcome::Gone, 3),
-        Error::Ambiguous { .. } => (Outcome::Ambiguous, 4),
-        Error::Unsupported(_) => (Outcome::Denied, 5),
-        Error::Refused { .. } => (Outcome::Refused, 11),
-        Error::Io { .. } => (Outcome::Error, 1),
+        Error::Usage(_) => Outcome::Usage,
+        Error::NotFound(_) | Error::NotRunning(_) => Outcome::NotFound,
+        Error::Gone(_) => Outcome::Gone,
+        Error::Ambiguous { .. } => Outcome::Ambiguous,
+        Error::Unsupported(_) => Outcome::Denied,
+        Error::Refused { .. } => Outcome::Refused,
+        Error::Io { .. } => Outcome::Error,
     }
 }
 

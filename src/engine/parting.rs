@@ -51,7 +51,7 @@ pub fn part(
                 },
             },
             Rest::Leave(why) => {
-                report.end(Outcome::Unchanged, 0);
+                report.end(Outcome::Unchanged);
                 report.hints.push(why);
             }
         }
@@ -78,7 +78,7 @@ pub fn part(
         reports[*at] = report;
     }
     for (one, report) in leaving.iter().zip(&mut reports) {
-        if report.outcome == Outcome::Gone {
+        if report.outcome.is_gone() {
             gone(report); // nothing of it is left to be thawed
         }
         report.frozen_for_us = Some(boottime_us().saturating_sub(one.pledge.since_us));
@@ -94,7 +94,10 @@ pub fn part(
 /// Whether a pledge could not be ended: it stays on file, and is tried again.
 #[must_use]
 pub fn may_be_frozen(report: &Report) -> bool {
-    matches!(report.outcome, Outcome::Stuck | Outcome::Error | Outcome::Denied)
+    matches!(
+        report.outcome,
+        Outcome::Stuck | Outcome::Error | Outcome::Usage | Outcome::Denied
+    )
 }
 
 /// How long a change of somebody else's is waited for.
@@ -149,7 +152,7 @@ fn find(host: &Host, standing: &Standing) -> Result<Container> {
 }
 
 fn gone(report: &mut Report) {
-    report.end(Outcome::Gone, 0);
+    report.end(Outcome::Ended);
     report.error = None;
     report.hints = vec!["the container that was frozen is gone".to_owned()];
 }
@@ -162,11 +165,11 @@ fn fail(host: &Host, report: &mut Report, standing: &Standing, error: &Error) {
     }
     match super::put_back(host, standing) {
         Ok(()) => {
-            report.end(Outcome::Released, 9);
+            report.end(Outcome::Released);
             report.error = Some(format!("thawed, but no task is proven to run again: {error}"));
         }
         Err(failed) => {
-            report.end(Outcome::Stuck, 7);
+            report.end(Outcome::Stuck);
             report.error = Some(format!("it could not be thawed: {failed}"));
         }
     }

@@ -69,7 +69,7 @@ impl Climb<'_> {
         let mut rescue = Rescue::default();
         let mut options = self.options.thaw;
         for rung in Rung::ALL {
-            let is_over = report.exit == 0 || self.patience.start().is_cancelled();
+            let is_over = report.exit() == 0 || self.patience.start().is_cancelled();
             if is_over || rung > self.options.up_to || !self.helps(rung, report) {
                 continue;
             }
@@ -109,7 +109,7 @@ impl Climb<'_> {
                     take(report, next);
                 }
             }
-            if report.exit == 0 {
+            if report.exit() == 0 {
                 rescue.worked = Some(rung);
             }
         }
@@ -125,14 +125,16 @@ impl Climb<'_> {
             .any(|task| task.class() == Class::LeftBehind);
         match rung {
             Rung::Wait => report.outcome == Outcome::Released,
-            Rung::Rekick => is_held || left_behind || report.outcome == Outcome::Error,
+            Rung::Rekick => {
+                is_held || left_behind || matches!(report.outcome, Outcome::Error | Outcome::Usage)
+            }
             Rung::Ancestors => is_held,
             Rung::Tracer => tracers(report).next().is_some(),
             Rung::Move => left_behind && self.in_v1(),
             // What is gone, or may not be touched, is not to be killed.
             Rung::Kill => matches!(
                 report.outcome,
-                Outcome::Released | Outcome::Held | Outcome::Stuck | Outcome::Error
+                Outcome::Released | Outcome::Held | Outcome::Stuck | Outcome::Error | Outcome::Usage
             ),
         }
     }
@@ -204,11 +206,11 @@ impl Climb<'_> {
                 return;
             }
             killed.verb.clone_from(&report.verb);
-            if killed.outcome == Outcome::Gone {
-                killed.end(Outcome::Gone, 0); // it went by itself, after the thaw's write
+            if killed.outcome.is_gone() {
+                killed.end(Outcome::Ended); // it went by itself, after the thaw's write
             }
             if killed.outcome == Outcome::Confirmed {
-                killed.end(Outcome::Gone, 0);
+                killed.end(Outcome::Ended);
                 killed
                     .hints
                     .push("it was killed, as nothing milder helped".to_owned());

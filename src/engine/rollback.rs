@@ -91,12 +91,12 @@ impl Freezing<'_> {
                 names.join(", ")
             )
         };
-        self.undo(host, &what, (Outcome::RolledBack, 6));
+        self.undo(host, &what, Outcome::RolledBack);
     }
 
     /// Puts back what stood before of one that is not at fault.
     pub(super) fn take_back(&mut self, host: &Host, cause: &str) {
-        self.undo(host, cause, (Outcome::RolledBack, 6));
+        self.undo(host, cause, Outcome::RolledBack);
     }
 
     fn is_held(&self, witness: Witness<'_>, task: &Sighting) -> bool {
@@ -111,7 +111,7 @@ impl Freezing<'_> {
         }
     }
 
-    pub(super) fn undo(&mut self, host: &Host, what: &str, (outcome, exit): (Outcome, u8)) {
+    pub(super) fn undo(&mut self, host: &Host, what: &str, outcome: Outcome) {
         let put = match (&self.standing, self.wrote) {
             (Some(standing), true) => standing.put_back(self.by),
             _ => Ok(None),
@@ -127,7 +127,7 @@ impl Freezing<'_> {
                     (false, false) => "; nothing was written",
                 };
                 self.run.report.error = Some(format!("{what}{end}"));
-                self.run.report.end(outcome, exit);
+                self.run.report.end(outcome);
                 if !let_go {
                     self.run.report.hints.push(
                         "the request is undone, but a task still sits in a frozen place: iceaxe thaw it"
@@ -137,7 +137,7 @@ impl Freezing<'_> {
             }
             Err(error) => {
                 self.run.report.error = Some(format!("{what}; and it could not be rolled back: {error}"));
-                self.run.report.end(Outcome::Stuck, 7);
+                self.run.report.end(Outcome::Stuck);
                 self.run
                     .report
                     .hints

@@ -51,7 +51,7 @@ pub fn signal(
             let sent = std::mem::take(&mut run.report.signals);
             run.fail(&error);
             if !sent.is_empty() {
-                run.report.end(Outcome::Error, 1);
+                run.report.end(Outcome::Error);
                 run.report.signals = sent;
             }
         }
@@ -126,14 +126,11 @@ fn send(host: &Host, container: &Container, options: &SignalOptions, run: &mut R
         return Err(Error::Gone(container.freeze_point().dir().to_owned()));
     }
     let planned = options.mode == Mode::DryRun;
-    run.report.end(
-        if planned {
-            Outcome::Planned
-        } else {
-            Outcome::Confirmed
-        },
-        0,
-    );
+    run.report.end(if planned {
+        Outcome::Planned
+    } else {
+        Outcome::Confirmed
+    });
     run.stamp();
     Ok(())
 }

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::freezer::{Write, shown};
@@ -86,38 +87,106 @@ pub struct CgroupChange {
     pub frozen_by: Vec<PathBuf>,
 }
 
-/// How a target ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// How the work on one target ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// In the wanted state, proven.
+    /// The container is in the wanted state, and that is proven.
     Confirmed,
-    /// It was so already, proven.
+    /// The container was in the wanted state already, and that is proven.
     Unchanged,
-    /// Thawed, but a task is not proven to run again; or killed, but one is not gone.
+    /// Thawed, but a task is not proven to run again; or killed, but a task is not gone.
     Released,
-    /// The request is done, and something else still holds it.
+    /// The container's own request is done, and another cgroup's request still holds its tasks.
     Held,
-    /// Timed out; the requests are as before.
+    /// The time was over; the requests are as they were before.
     RolledBack,
-    /// It may be frozen.
+    /// The container may be frozen.
     Stuck,
-    /// It is gone.
+    /// The container is gone, and what was asked for can't be done any more.
     Gone,
-    /// Thawed, but not healthy.
+    /// The container is gone, which leaves nothing to do for a thaw or a kill.
+    Ended,
+    /// The kernel's state is as wanted, and the engine believes otherwise.
     Unhealthy,
     /// A safety rule forbids it.
     Refused,
-    /// No such target, or not running.
+    /// There is no such target, or it does not run.
     NotFound,
-    /// It means more than one.
+    /// The target means more than one container.
     Ambiguous,
-    /// Not permitted or not supported.
+    /// The caller may not do it, or this host can't.
     Denied,
-    /// Failed otherwise.
+    /// The request has no meaning.
+    Usage,
+    /// Another error.
     Error,
-    /// A dry run.
+    /// A dry run: nothing was written.
     Planned,
+}
+
+impl Outcome {
+    /// The word for it in the JSON output. Two ends of a container that is gone have one word, and two errors: the exit code
+    /// tells them apart.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Unchanged => "unchanged",
+            Self::Released => "released",
+            Self::Held => "held",
+            Self::RolledBack => "rolled_back",
+            Self::Stuck => "stuck",
+            Self::Gone | Self::Ended => "gone",
+            Self::Unhealthy => "unhealthy",
+            Self::Refused => "refused",
+            Self::NotFound => "not_found",
+            Self::Ambiguous => "ambiguous",
+            Self::Denied => "denied",
+            Self::Usage | Self::Error => "error",
+            Self::Planned => "planned",
+        }
+    }
+
+    /// The command line's exit code for it: the only place where an end becomes a number.
+    #[must_use]
+    pub fn exit(self) -> u8 {
+        match self {
+            Self::Confirmed | Self::Unchanged | Self::Ended | Self::Planned => 0,
+            Self::Error => 1,
+            Self::Usage => 2,
+            Self::NotFound | Self::Gone => 3,
+            Self::Ambiguous => 4,
+            Self::Denied => 5,
+            Self::RolledBack => 6,
+            Self::Stuck => 7,
+            Self::Held => 8,
+            Self::Released => 9,
+            Self::Unhealthy => 10,
+            Self::Refused => 11,
+        }
+    }
+
+    /// Whether the container is gone, whatever that means for what was asked.
+    #[must_use]
+    pub fn is_gone(self) -> bool {
+        matches!(self, Self::Gone | Self::Ended)
+    }
+
+    /// Whether the target is as it was wanted, or a dry run had nothing against it.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        self.exit() == 0
+    }
+}
+
+/// The two fields of the JSON output that tell of an end: `outcome` and `exit`. A report flattens them into its own.
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Outcome", 2)?;
+        fields.serialize_field("outcome", self.word())?;
+        fields.serialize_field("exit", &self.exit())?;
+        fields.end()
+    }
 }
 
 /// Counts of tasks by what is proven of them.
@@ -195,7 +264,7 @@ pub enum Counts {
 pub type Proofs = BTreeMap<i32, Cow<'static, str>>;
 
 /// What a thaw, a freeze or a kill did to one target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
@@ -209,10 +278,9 @@ pub struct Report {
     pub name: Option<String>,
     /// Its runtime.
     pub runtime: Option<String>,
-    /// How it ended.
+    /// How it ended; `outcome` and `exit` in JSON.
+    #[serde(flatten)]
     pub outcome: Outcome,
-    /// The exit code of that end.
-    pub exit: u8,
     /// The container as found.
     pub before: States,
     /// The container as left.
@@ -271,7 +339,6 @@ impl Report {
             name: None,
             runtime: None,
             outcome: Outcome::Error,
-            exit: 1,
             before: States::default(),
             after: States::default(),
             cgroups: Vec::new(),
@@ -296,9 +363,14 @@ impl Report {
         }
     }
 
-    pub(crate) fn end(&mut self, outcome: Outcome, exit: u8) {
+    pub(crate) fn end(&mut self, outcome: Outcome) {
         self.outcome = outcome;
-        self.exit = exit;
+    }
+
+    /// The command line's exit code for the end of this target.
+    #[must_use]
+    pub fn exit(&self) -> u8 {
+        self.outcome.exit()
     }
 }
 

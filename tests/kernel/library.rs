@@ -73,7 +73,7 @@ fn a_kept_value_stays_frozen(hierarchy: Hierarchy) {
     assert_eq!(report.outcome, Outcome::Confirmed);
     assert!(cgroup.asks());
     zoo.stands(0);
-    assert_eq!(container.thaw(patience()).unwrap().exit, 0);
+    assert_eq!(container.thaw(patience()).unwrap().exit(), 0);
     zoo.goes_on(0);
 }
 
@@ -101,7 +101,7 @@ fn what_does_not_freeze_is_an_error_with_its_report(hierarchy: Hierarchy) {
     let error = container
         .freeze(Patience::of(Duration::from_millis(700)))
         .unwrap_err();
-    assert_eq!((error.0.exit, error.0.holdouts[0].tid), (6, zoo.tid(0)));
+    assert_eq!((error.0.exit(), error.0.holdouts[0].tid), (6, zoo.tid(0)));
     assert!(!cgroup.asks());
     zoo.goes_on(1);
 }
@@ -117,12 +117,12 @@ fn a_successor_of_the_same_name_is_not_frozen(hierarchy: Hierarchy) {
     let second = top.child("own");
     let zoo = scene.zoo(&[&second], &["doze"]);
     let error = container.freeze(patience()).unwrap_err();
-    assert_eq!((error.0.exit, error.0.outcome), (3, Outcome::Gone));
+    assert_eq!((error.0.exit(), error.0.outcome), (3, Outcome::Gone));
     assert!(!second.asks());
     zoo.goes_on(0);
     second.freeze();
     let error = container.thaw(patience()).unwrap_err();
-    assert_eq!((error.0.exit, error.0.outcome), (3, Outcome::Gone));
+    assert_eq!((error.0.exit(), error.0.outcome), (3, Outcome::Gone));
     eventually("the successor is as it was", || second.asks());
 }
 

@@ -126,7 +126,7 @@ pub(crate) fn verdict(report: &Report) -> Option<String> {
         }
         Outcome::Held => format!("{who} is still frozen"),
         Outcome::RolledBack => format!("did not freeze {who}"),
-        Outcome::Gone => format!("{who} is gone"),
+        Outcome::Gone | Outcome::Ended => format!("{who} is gone"),
         Outcome::Stuck => format!("{who} may be frozen"),
         Outcome::Planned if report.writes.is_empty() => format!("nothing to write for {who}"),
         Outcome::Planned => {
@@ -140,7 +140,7 @@ pub(crate) fn verdict(report: &Report) -> Option<String> {
         _ => return None,
     };
     let mut line = head;
-    if let Some(counts) = report.tasks.filter(|_| report.outcome != Outcome::Gone) {
+    if let Some(counts) = report.tasks.filter(|_| !report.outcome.is_gone()) {
         let _ = write!(line, ": {}", tasks(counts, report)); // writing to a String can't fail
     }
     if let Some(pulses) = report.pulses.filter(|&pulses| pulses > 0) {
@@ -167,7 +167,7 @@ fn killed(report: &Report, who: &str) -> Option<String> {
         Outcome::Released => format!("killed {who}, not all of it is gone"),
         Outcome::Held => format!("killed {who}, it is still frozen"),
         Outcome::RolledBack => format!("did not kill {who}"),
-        Outcome::Gone => format!("{who} is gone"),
+        Outcome::Gone | Outcome::Ended => format!("{who} is gone"),
         Outcome::Stuck => format!("{who} may be frozen"),
         Outcome::Planned => format!("would kill {who}"),
         _ => return None,
@@ -208,7 +208,7 @@ fn effect(sent: &Sent) -> String {
 fn took(report: &Report) -> String {
     let mut line = String::new();
     if let (Some(settle), Some(verify)) = (report.settle_us, report.verify_us)
-        && !matches!(report.outcome, Outcome::Planned | Outcome::Gone)
+        && !matches!(report.outcome, Outcome::Planned | Outcome::Gone | Outcome::Ended)
     {
         let _ = write!(line, "; {}", duration(settle + verify)); // as above
     }
@@ -352,7 +352,7 @@ pub(crate) fn trouble(report: &Report) -> String {
         };
         text += &format!("iceaxe: cannot {what}: {}\n", escaped(error));
     }
-    if report.exit != 0 {
+    if report.exit() != 0 {
         report
             .holdouts
             .iter()

@@ -52,14 +52,14 @@ pub(super) fn resynced(report: &Report, who: &str) -> Option<String> {
         Outcome::Released => format!("released {who}, not proven to run"),
         Outcome::Held => format!("{who} is still frozen"),
         Outcome::RolledBack => format!("did not bring {who} back in step"),
-        Outcome::Gone => format!("{who} is gone"),
+        Outcome::Gone | Outcome::Ended => format!("{who} is gone"),
         Outcome::Stuck => format!("{who} may be frozen"),
         _ => return None,
     };
     if let Some(us) = report.frozen_for_us {
         let _ = write!(line, ", frozen for {}", duration(us)); // writing to a String can't fail
     }
-    if let Some(counts) = report.tasks.filter(|_| report.outcome != Outcome::Gone) {
+    if let Some(counts) = report.tasks.filter(|_| !report.outcome.is_gone()) {
         let _ = write!(line, ": {}", super::tasks(counts, report)); // as above
     }
     Some(line + &took(report))

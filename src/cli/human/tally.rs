@@ -10,7 +10,13 @@ pub(crate) struct Tally(BTreeMap<(u8, &'static str), usize>);
 impl Tally {
     /// Counts one.
     pub(crate) fn add(&mut self, report: &Report) {
-        let key = (report.outcome as u8, word(report));
+        // Ends with one word are counted together.
+        let end = match report.outcome {
+            Outcome::Ended => Outcome::Gone,
+            Outcome::Usage => Outcome::Error,
+            end => end,
+        };
+        let key = (end as u8, word(report));
         *self.0.entry(key).or_default() += 1;
     }
 
@@ -34,13 +40,13 @@ fn word(report: &Report) -> &'static str {
         Outcome::Held => "still frozen",
         Outcome::RolledBack => "rolled back",
         Outcome::Stuck => "may be frozen",
-        Outcome::Gone => "gone",
+        Outcome::Gone | Outcome::Ended => "gone",
         Outcome::Unhealthy => "not healthy",
         Outcome::Refused => "refused",
         Outcome::NotFound => "not found",
         Outcome::Ambiguous => "ambiguous",
         Outcome::Denied => "not permitted or not supported",
-        Outcome::Error => "failed",
+        Outcome::Error | Outcome::Usage => "failed",
         Outcome::Planned => "planned",
     }
 }

@@ -51,11 +51,11 @@ pub(super) fn end(
         None => format!("what {engine} believes is not known"),
     };
     let is_in_step = believed.is_some_and(|believed| believed != Believed::Paused);
-    if report.exit != 0 {
+    if report.exit() != 0 {
         report.hints.push(idea);
         return;
     }
-    if report.outcome == Outcome::Gone {
+    if report.outcome.is_gone() {
         return;
     }
     let what = match done.end {
@@ -64,18 +64,18 @@ pub(super) fn end(
     };
     let how = if by_hand { "; thawed by hand" } else { "" };
     if is_in_step {
-        report.end(Outcome::Confirmed, 0);
+        report.end(Outcome::Confirmed);
         if by_hand || done.end != End::Exited(0) {
             report.hints.push(format!("{what}{how}, and {idea}"));
         }
         return;
     }
     if done.end == End::BrokenOff {
-        report.end(Outcome::RolledBack, 6);
+        report.end(Outcome::RolledBack);
         report.error = Some(format!("{BROKEN_OFF}{how}, and {idea}"));
         return;
     }
-    report.end(Outcome::Unhealthy, 10);
+    report.end(Outcome::Unhealthy);
     report.error = Some(format!("{what}{how}, and {idea}"));
     report.hints.push(format!(
         "with {engine} well, iceaxe resync {}",
@@ -84,7 +84,7 @@ pub(super) fn end(
 }
 
 pub(super) fn held(report: &mut Report, why: &str) {
-    report.end(Outcome::Held, 8);
+    report.end(Outcome::Held);
     report.error = Some(why.to_owned());
 }
 

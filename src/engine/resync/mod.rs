@@ -162,7 +162,7 @@ impl<'h> Resync<'h> {
         let identity = &container.identity;
         let keeper = Keeper::of(identity, details)?;
         if keeper == Keeper::Nobody {
-            report.end(Outcome::Unchanged, 0);
+            report.end(Outcome::Unchanged);
             return Ok(None);
         }
         let mut resynced = Resynced {
@@ -181,13 +181,13 @@ impl<'h> Resync<'h> {
                     verdict = Some(judge(answer, requested, effective));
                 }
                 Err(why) => {
-                    let (outcome, exit) = match verdict {
-                        Some(_) => (Outcome::Unhealthy, 10),
-                        None => (Outcome::Error, 1),
+                    let outcome = match verdict {
+                        Some(_) => Outcome::Unhealthy,
+                        None => Outcome::Error,
                     };
                     resynced.believed_before = believed.map(|believed| believed.to_string());
                     resynced.believed_after.clone_from(&resynced.believed_before);
-                    report.end(outcome, exit);
+                    report.end(outcome);
                     report.error = Some(format!("{why}; nothing was written"));
                     report.resync = Some(resynced);
                     return Ok(None);
@@ -227,13 +227,13 @@ impl<'h> Resync<'h> {
                 None
             }
             _ => {
-                report.end(Outcome::Unchanged, 0);
+                report.end(Outcome::Unchanged);
                 resynced.believed_after.clone_from(&resynced.believed_before);
                 None
             }
         };
         if remedy.is_some() {
-            report.end(Outcome::Planned, 0);
+            report.end(Outcome::Planned);
         }
         report.resync = Some(resynced);
         Ok(remedy)
@@ -311,7 +311,6 @@ impl<'h> Resync<'h> {
                     plan.hints
                         .push("somebody froze it since it was looked at: iceaxe resync it again".to_owned());
                     frozen.outcome = Outcome::Held;
-                    frozen.exit = 8;
                     frozen.error = Some("it is frozen by a request of its own now".to_owned());
                     return with(plan, frozen);
                 }
@@ -370,7 +369,7 @@ impl<'h> Resync<'h> {
             by_hand,
         );
         // A pause that was queued while the engine hung runs when it goes on.
-        if report.exit != 8 && asks() {
+        if report.outcome != Outcome::Held && asks() {
             held(&mut report, "it was frozen again since by a request of its own");
             report.after.requested = Some(Requested::Frozen);
             report.hints.push(

@@ -111,7 +111,7 @@ pub fn release<'c>(
     let all = held.iter().map(|(target, container, standing)| {
         let mut thawing = Thawing::new(target, container, Some(standing));
         if standing.requested {
-            thawing.run.report.end(Outcome::Unchanged, 0);
+            thawing.run.report.end(Outcome::Unchanged);
             let before = "it was frozen before, and stays so".to_owned();
             thawing.run.report.hints.push(before);
             thawing.run.done = true;
@@ -235,7 +235,7 @@ impl<'c> Thawing<'c> {
         }
         self.run.report.before.requested = Some(Requested::of(asked.requested()));
         if clock.is_cancelled() {
-            self.run.report.end(Outcome::Error, 1);
+            self.run.report.end(Outcome::Error);
             let still = if asked.requested() {
                 ": it still asks for a freeze"
             } else {
@@ -287,7 +287,7 @@ impl<'c> Thawing<'c> {
             }
         }
         if options.mode == Mode::DryRun {
-            self.run.report.end(Outcome::Planned, 0);
+            self.run.report.end(Outcome::Planned);
             self.run.done = true;
         }
         Ok(())

@@ -50,7 +50,7 @@ impl Thawing<'_> {
         if scope.requested() {
             self.held("still frozen: somebody asked for a freeze again".to_owned());
         } else if as_before {
-            self.run.report.end(Outcome::Confirmed, 0);
+            self.run.report.end(Outcome::Confirmed);
             let before = scope.holders_in_words(container);
             let hints = &mut self.run.report.hints;
             hints.push(format!("it was frozen by {before} before, and stays so"));
@@ -138,19 +138,19 @@ impl Thawing<'_> {
             let error = format!("thawed, but not every task is proven to run again: {missed}");
             self.released(error);
         } else if self.wrote {
-            self.run.report.end(Outcome::Confirmed, 0);
+            self.run.report.end(Outcome::Confirmed);
         } else {
-            self.run.report.end(Outcome::Unchanged, 0);
+            self.run.report.end(Outcome::Unchanged);
         }
     }
 
     fn held(&mut self, error: String) {
-        self.run.report.end(Outcome::Held, 8);
+        self.run.report.end(Outcome::Held);
         self.run.report.error = Some(error);
     }
 
     fn released(&mut self, error: String) {
-        self.run.report.end(Outcome::Released, 9);
+        self.run.report.end(Outcome::Released);
         self.run.report.error = Some(error);
     }
 
@@ -181,7 +181,7 @@ impl Thawing<'_> {
         }
         let counts = self.tell_counts();
         let report = &mut self.run.report;
-        report.end(Outcome::Gone, 0);
+        report.end(Outcome::Ended);
         report
             .hints
             .push("the container is gone: its cgroup was removed".to_owned());
@@ -223,7 +223,7 @@ impl Thawing<'_> {
         }
         self.run.fail(error);
         if self.wrote {
-            self.run.report.end(Outcome::Error, 1);
+            self.run.report.end(Outcome::Error);
         }
         let report = &mut self.run.report;
         report.after.requested = standing.map(Requested::of);
@@ -232,7 +232,7 @@ impl Thawing<'_> {
                 .hints
                 .push("none of its own cgroups asks for a freeze now".to_owned()),
             Some(true) if self.kicks > 0 => {
-                report.end(Outcome::Stuck, 7);
+                report.end(Outcome::Stuck);
                 report.hints.push(
                     "it was frozen again to wake a task that was left behind, and still asks for it"
                         .to_owned(),
