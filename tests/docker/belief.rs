@@ -1,9 +1,10 @@
 //! What docker believes beside what is so, and the documented way to bring the two back in step.
 
+use kit::Hierarchy;
+use kit::engines::Layout;
+
 use crate::docker::Docker;
-use crate::engines::Layout;
 use crate::in_each_layout;
-use crate::kit::Hierarchy;
 
 in_each_layout! {
     a_freeze_behind_dockers_back_is_told_apart_from_dockers_belief

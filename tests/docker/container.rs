@@ -3,8 +3,9 @@
 use std::ops::Deref;
 use std::path::PathBuf;
 
+use kit::engines::{Ended, Vessel};
+
 use crate::docker::Docker;
-use crate::engines::{Ended, Vessel};
 
 /// One container.
 #[derive(Debug)]

@@ -8,11 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kit::engines::{Layout, Places, Program, Room, Scratch, find, of_process};
+use kit::{eventually, letter};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-use crate::engines::{Layout, Places, Program, Room, Scratch, find, of_process};
-use crate::kit::{eventually, letter};
 
 /// The names of the sockets in the test's directory.
 const ADDRESS: &str = "containerd.sock";

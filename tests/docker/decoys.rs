@@ -6,13 +6,14 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::process::Command;
 
+use kit::engines::decoys::{self, Decoys};
+use kit::engines::{self, Ended, Layout, PROMPT, Program};
+use kit::{Cgroup, Hierarchy, PATIENCE};
+
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::engines::decoys::{self, Decoys};
-use crate::engines::{self, Ended, Layout, PROMPT, Program};
 use crate::in_each_layout;
 use crate::inside::all_rights;
-use crate::kit::{Cgroup, Hierarchy, PATIENCE};
 
 in_each_layout! {
     what_a_privileged_container_calls_its_cgroups_takes_no_name_and_no_id

@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use kit::engines::{self, BEATING, Ended, Layout, Places, Program, Vessel, busybox, find};
+use kit::{Cgroup, Hierarchy, PATIENCE, eventually, mount_of, parent_of};
 use serde_json::Value;
 
 use crate::container::Container;
 use crate::daemons::Daemons;
-use crate::engines::{self, BEATING, Ended, Layout, Places, Program, Vessel, busybox, find};
-use crate::kit::{Cgroup, Hierarchy, PATIENCE, eventually, mount_of, parent_of};
 
 /// The image that all containers are made of.
 const IMAGE: &str = "bb:1";
@@ -216,7 +216,7 @@ impl Docker {
     /// An iceaxe command at work where the daemons are.
     #[track_caller]
     pub(crate) fn begin<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Program {
-        let mut command = self.command(env!("CARGO_BIN_EXE_iceaxe"));
+        let mut command = self.command(kit::program("iceaxe"));
         Program::start(command.args(args))
     }
 
@@ -232,7 +232,8 @@ impl Docker {
         self.be_meant(&mut command);
         command
             .arg(format!("PATH={path}"))
-            .args([env!("CARGO_BIN_EXE_iceaxe"), "resync"])
+            .arg(kit::program("iceaxe"))
+            .arg("resync")
             .args(args);
         command
     }
@@ -242,7 +243,7 @@ impl Docker {
     pub(crate) fn iceaxe_with_docker(&self, args: &[&str]) -> Ended {
         let mut command = self.command("env");
         self.be_meant(&mut command);
-        command.arg(env!("CARGO_BIN_EXE_iceaxe")).args(args);
+        command.arg(kit::program("iceaxe")).args(args);
         Program::start(&command).answer(PATIENCE).answered()
     }
 
@@ -256,7 +257,7 @@ impl Docker {
             .args(cgroups.iter().map(|cgroup| cgroup.file("cgroup.procs")))
             .arg("--")
             .args(self.prefix())
-            .arg(env!("CARGO_BIN_EXE_iceaxe"))
+            .arg(kit::program("iceaxe"))
             .args(args);
         Program::start(&command).answer(PATIENCE).answered()
     }

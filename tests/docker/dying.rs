@@ -4,14 +4,14 @@
 use std::fs;
 use std::process::Command;
 
+use kit::engines::{Ended, Layout};
+use kit::{eventually, letter, program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::container::{Container, FORMS};
 use crate::docker::Docker;
-use crate::engines::{Ended, Layout};
 use crate::in_each_layout;
-use crate::kit::{eventually, letter, zoo_program};
 
 in_each_layout! {
     a_container_whose_first_thread_has_ended_is_found_by_each_form
@@ -30,7 +30,7 @@ fn options_with(program: &str) -> Vec<String> {
 
 fn a_container_whose_first_thread_has_ended_is_found_by_each_form(layout: Layout) {
     let docker = Docker::in_default_places(layout);
-    let zoo = zoo_program().display().to_string();
+    let zoo = program("zoo").display().to_string();
     let options = options_with(&zoo);
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let script = format!(
@@ -78,14 +78,13 @@ fn is_listed_once(docker: &Docker, web: &Container<'_>) {
 /// For machines that have v1, whose freezer alone keeps who is killed from dying.
 mod hybrid {
     use super::*;
-    use crate::kit::{Hierarchy, parent_of};
+    use kit::{Hierarchy, parent_of};
 
     #[test]
     fn a_container_whose_first_process_waits_for_a_child_that_is_held_elsewhere_is_found_by_each_form() {
         for layout in [Layout::AsFound, Layout::V2] {
             let docker = Docker::in_default_places(layout);
-            let web =
-                docker.container_with("web", &[], &format!("sleep 10000 & {}", crate::engines::BEATING));
+            let web = docker.container_with("web", &[], &format!("sleep 10000 & {}", kit::engines::BEATING));
             let sleeper = sleeper_of(&web);
             let elsewhere = docker.own_cgroups(&[Hierarchy::V1, Hierarchy::V2]);
             elsewhere.iter().for_each(|cgroup| cgroup.admit(sleeper));

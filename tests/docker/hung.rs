@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use kit::engines::{Layout, PROMPT, Program, Vessel};
+use kit::{Cgroup, Hierarchy, PATIENCE, Scene, eventually};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::engines::{Layout, PROMPT, Program, Vessel};
 use crate::in_each_layout;
-use crate::kit::{Cgroup, Hierarchy, PATIENCE, Scene, eventually};
 
 in_each_layout! {
     a_task_that_waits_for_a_file_system_whose_server_fell_silent_blocks_a_freeze_and_is_named
@@ -272,7 +272,7 @@ impl<'v> Asking<'v> {
 
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
-        self.vessel.cgroups.iter().for_each(crate::kit::Cgroup::thaw);
+        self.vessel.cgroups.iter().for_each(kit::Cgroup::thaw);
     }
 }
 

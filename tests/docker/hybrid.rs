@@ -3,12 +3,12 @@
 
 use std::fs;
 
+use kit::engines::{HANGS, Layout, is_in_v1_and_v2};
+use kit::{Hierarchy, eventually, mount_of};
 use serde_json::Value;
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::engines::{HANGS, Layout, is_in_v1_and_v2};
-use crate::kit::{Hierarchy, eventually, mount_of};
 
 /// A container with a cgroup of its own in both.
 #[track_caller]

@@ -4,11 +4,12 @@
 use std::fs;
 use std::process::Command;
 
+use kit::engines::{BEATING, Ended, Layout, Program};
+use kit::{Hierarchy, PATIENCE, has_keys};
+
 use crate::container::{Container, FORMS};
 use crate::docker::Docker;
-use crate::engines::{BEATING, Ended, Layout, Program};
 use crate::in_each_layout;
-use crate::kit::{Hierarchy, PATIENCE, has_keys};
 
 in_each_layout! {
     from_a_container_in_the_hosts_cgroup_namespace_all_is_as_outside
@@ -58,11 +59,11 @@ fn words(options: &[&str]) -> Vec<String> {
 
 /// What `docker run` needs for iceaxe to be in the container: the program, and what it is linked with.
 fn program() -> Vec<String> {
-    let program = env!("CARGO_BIN_EXE_iceaxe");
-    let listed = Command::new("ldd").arg(program).output().unwrap();
+    let iceaxe = kit::program("iceaxe");
+    let listed = Command::new("ldd").arg(&iceaxe).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
     let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
-    let mut options = vec![format!("--volume={program}:/bin/iceaxe:ro")];
+    let mut options = vec![format!("--volume={}:/bin/iceaxe:ro", iceaxe.display())];
     options.extend(libraries.map(|library| format!("--volume={library}:{library}:ro")));
     options
 }
@@ -292,7 +293,7 @@ fn a_hierarchy_that_the_host_has_mounted_elsewhere_is_found(layout: Layout) {
     command
         .args(["--mount", "--propagation", "private", "sh", "-ec", script])
         .arg(&root)
-        .arg(env!("CARGO_BIN_EXE_iceaxe"))
+        .arg(kit::program("iceaxe"))
         .arg(cgroup.target());
     let ended = Program::start(&command).answer(PATIENCE).answered();
     assert_eq!(ended.code(), Some(0), "{ended:?}");
@@ -330,7 +331,7 @@ fn the_first_process_of_a_pid_namespace_is_whose_cgroup_namespace_is_entered(lay
         ])
         .arg(docker.seen(&own))
         .arg(docker.seen(&container))
-        .arg(env!("CARGO_BIN_EXE_iceaxe"));
+        .arg(kit::program("iceaxe"));
     let ended = Program::start(&command).answer(PATIENCE).answered();
     assert!(
         ended.err.contains(":/.."),
@@ -349,9 +350,7 @@ fn another_time_namespace_is_refused_and_said_how(layout: Layout) {
     let shifted = |args: &[&str]| {
         let mut command = docker.command("unshare");
         command.args(["--time", "--fork"]).args(args);
-        command
-            .arg(env!("CARGO_BIN_EXE_iceaxe"))
-            .args(["freeze", &web.id]);
+        command.arg(kit::program("iceaxe")).args(["freeze", &web.id]);
         Program::start(&command).answer(PATIENCE).answered()
     };
     shifted(&["--boottime", "1000"]).refuses(5, &["time namespace", "nsenter --target 1 --time"]);

@@ -4,13 +4,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use kit::engines::Layout;
+use kit::has_keys;
 use serde_json::Value;
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::engines::Layout;
 use crate::in_each_layout;
-use crate::kit::has_keys;
 
 in_each_layout! {
     a_list_shows_every_running_container_with_its_states_and_what_docker_believes

@@ -7,12 +7,6 @@
     reason = "a test that can't be set up has failed"
 )]
 
-#[path = "../engines/mod.rs"]
-mod engines;
-#[allow(unused_imports, reason = "each test target uses its own part of it")]
-#[path = "../kit/mod.rs"]
-mod kit;
-
 mod belief;
 mod container;
 mod daemons;
@@ -41,7 +35,7 @@ macro_rules! in_each_layout {
             $(
                 #[test]
                 fn $name() {
-                    super::$name(crate::engines::Layout::AsFound);
+                    super::$name(kit::engines::Layout::AsFound);
                 }
             )*
         }
@@ -49,7 +43,7 @@ macro_rules! in_each_layout {
             $(
                 #[test]
                 fn $name() {
-                    super::$name(crate::engines::Layout::V2);
+                    super::$name(kit::engines::Layout::V2);
                 }
             )*
         }

@@ -1,8 +1,9 @@
 //! Many at once: which containers are meant, by what docker has on record of them, with all its daemons dead.
 
+use kit::engines::{BEATING, Layout};
+
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::engines::{BEATING, Layout};
 use crate::in_each_layout;
 
 in_each_layout! {

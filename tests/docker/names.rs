@@ -1,8 +1,9 @@
 //! From what is typed to one container, or to an error that names what it could mean.
 
+use kit::engines::{BEATING, Layout};
+
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::engines::{BEATING, Layout};
 use crate::in_each_layout;
 
 in_each_layout! {

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use kit::engines::{BEATING, Layout, Program};
+use kit::{Cgroup, Hierarchy, eventually, parent_of};
 use serde_json::{Value, json};
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::engines::{BEATING, Layout, Program};
 use crate::in_each_layout;
-use crate::kit::{Cgroup, Hierarchy, eventually, parent_of};
 
 in_each_layout! {
     who_comes_by_exec_is_inside_and_by_nsenter_outside_and_runs_on

@@ -2,10 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kit::engines::Layout;
+use kit::{eventually, is_gone};
+
 use crate::docker::Docker;
-use crate::engines::Layout;
 use crate::in_each_layout;
-use crate::kit::{eventually, is_gone};
 
 in_each_layout! {
     docker_stops_what_iceaxe_froze

@@ -1,14 +1,14 @@
 //! Containers in unusual places: under other parents, in each other, in the machine's network, held by a parent or by
 //! a cgroup inside.
 
+use kit::engines::{BEATING, Layout, above, below};
+use kit::{Cgroup, Hierarchy, Scene, eventually, letter};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::container::{Container, FORMS};
 use crate::docker::Docker;
-use crate::engines::{BEATING, Layout, above, below};
 use crate::in_each_layout;
-use crate::kit::{self, Cgroup, Hierarchy, Scene, eventually, letter};
 
 in_each_layout! {
     a_container_under_another_parent_is_thawed_by_each_form
@@ -239,7 +239,7 @@ fn a_container_that_is_removed_during_its_thaw_is_no_error(layout: Layout) {
             (Some(3), Some("not_found")),
         ];
         assert!(fine.contains(&end), "round {round}: {ended:?}");
-        removal.answer(crate::kit::PATIENCE).answered().well();
+        removal.answer(kit::PATIENCE).answered().well();
         assert!(web.cgroups.iter().all(|cgroup| !cgroup.dir.exists()));
     }
 }

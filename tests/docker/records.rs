@@ -4,14 +4,14 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use kit::engines::{Layout, PROMPT};
+use kit::{Cgroup, eventually};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::engines::{Layout, PROMPT};
 use crate::in_each_layout;
-use crate::kit::{Cgroup, eventually};
 
 in_each_layout! {
     damaged_names_make_a_name_uncertain_and_an_id_works

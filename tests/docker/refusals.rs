@@ -1,7 +1,8 @@
 //! What a freeze refuses, and leaves untouched.
 
+use kit::engines::{BEATING, Ended, Layout, above};
+
 use crate::docker::Docker;
-use crate::engines::{BEATING, Ended, Layout, above};
 use crate::in_each_layout;
 
 in_each_layout! {

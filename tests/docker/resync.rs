@@ -7,15 +7,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kit::engines::{Ended, HANGS, Layout, Program, find};
+use kit::{PATIENCE, eventually, is_gone, parent_of};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::engines::{Ended, HANGS, Layout, Program, find};
 use crate::in_each_layout;
-use crate::kit::{PATIENCE, eventually, is_gone, parent_of};
 
 in_each_layout! {
     resync_brings_docker_back_in_step_after_a_thaw_behind_its_back
@@ -112,9 +112,7 @@ fn values(report: &Value) -> Vec<&str> {
 
 fn froze_and_thawed(layout: Layout) -> [&'static str; 2] {
     match layout {
-        Layout::AsFound if crate::kit::Hierarchy::available() == crate::kit::Hierarchy::V1 => {
-            ["FROZEN", "THAWED"]
-        }
+        Layout::AsFound if kit::Hierarchy::available() == kit::Hierarchy::V1 => ["FROZEN", "THAWED"],
         _ => ["1", "0"],
     }
 }
@@ -464,7 +462,7 @@ fn what_is_frozen_by_an_ancestor_alone_is_told_and_left() {
     let (docker, _) = Docker::with_a_parent(Layout::AsFound);
     let web = out_of_step(&docker, "web");
     let beside = docker.container("beside");
-    let parent = crate::engines::above(&web.cgroups[0]);
+    let parent = kit::engines::above(&web.cgroups[0]);
     parent.freeze();
     web.stands();
     let cli = Cli::real(&docker);

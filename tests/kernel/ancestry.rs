@@ -1,6 +1,6 @@
 //! Requests above and below: what is the container's own is done, what is not is named and left.
 
-use crate::kit::{Cgroup, Hierarchy, Scene, freeze, iceaxe, status, tasks_add_up, thaw};
+use kit::{Cgroup, Hierarchy, Scene, freeze, iceaxe, status, tasks_add_up, thaw};
 
 /// The paths in a JSON list.
 fn paths(list: &serde_json::Value) -> Vec<&str> {
@@ -229,7 +229,7 @@ fn a_cgroup_made_under_a_frozen_one_is_frozen(hierarchy: Hierarchy) {
     freeze(&parent).ends(0, "confirmed");
     let child = parent.child("child");
     child.admit(zoo.tid(0));
-    crate::kit::eventually("it is held", || status(&child)["effective"] == "frozen");
+    kit::eventually("it is held", || status(&child)["effective"] == "frozen");
     zoo.stands(0);
     let report = freeze(&parent).ends(0, "unchanged");
     assert_eq!(report["tasks"]["total"], 1, "{report}");

@@ -1,6 +1,6 @@
 //! Several containers freeze as one, or none of them does.
 
-use crate::kit::{Cgroup, Hierarchy, Iceaxe, Scene, freeze, iceaxe};
+use kit::{Cgroup, Hierarchy, Iceaxe, Scene, freeze, iceaxe};
 
 /// `iceaxe freeze --json` of all of them.
 fn freeze_all(cgroups: &[Cgroup], limit: &str) -> Iceaxe {

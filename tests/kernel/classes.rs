@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use kit::{Hierarchy, Scene, Zoo, eventually, freeze, mount_of, mount_of_controller, thaw};
+
 use crate::explain::{explain, ladder, of};
-use crate::kit::{Hierarchy, Scene, Zoo, eventually, freeze, mount_of, mount_of_controller, thaw};
 
 /// How often what a busy machine can be too slow for is tried.
 const ROUNDS: usize = 5;
@@ -213,7 +214,7 @@ mod coming {
 mod v1 {
     /// Not selected where no v1 CPU hierarchy can be had.
     mod with_cpu {
-        use crate::kit::Hierarchy;
+        use kit::Hierarchy;
 
         #[test]
         #[serial_test::serial]

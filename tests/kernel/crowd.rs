@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use kit::{Cgroup, Hierarchy, Iceaxe, Scene, freeze, has_keys, iceaxe, removed};
 use prom_text_format_parser::Scrape;
 use serde_json::{Value, json};
-
-use crate::kit::{Cgroup, Hierarchy, Iceaxe, Scene, freeze, has_keys, iceaxe, removed};
 
 /// Three containers with tasks of their own, by names that runtimes give, and a prefix that all their IDs have.
 struct Three {

@@ -7,7 +7,7 @@ mod hybrid {
     use nix::unistd::Pid;
     use serial_test::serial;
 
-    use crate::kit::{
+    use kit::{
         Cgroup, Hierarchy, Scene, Zoo, bind, eventually, freeze, iceaxe, is_gone, status, tasks_add_up, thaw,
         with_own_mounts,
     };

@@ -1,11 +1,10 @@
 //! Freezing and thawing again, by whomever; nobody there; one who froze itself; one who slept past its time.
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::kit::{
+use kit::{
     Hierarchy, Scene, eventually, freeze, freezes_in_place, is_gone, letter, status, tasks_add_up, thaw,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 fn forty_sleepers_freeze_and_thaw(hierarchy: Hierarchy) {
     let scene = Scene::new();

@@ -1,8 +1,7 @@
 //! The reason, the task, its class, and what to do.
 
+use kit::{Cgroup, Hierarchy, Scene, freeze, has_keys, iceaxe, thaw};
 use serde_json::{Value, json};
-
-use crate::kit::{Cgroup, Hierarchy, Scene, freeze, has_keys, iceaxe, thaw};
 
 #[track_caller]
 pub(crate) fn explain(cgroup: &Cgroup) -> Value {

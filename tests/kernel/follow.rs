@@ -1,10 +1,9 @@
 //! `watch`: who is told what, and when it ends. Each test means only its own containers: a machine has others.
 
+use kit::{Cgroup, Heard, Hierarchy, Scene, eventually, freeze, has_keys, iceaxe, is_gone, thaw};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-
-use crate::kit::{Cgroup, Heard, Hierarchy, Scene, eventually, freeze, has_keys, iceaxe, is_gone, thaw};
 
 /// A change must be told within a second; a machine that is busy with other things gets three.
 const PROMPT_US: u64 = 3_000_000;
@@ -214,7 +213,7 @@ mod any {
     use super::*;
     use serial_test::serial;
 
-    use crate::kit::PATIENCE;
+    use kit::PATIENCE;
 
     #[test]
     #[serial]

@@ -6,7 +6,7 @@ mod v2 {
 
     use serial_test::serial;
 
-    use crate::kit::{Cgroup, Hierarchy, Scene, eventually, freeze, kernel, stands_still, status, thaw};
+    use kit::{Cgroup, Hierarchy, Scene, eventually, freeze, kernel, stands_still, status, thaw};
 
     /// Far more than the kernel's and iceaxe's own time for a freeze on any machine.
     const WHILE: Duration = Duration::from_millis(300);

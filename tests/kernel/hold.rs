@@ -6,12 +6,12 @@ use std::io::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use kit::{Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, freeze, iceaxe, program, thaw};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::lease::{end, guard_of, is_there, lateness, records_of, stopped_early};
-use crate::kit::{Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, freeze, iceaxe, thaw, zoo_program};
 
 /// `iceaxe hold CGROUP...`, without its command.
 fn hold(cgroups: &[&Cgroup]) -> Iceaxe {
@@ -199,7 +199,7 @@ fn held_for(cgroup: &Cgroup, options: &[&str], word: &str) -> (Running, i32) {
     let command = options
         .iter()
         .fold(hold(&[cgroup]), |command, option| command.arg(option));
-    let running = command.arg("--").arg(zoo_program()).arg(word).start();
+    let running = command.arg("--").arg(program("zoo")).arg(word).start();
     let is_it = |pid: &i32| {
         let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default(); // it has just ended, then
         comm.trim() == word
@@ -255,7 +255,7 @@ fn an_iceaxe_that_is_killed_at_any_moment_leaves_no_command(hierarchy: Hierarchy
     let zoo = scene.zoo(&[&cgroup], &["doze"]);
     for round in 0..ROUNDS {
         let mark = format!("{}-{round}", cgroup.target().display());
-        let command = hold(&[&cgroup]).arg("--").arg(zoo_program()).arg("idle");
+        let command = hold(&[&cgroup]).arg("--").arg(program("zoo")).arg("idle");
         let running = command.arg(&mark).start();
         eventually("it is asked for", || cgroup.asks());
         sleep(Duration::from_micros(300) * round);
@@ -507,7 +507,7 @@ fn a_command_that_does_not_end_at_the_limit_keeps_nothing_frozen(hierarchy: Hier
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
     let command = hold(&[&cgroup]).arg("--max=500ms").arg("--");
-    let running = command.arg(zoo_program()).arg("deaf").start();
+    let running = command.arg(program("zoo")).arg("deaf").start();
     eventually("it is held", || cgroup.asks());
     let began = Instant::now();
     eventually("it is thawed", || !cgroup.asks());
@@ -525,7 +525,7 @@ fn where_no_other_process_can_be_made_the_command_is_not_run(hierarchy: Hierarch
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
     for most in 4..16 {
-        let (zoo, most) = (zoo_program(), most.to_string());
+        let (zoo, most) = (program("zoo"), most.to_string());
         let few: [&OsStr; 4] = [
             zoo.as_ref(),
             "--descriptors".as_ref(),
@@ -544,7 +544,7 @@ fn where_no_other_process_can_be_made_the_command_is_not_run(hierarchy: Hierarch
 fn the_commands_end_is_seen_whatever_was_ignored(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
-    let zoo = zoo_program();
+    let zoo = program("zoo");
     let ignoring: [&OsStr; 3] = [zoo.as_ref(), "--ignore-children".as_ref(), "exec".as_ref()];
     let command = hold(&[&cgroup]).through(&ignoring).arg("--").itself();
     let run = command.arg("status").arg("v9:/").run();
@@ -781,7 +781,7 @@ fn a_full_disk_keeps_nothing_frozen(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
     let zoo = scene.zoo(&[&cgroup], &["doze"]);
-    let elsewhere = crate::kit::with_room("32k");
+    let elsewhere = kit::with_room("32k");
     let root = elsewhere.root().to_str().unwrap().to_owned();
     let running = held(&[&cgroup], &["--root", &root]);
     let mut filler = fs::File::create(elsewhere.records().join("filler")).unwrap();

@@ -4,12 +4,12 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use kit::{CLEARED, cleared_after, is_as_quick, is_quick, usually_cleared_after};
+use kit::{Cgroup, Hierarchy, Scene, Zoo, freeze, iceaxe, status, tasks_add_up, thaw, with_room};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::explain::{explain, of};
-use crate::kit::{CLEARED, cleared_after, is_as_quick, is_quick, usually_cleared_after};
-use crate::kit::{Cgroup, Hierarchy, Scene, Zoo, freeze, iceaxe, status, tasks_add_up, thaw, with_room};
 
 /// Within that time all containers of the host are listed.
 const LISTED: Duration = Duration::from_secs(3);

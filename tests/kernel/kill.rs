@@ -5,20 +5,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use kit::{
+    Cgroup, Hierarchy, Iceaxe, Scene, Zoo, counted, eventually, freeze, iceaxe, is_gone, pending_signals,
+    thaw,
+};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 use serde_json::json;
-
-use crate::kit::{
-    Cgroup, Hierarchy, Iceaxe, Scene, Zoo, counted, eventually, freeze, iceaxe, is_gone, pending_signals,
-    thaw, zoo_program,
-};
 
 fn send(pid: i32, signal: Signal) {
     signal::kill(Pid::from_raw(pid), signal).unwrap();
 }
 
-fn kill(cgroup: &Cgroup) -> crate::kit::Iceaxe {
+fn kill(cgroup: &Cgroup) -> kit::Iceaxe {
     iceaxe("kill")
         .arg(cgroup.target())
         .arg("--json")
@@ -178,9 +177,9 @@ fn a_process_whose_name_is_no_text_is_killed_like_any_other(hierarchy: Hierarchy
     let own = scene.cgroup(hierarchy);
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join(OsStr::from_bytes(b"\xff\xfe"));
-    std::fs::copy(zoo_program(), &program).unwrap();
+    std::fs::copy(kit::program("zoo"), &program).unwrap();
     // It is called after its program, and waits at its standard input.
-    let mut child = Command::new(zoo_program())
+    let mut child = Command::new(kit::program("zoo"))
         .arg("--in")
         .arg(&own.dir)
         .arg("exec")

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use kit::{Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, freeze, iceaxe, status, thaw};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-use crate::kit::{Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, freeze, iceaxe, status, thaw};
 
 /// Where the records are.
 pub(crate) const RECORDS: &str = "/run/iceaxe";
@@ -326,7 +325,7 @@ fn where_no_record_can_be_made_a_lease_is_refused(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
     let _zoo = scene.zoo(&[&cgroup], &["doze"]);
-    let elsewhere = crate::kit::without_records();
+    let elsewhere = kit::without_records();
     let run = lease(&cgroup, "1s").arg("--root").arg(elsewhere.root()).run();
     let report = run.is(5, "denied");
     assert!(report["error"].to_string().contains("--no-record"), "{report}");
@@ -347,7 +346,7 @@ fn where_no_record_can_be_made_a_lease_is_refused(hierarchy: Hierarchy) {
 fn where_records_could_be_made_before_it_is_the_same(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroups = [0, 1, 2].map(|_| scene.cgroup(hierarchy));
-    let elsewhere = crate::kit::with_room("64k");
+    let elsewhere = kit::with_room("64k");
     fs::create_dir(elsewhere.records()).unwrap();
     elsewhere.set_read_only();
     let run = lease(&cgroups[0], "1s").arg("--root").arg(elsewhere.root()).run();
@@ -368,7 +367,7 @@ fn a_full_disk_refuses_a_lease_and_not_a_freeze(hierarchy: Hierarchy) {
     use std::io::Write;
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
-    let elsewhere = crate::kit::with_room("16k");
+    let elsewhere = kit::with_room("16k");
     fs::create_dir(elsewhere.records()).unwrap();
     let mut filler = fs::File::create(elsewhere.records().join("filler")).unwrap();
     while filler.write_all(&[0; 512]).is_ok() {}
@@ -428,7 +427,7 @@ fn two_recover_at_once_end_the_same(hierarchy: Hierarchy) {
     lease(&cgroup, "1s").ends(0, "confirmed");
     end(guard_of(&cgroup));
     let both = [0, 1].map(|_| iceaxe("recover").start());
-    for run in both.map(crate::kit::Running::end) {
+    for run in both.map(kit::Running::end) {
         assert_eq!(run.code, Some(0), "{run:?}");
     }
     eventually("it thaws", || !cgroup.asks());

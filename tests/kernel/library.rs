@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use iceaxe::report::{Counts, Outcome, Requested};
 use iceaxe::{Host, Patience};
-
-use crate::kit::{Cgroup, Hierarchy, Scene, eventually, freeze, thaw};
+use kit::{Cgroup, Hierarchy, Scene, eventually, freeze, thaw};
 
 fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))

@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::chown;
 
-use crate::kit::{Hierarchy, Scene, iceaxe, thaw, zoo_program};
+use kit::{Hierarchy, Scene, iceaxe, program, thaw};
 
 /// Nobody's.
 const USER: u32 = 12_345;
@@ -31,7 +31,7 @@ fn a_limit_on_open_files_that_may_be_raised_is_raised(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
     let _zoo = scene.zoo(&[&cgroup], &["doze", "doze"]);
-    let zoo_itself = zoo_program();
+    let zoo_itself = program("zoo");
     let few: [&OsStr; 4] = [
         zoo_itself.as_ref(),
         "--files".as_ref(),
@@ -54,7 +54,7 @@ fn without_a_thread_a_request_is_cleared(hierarchy: Hierarchy) {
     let zoo = scene.zoo(&[&cgroup], &["doze", "doze"]);
     chown(cgroup.switch(), Some(USER), None).unwrap();
     cgroup.freeze();
-    let (zoo_itself, user) = (zoo_program(), USER.to_string());
+    let (zoo_itself, user) = (program("zoo"), USER.to_string());
     let alone: [&OsStr; 4] = [
         zoo_itself.as_ref(),
         "--alone-as".as_ref(),

@@ -19,7 +19,7 @@ macro_rules! on_each_hierarchy {
                 #[test]
                 #[serial_test::serial]
                 fn $promise() {
-                    super::$promise(crate::kit::Hierarchy::V1);
+                    super::$promise(kit::Hierarchy::V1);
                 }
             )*
         }
@@ -28,15 +28,12 @@ macro_rules! on_each_hierarchy {
                 #[test]
                 #[serial_test::serial]
                 fn $promise() {
-                    super::$promise(crate::kit::Hierarchy::V2);
+                    super::$promise(kit::Hierarchy::V2);
                 }
             )*
         }
     };
 }
-
-#[path = "../kit/mod.rs"]
-mod kit;
 
 mod ancestry;
 mod barrier;

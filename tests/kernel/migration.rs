@@ -1,6 +1,6 @@
 //! Tasks that are moved between frozen and thawed cgroups.
 
-use crate::kit::{Hierarchy, Scene, eventually, freeze, status, tasks_add_up, thaw};
+use kit::{Hierarchy, Scene, eventually, freeze, status, tasks_add_up, thaw};
 
 fn a_task_moved_into_a_frozen_cgroup_is_frozen_there(hierarchy: Hierarchy) {
     let scene = Scene::new();

@@ -4,12 +4,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
+use kit::{Cgroup, Hierarchy, Run, Scene, bind, freeze, iceaxe, mount_of, unmount_cgroups, with_own_mounts};
 use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
-use crate::kit::{
-    Cgroup, Hierarchy, Run, Scene, bind, freeze, iceaxe, mount_of, unmount_cgroups, with_own_mounts,
-};
 use crate::lease::{end, guard_of, records_of};
 
 /// What `iceaxe path` prints of a target.

@@ -3,13 +3,11 @@
 
 use std::ffi::OsStr;
 
+use kit::{
+    Hierarchy, Iceaxe, Scene, Zoo, eventually, freeze, iceaxe, pending_signals, program, tasks_add_up, thaw,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-use crate::kit::{
-    Hierarchy, Iceaxe, Scene, Zoo, eventually, freeze, iceaxe, pending_signals, tasks_add_up, thaw,
-    zoo_program,
-};
 
 /// A PID namespace, by the process that keeps it.
 struct Namespace {
@@ -29,7 +27,7 @@ impl Namespace {
 
     /// The command in there.
     fn inside(&self, command: Iceaxe) -> Iceaxe {
-        let (zoo, pid) = (zoo_program(), self.pid());
+        let (zoo, pid) = (program("zoo"), self.pid());
         let inside: [&OsStr; 4] = [zoo.as_ref(), "--join".as_ref(), pid.as_ref(), "inside".as_ref()];
         command.through(&inside)
     }

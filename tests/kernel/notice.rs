@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use kit::{Hierarchy, Scene, eventually, freeze, is_gone, letter, thaw};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-use crate::kit::{Hierarchy, Scene, eventually, freeze, is_gone, letter, thaw};
 
 /// Frozen for so long where its length matters: far more than a task's turn is ever late here.
 const WHILE: Duration = Duration::from_millis(500);
@@ -85,7 +84,7 @@ mod watched {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
         use super::super::{Hierarchy, Scene, freeze, thaw};
-        use crate::kit::PATIENCE;
+        use kit::PATIENCE;
 
         /// v1 tells nobody.
         #[test]

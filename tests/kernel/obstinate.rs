@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use kit::{Hierarchy, Scene, eventually, freeze, is_gone, letter, status, tasks_add_up, thaw};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-
-use crate::kit::{Hierarchy, Scene, eventually, freeze, is_gone, letter, status, tasks_add_up, thaw};
 
 /// The kernel lets it spin on; it is no wait of the thaw's all the same, and it can be ended.
 fn what_spins_on_after_a_rollback_is_neither_held_nor_waited_for(hierarchy: Hierarchy) {
@@ -67,7 +66,7 @@ on_each_hierarchy! {
 mod kernel_thread {
     mod v2 {
         use super::super::{Hierarchy, Scene, json, letter, status, tasks_add_up, thaw};
-        use crate::kit::stands_still;
+        use kit::stands_still;
 
         /// v2 waits for it and never freezes it, so that a freeze by whoever does not look first is never complete.
         #[test]
@@ -79,7 +78,7 @@ mod kernel_thread {
             let zoo = scene.zoo(&[&cgroup], &["doze"]);
             cgroup.ask();
             let beats = || zoo.beats(0);
-            crate::kit::eventually("the other one is frozen", || {
+            kit::eventually("the other one is frozen", || {
                 let before = beats();
                 std::thread::sleep(std::time::Duration::from_millis(40));
                 beats() == before

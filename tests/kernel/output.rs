@@ -6,7 +6,7 @@ mod any {
     use serde_json::Value;
     use serial_test::serial;
 
-    use crate::kit::{Cgroup, Hierarchy, Scene, freeze, has_keys, iceaxe, status, thaw};
+    use kit::{Cgroup, Hierarchy, Scene, freeze, has_keys, iceaxe, status, thaw};
 
     const STATES: [&str; 2] = ["requested", "effective"];
 

@@ -2,9 +2,8 @@
 
 use std::fs;
 
+use kit::{Cgroup, Hierarchy, Scene, freeze, iceaxe, is_gone, status, thaw};
 use serde_json::{Value, json};
-
-use crate::kit::{Cgroup, Hierarchy, Scene, freeze, iceaxe, is_gone, status, thaw};
 
 fn target(cgroup: &Cgroup) -> String {
     cgroup.target().into_string().unwrap()
@@ -145,7 +144,7 @@ mod threads {
         #[test]
         #[serial_test::serial]
         fn a_thread_that_was_moved_away_is_named_with_its_process() {
-            super::super::a_thread_that_was_moved_away_is_named_with_its_process(crate::kit::Hierarchy::V1);
+            super::super::a_thread_that_was_moved_away_is_named_with_its_process(kit::Hierarchy::V1);
         }
     }
 }

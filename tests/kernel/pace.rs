@@ -3,11 +3,10 @@
 
 use std::fs;
 
+use kit::{Cgroup, Hierarchy, Iceaxe, Scene, Zoo, eventually, iceaxe, removed};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-use crate::kit::{Cgroup, Hierarchy, Iceaxe, Scene, Zoo, eventually, iceaxe, removed};
 
 on_each_hierarchy! {
     each_is_thawed_after_the_one_before_it_and_the_gap,
@@ -151,7 +150,7 @@ fn the_one_that_is_frozen_longest_goes_first_where_that_is_on_record(hierarchy: 
     });
     // The last that was started is the first that is frozen.
     for (cgroup, _) in all.iter().rev() {
-        crate::kit::freeze(cgroup).ends(0, "confirmed");
+        kit::freeze(cgroup).ends(0, "confirmed");
     }
     let run = on("thaw", [1, 2, 0].map(|at: usize| &all[at].0))
         .arg("--json")

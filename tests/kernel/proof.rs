@@ -1,12 +1,11 @@
 //! The word for each kind of task, per hierarchy and kernel.
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::kit::{
+use kit::{
     Hierarchy, Scene, Zoo, eventually, freeze, freezes_in_place, kernel, letter, status, tasks_add_up, thaw,
     wchan,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// The words of a task that sleeps briefly, again and again.
 fn dozing(hierarchy: Hierarchy) -> &'static [&'static str] {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::kit::{Cgroup, Hierarchy, Scene, Zoo, freeze, kernel, thaw};
+use kit::{Cgroup, Hierarchy, Scene, Zoo, freeze, kernel, thaw};
 
 const DOCUMENT: &str = include_str!("../../docs/kernel.md");
 /// How the table's first line begins.

@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kit::{Cgroup, Hierarchy, Scene, eventually, freeze, mount_of, removed, tasks_add_up, thaw};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tempfile::TempDir;
-
-use crate::kit::{Cgroup, Hierarchy, Scene, eventually, freeze, mount_of, removed, tasks_add_up, thaw};
 
 /// Of so many microseconds,
 const PERIOD: u32 = 500_000;

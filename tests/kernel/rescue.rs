@@ -1,12 +1,11 @@
 //! A thaw that climbs: mildest first, as far as it was told, and it says which step did it.
 
+use kit::{Cgroup, Hierarchy, Scene, eventually, iceaxe, is_gone, letter, thaw};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::kit::{Cgroup, Hierarchy, Scene, eventually, iceaxe, is_gone, letter, thaw};
-
-fn rescue(cgroup: &Cgroup, up_to: Option<&str>) -> crate::kit::Iceaxe {
+fn rescue(cgroup: &Cgroup, up_to: Option<&str>) -> kit::Iceaxe {
     thaw(cgroup)
         .timeout("500ms")
         .arg(up_to.map_or("--rescue".to_owned(), |step| format!("--rescue={step}")))
@@ -145,7 +144,7 @@ mod aside {
         use iceaxe::engine::out_and_back;
 
         use super::super::{Hierarchy, Scene, eventually, letter};
-        use crate::kit::{freeze, timeslices};
+        use kit::{freeze, timeslices};
 
         #[test]
         #[serial_test::serial]

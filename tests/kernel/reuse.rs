@@ -3,13 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::kit::{
+use kit::{
     Cgroup, Hierarchy, Running, Scene, Zoo, eventually, freeze, mount_of, stop_in_its_pause, tasks_add_up,
     thaw,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 fn send(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap();

@@ -3,12 +3,11 @@
 use std::fs;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::kit::{
+use kit::{
     Cgroup, Hierarchy, Scene, eventually, freeze, letter, mount_of, stands_still, status, tasks_add_up, thaw,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Long enough for the idle tasks to freeze, on a slow machine too.
 const SHORT: &str = "700ms";
@@ -272,7 +271,7 @@ mod sticking {
     use super::*;
 
     /// A holdout that no pulse helps, but that looks like one which it could.
-    fn pulses_of(command: crate::kit::Iceaxe) -> serde_json::Value {
+    fn pulses_of(command: kit::Iceaxe) -> serde_json::Value {
         let report = command.timeout("1500ms").ends(6, "rolled_back");
         report["pulses"].clone()
     }
@@ -286,7 +285,7 @@ mod sticking {
             let scene = Scene::new();
             let cgroup = scene.cgroup(Hierarchy::V1);
             scene.zoo(&[&cgroup], &["fault"]);
-            let needs = (6, 1) <= crate::kit::kernel() && crate::kit::kernel() < (6, 16);
+            let needs = (6, 1) <= kit::kernel() && kit::kernel() < (6, 16);
             assert_eq!(pulses_of(freeze(&cgroup)), u64::from(needs));
             assert!(!cgroup.asks());
             assert_eq!(pulses_of(freeze(&cgroup).arg("--no-pulse")), 0);

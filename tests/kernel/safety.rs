@@ -3,10 +3,10 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use kit::{Cgroup, Hierarchy, Scene, eventually, freeze, iceaxe, letter, mount_of, program, thaw};
 use nix::sys::signal::Signal;
 
 use super::lease::{guard_of, is_there};
-use crate::kit::{Cgroup, Hierarchy, Scene, eventually, freeze, iceaxe, letter, mount_of, thaw, zoo_program};
 
 #[track_caller]
 fn refused(cgroup: &Cgroup, force: Option<&str>) -> serde_json::Value {
@@ -36,7 +36,7 @@ fn iceaxe_never_freezes_itself(hierarchy: Hierarchy) {
     let own = scene.cgroup(hierarchy);
     let below = own.child("below");
     let inside = [
-        zoo_program().into(),
+        program("zoo").into(),
         "--in".into(),
         below.dir.clone().into_os_string(),
         "exec".into(),
@@ -52,7 +52,7 @@ fn iceaxe_never_freezes_its_parent(hierarchy: Hierarchy) {
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
     let inside = [
-        zoo_program().into(),
+        program("zoo").into(),
         "--in".into(),
         cgroup.dir.clone().into_os_string(),
         "parent".into(),
@@ -292,7 +292,7 @@ mod only_v2 {
         #[test]
         #[serial_test::serial]
         fn what_somebody_froze_of_the_guards_keeps_no_guard() {
-            super::super::what_somebody_froze_of_the_guards_keeps_no_guard(crate::kit::Hierarchy::V2);
+            super::super::what_somebody_froze_of_the_guards_keeps_no_guard(kit::Hierarchy::V2);
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Several targets are one set while a freeze is under way: what breaks it off undoes all of it, and each target has a
 //! word of its own if the work hangs.
 
+use kit::{Cgroup, Hierarchy, Running, Scene, eventually, freeze, thaw};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-use crate::kit::{Cgroup, Hierarchy, Running, Scene, eventually, freeze, thaw};
 
 on_each_hierarchy! {
     a_signal_undoes_those_too_that_were_frozen_by_then,

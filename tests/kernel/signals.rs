@@ -1,12 +1,11 @@
 //! Signals, stops and tracers that come while a task is frozen.
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-use crate::kit::{
+use kit::{
     Hierarchy, Scene, eventually, freeze, is_gone, letter, pending_signals, stands_still, tasks_add_up, thaw,
     timeslices,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 fn send(tid: i32, signal: Signal) {
     kill(Pid::from_raw(tid), signal).unwrap();

@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kit::{Hierarchy, Scene, eventually, freeze, tasks_add_up, thaw};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::explain::{explain, ladder, of};
-use crate::kit::{Hierarchy, Scene, eventually, freeze, tasks_add_up, thaw};
 
 const THROTTLE: &str = "/proc/sys/kernel/sched_rt_runtime_us";
 

@@ -7,7 +7,7 @@ mod any {
     use nix::mount::{MsFlags, mount};
     use serial_test::serial;
 
-    use crate::kit::{Hierarchy, Scene, freeze, iceaxe, thaw, with_own_mounts};
+    use kit::{Hierarchy, Scene, freeze, iceaxe, thaw, with_own_mounts};
 
     #[test]
     #[serial]

@@ -1,6 +1,6 @@
 //! Threads that are elsewhere than their process.
 
-use crate::kit::{Hierarchy, Scene, freeze, tasks_add_up, thaw};
+use kit::{Hierarchy, Scene, freeze, tasks_add_up, thaw};
 
 mod v1 {
     use super::{Hierarchy, Scene, freeze, tasks_add_up, thaw};
@@ -20,10 +20,10 @@ mod v1 {
 
         let report = freeze(&away).ends(0, "confirmed");
         tasks_add_up(&report, &[(&["frozen"], 1)]);
-        crate::kit::stands_still("the third thread", || zoo.beats_of(0, 2));
+        kit::stands_still("the third thread", || zoo.beats_of(0, 2));
         for nth in [0, 1] {
             let before = zoo.beats_of(0, nth);
-            crate::kit::eventually("the others go on", || zoo.beats_of(0, nth) > before);
+            kit::eventually("the others go on", || zoo.beats_of(0, nth) > before);
         }
         assert!(home.holds(one) && home.holds(two));
         // The others' cgroup is not frozen, whatever its process' third thread is.
@@ -55,10 +55,10 @@ mod v2 {
 
         let report = freeze(&threaded).ends(0, "confirmed");
         tasks_add_up(&report, &[(&["frozen"], 1)]);
-        crate::kit::stands_still("the thread inside", || zoo.beats_of(0, nth));
+        kit::stands_still("the thread inside", || zoo.beats_of(0, nth));
         for other in (0..3).filter(|&other| other != nth) {
             let before = zoo.beats_of(0, other);
-            crate::kit::eventually("the others go on", || zoo.beats_of(0, other) > before);
+            kit::eventually("the others go on", || zoo.beats_of(0, other) > before);
         }
         let report = thaw(&threaded).ends(0, "confirmed");
         tasks_add_up(&report, &[(&["ran"], 1)]);

@@ -5,16 +5,15 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 
+use kit::{
+    Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, freeze, iceaxe, status, tasks_add_up, thaw,
+};
+use kit::{is_as_quick, is_quick, program, usually_cleared_after};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde_json::{Value, json};
-
-use crate::kit::{
-    Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, freeze, iceaxe, status, tasks_add_up, thaw,
-};
-use crate::kit::{is_as_quick, is_quick, usually_cleared_after, zoo_program};
 
 /// More levels than were ever walked by recursion.
 const LEVELS: usize = 1010;
@@ -333,7 +332,7 @@ fn a_cgroup_that_a_user_closes_hides_nobody_elses(hierarchy: Hierarchy) {
     fs::set_permissions(&closed.dir, Permissions::from_mode(0o700)).unwrap();
     let (cgroup, id) = container(&scene, hierarchy, 7);
     let _zoo = scene.zoo(&[&cgroup], &["doze"]);
-    let zoo = zoo_program();
+    let zoo = program("zoo");
     let as_modes_say = [zoo.as_os_str(), "--as-modes-say".as_ref(), "exec".as_ref()];
     let run = iceaxe("list").arg("--json").through(&as_modes_say).run();
     assert!(run.json().iter().any(|line| line["id"] == id), "{run:?}");

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::kit::{Hierarchy, Scene, counted, freeze, tasks_add_up, thaw};
+use kit::{Hierarchy, Scene, counted, freeze, tasks_add_up, thaw};
 
 fn check(hierarchy: Hierarchy, kinds: &[&str]) {
     let scene = Scene::new();
@@ -65,8 +65,8 @@ fn a_frozen_fork_storm_can_be_killed(hierarchy: Hierarchy) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(tid), nix::sys::signal::Signal::SIGKILL).unwrap();
     }
     thaw(&cgroup).ends(0, "confirmed");
-    crate::kit::eventually("nobody is left", || cgroup.tids().is_empty());
-    assert!(zoo.all().iter().all(|&tid| crate::kit::is_gone(tid)));
+    kit::eventually("nobody is left", || cgroup.tids().is_empty());
+    assert!(zoo.all().iter().all(|&tid| kit::is_gone(tid)));
 }
 
 /// A cgroup that stays frozen. Since 6.1 the kernel patches its own code whenever the first v1 cgroup begins to freeze

@@ -6,7 +6,7 @@ mod v1 {
     use cgroups_rs::fs::hierarchies::V1;
     use serial_test::serial;
 
-    use crate::kit::{Cgroup, Hierarchy, Scene, eventually, freeze, status, thaw};
+    use kit::{Cgroup, Hierarchy, Scene, eventually, freeze, status, thaw};
 
     fn as_cgroups_rs_has_it(cgroup: &Cgroup) -> cgroups_rs::fs::Cgroup {
         let path = cgroup.path.strip_prefix("/").unwrap();

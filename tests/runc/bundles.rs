@@ -9,10 +9,9 @@ use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use kit::PATIENCE;
+use kit::engines::{self, BEATING, Ended, Layout, Places, Program, Room, Scratch, Vessel, find};
 use serde_json::{Value, json};
-
-use crate::engines::{self, BEATING, Ended, Layout, Places, Program, Room, Scratch, Vessel, find};
-use crate::kit::PATIENCE;
 
 /// Where runc keeps its records where nothing else is said.
 const ROOT: &str = "/run/runc";
@@ -77,7 +76,7 @@ impl Runc {
     /// How an iceaxe command ends.
     #[track_caller]
     pub(crate) fn iceaxe<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Ended {
-        let mut command = self.room.command(env!("CARGO_BIN_EXE_iceaxe"));
+        let mut command = self.room.command(kit::program("iceaxe"));
         Program::start(command.args(args)).answer(PATIENCE).answered()
     }
 

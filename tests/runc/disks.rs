@@ -9,12 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kit::engines::{Scratch, turn};
+use kit::{Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, iceaxe, is_gone};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-use crate::engines::{Scratch, turn};
-use crate::kit::{Cgroup, Hierarchy, Iceaxe, Running, Scene, eventually, iceaxe, is_gone};
 
 /// How long a writer is watched that is to wait.
 const STILL: Duration = Duration::from_millis(200);

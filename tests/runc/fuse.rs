@@ -5,11 +5,11 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use kit::engines::{Layout, Scratch, turn};
+use kit::{Cgroup, Hierarchy, Scene, eventually, iceaxe, program};
 use serde_json::json;
 
-use crate::engines::{Layout, Scratch, turn};
 use crate::in_each_layout;
-use crate::kit::{Cgroup, Hierarchy, Scene, eventually, iceaxe, zoo_program};
 
 in_each_layout! {
     a_server_and_its_reader_are_frozen_together_in_either_order
@@ -50,7 +50,7 @@ impl<'c> Served<'c> {
 
     #[track_caller]
     fn admit(&mut self, cgroup: &Cgroup, word: &str, path: &Path) {
-        let mut command = Command::new(zoo_program());
+        let mut command = Command::new(program("zoo"));
         command.arg("--in").arg(&cgroup.dir).arg(word).arg(path);
         self.children
             .push(command.stdout(Stdio::piped()).spawn().unwrap());

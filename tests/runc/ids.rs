@@ -1,7 +1,8 @@
 //! runc containers by their IDs, their processes and their places.
 
+use kit::engines::{Layout, Vessel};
+
 use crate::bundles::{Runc, own_digits, own_id};
-use crate::engines::{Layout, Vessel};
 use crate::in_each_layout;
 
 in_each_layout! {

@@ -6,12 +6,6 @@
     reason = "a test that can't be set up has failed"
 )]
 
-#[path = "../engines/mod.rs"]
-mod engines;
-#[allow(unused_imports, reason = "each test target uses its own part of it")]
-#[path = "../kit/mod.rs"]
-mod kit;
-
 mod bundles;
 mod disks;
 mod fuse;
@@ -29,7 +23,7 @@ macro_rules! in_each_layout {
             $(
                 #[test]
                 fn $name() {
-                    super::$name(crate::engines::Layout::AsFound);
+                    super::$name(kit::engines::Layout::AsFound);
                 }
             )*
         }
@@ -37,7 +31,7 @@ macro_rules! in_each_layout {
             $(
                 #[test]
                 fn $name() {
-                    super::$name(crate::engines::Layout::V2);
+                    super::$name(kit::engines::Layout::V2);
                 }
             )*
         }

@@ -4,10 +4,11 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
+use kit::engines::{HANGS, Layout, above, below};
+use kit::{Cgroup, Hierarchy, eventually, is_gone, mount_of};
+
 use crate::bundles::{Runc, own_id};
-use crate::engines::{HANGS, Layout, above, below};
 use crate::in_each_layout;
-use crate::kit::{Cgroup, Hierarchy, eventually, is_gone, mount_of};
 
 in_each_layout! {
     runc_starts_nothing_in_what_iceaxe_froze_until_it_is_thawed

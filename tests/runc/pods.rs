@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use kit::engines::{Layout, Vessel};
+
 use crate::bundles::{Runc, own_digits, own_id};
-use crate::engines::{Layout, Vessel};
 use crate::in_each_layout;
 
 in_each_layout! {

@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 
+use kit::engines::{Layout, PROMPT, Vessel, starttime};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::json;
 
 use crate::bundles::{Runc, own_id};
-use crate::engines::{Layout, PROMPT, Vessel, starttime};
 use crate::in_each_layout;
 
 in_each_layout! {

@@ -12,12 +12,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use kit::engines::{self, Asked, BEATING, Ended, Program, Vessel, cgroups_in};
+use kit::{Cgroup, Hierarchy, PATIENCE, eventually, mount_of, parent_of};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-
-use crate::engines::{self, Asked, BEATING, Ended, Program, Vessel, cgroups_in};
-use crate::kit::{Cgroup, Hierarchy, PATIENCE, eventually, mount_of, parent_of};
 
 /// How long any command of a healthy engine may take; the slowest one here, the first `docker run`, takes some 500 ms.
 const HEALTHY: Duration = Duration::from_secs(20);
@@ -153,7 +152,7 @@ impl Boot {
     /// Puts the tested iceaxe and a root file system for containers into it.
     #[track_caller]
     fn furnish(&self) {
-        fs::copy(env!("CARGO_BIN_EXE_iceaxe"), self.file("/usr/local/bin/iceaxe")).unwrap();
+        fs::copy(kit::program("iceaxe"), self.file("/usr/local/bin/iceaxe")).unwrap();
         self.fill(ROOTFS);
     }
 

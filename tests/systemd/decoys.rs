@@ -3,10 +3,11 @@
 
 use std::fs;
 
+use kit::Hierarchy;
+use kit::engines::Vessel;
+use kit::engines::decoys::{self, Decoys};
+
 use crate::boot::{Boot, Layout};
-use crate::engines::Vessel;
-use crate::engines::decoys::{self, Decoys};
-use crate::kit::Hierarchy;
 use crate::{docker, in_each_layout, in_layout, lxc, nspawn};
 
 in_each_layout! {

@@ -1,9 +1,10 @@
 //! docker with the systemd driver: `/system.slice/docker-ID.scope`.
 
+use kit::PATIENCE;
+use kit::engines::{HANGS, Program, Vessel};
+
 use crate::boot::{BEAT, Boot, Layout, ROOTFS};
-use crate::engines::{HANGS, Program, Vessel};
 use crate::in_each_layout;
-use crate::kit::PATIENCE;
 use crate::story::{self, FORMS};
 
 const IMAGE: &str = "bb:1";

@@ -6,9 +6,10 @@ use std::os::unix::fs::chown;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kit::engines::{Ended, PROMPT, Program, Vessel};
+use kit::{PATIENCE, eventually};
+
 use crate::boot::{Boot, Layout};
-use crate::engines::{Ended, PROMPT, Program, Vessel};
-use crate::kit::{PATIENCE, eventually};
 use crate::user::User;
 use crate::{docker, in_each_layout, in_layout, lxc, podman};
 

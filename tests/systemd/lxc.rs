@@ -3,8 +3,9 @@
 
 use std::fs;
 
+use kit::engines::{HANGS, Vessel};
+
 use crate::boot::{BEAT, Boot, Layout, ROOTFS};
-use crate::engines::{HANGS, Vessel};
 use crate::in_each_layout;
 use crate::story::{self, NAMES};
 

@@ -7,12 +7,6 @@
     reason = "a test that can't be set up has failed"
 )]
 
-#[path = "../engines/mod.rs"]
-mod engines;
-#[allow(unused_imports, reason = "each test target uses its own part of it")]
-#[path = "../kit/mod.rs"]
-mod kit;
-
 mod boot;
 mod decoys;
 mod docker;

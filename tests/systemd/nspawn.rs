@@ -5,10 +5,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use kit::engines::{HANGS, Vessel};
+use kit::eventually;
+
 use crate::boot::{BEAT, Boot, Layout};
-use crate::engines::{HANGS, Vessel};
 use crate::in_layout;
-use crate::kit::eventually;
 use crate::story::{self, NAMES};
 
 in_layout! { v1 V1: without_a_freezer_cgroup_it_is_refused }

@@ -1,8 +1,9 @@
 //! podman with its default cgroups, those of systemd. With runc a container is in `/machine.slice/libpod-ID.scope`;
 //! crun makes `container` below that, and freezes there. There is no daemon that could hang: what dies is conmon.
 
+use kit::engines::Vessel;
+
 use crate::boot::{BEAT, Boot, Layout, ROOTFS};
-use crate::engines::Vessel;
 use crate::in_each_layout;
 use crate::story::{self, FORMS};
 

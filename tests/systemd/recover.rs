@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use kit::eventually;
+
 use crate::boot::{Boot, Layout};
-use crate::kit::eventually;
 use crate::{docker, in_each_layout};
 
 in_each_layout! {

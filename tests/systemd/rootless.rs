@@ -1,8 +1,9 @@
 //! A user's own podman: by the user it is theirs to name, and by root it is meant where the user is named, or where
 //! nobody else has such a name and nothing can be lost.
 
+use kit::engines::{Ended, Vessel};
+
 use crate::boot::{Boot, Layout};
-use crate::engines::{Ended, Vessel};
 use crate::user::User;
 use crate::{in_layout, podman};
 

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use kit::engines::Vessel;
+use kit::tasks_add_up;
 use serde_json::Value;
 
 use crate::boot::Boot;
-use crate::engines::Vessel;
-use crate::kit::tasks_add_up;
 
 /// What is typed for a container: a word for the form, and the form.
 pub(crate) type Form = (&'static str, fn(&Vessel) -> String);

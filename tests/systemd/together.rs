@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use kit::engines::Vessel;
 use serde_json::Value;
 
 use crate::boot::{Boot, Layout};
-use crate::engines::Vessel;
 use crate::{docker, in_each_layout, lxc, nspawn, podman, story};
 
 in_each_layout! {

@@ -5,8 +5,9 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use kit::engines::{Ended, Vessel};
+
 use crate::boot::{BEAT, Boot, ROOTFS};
-use crate::engines::{Ended, Vessel};
 
 /// How long a user's command may take.
 const HEALTHY: Duration = Duration::from_secs(20);

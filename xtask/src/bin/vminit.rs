@@ -56,7 +56,6 @@ fn run(serial: &File) -> Result<i32> {
     writeln!(&mut &*serial, "Linux {} with cgroups {layout}", release.trim())?;
     let child = Command::new("/t/kernel")
         .args(env::args_os().skip(1))
-        .env("ICEAXE_BIN_DIR", "/t")
         .env("PATH", "/t")
         .current_dir("/tmp")
         .stdin(Stdio::null())

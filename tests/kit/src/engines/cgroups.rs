@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::kit::{Cgroup, Hierarchy, PATIENCE, mount_of};
+use crate::{Cgroup, Hierarchy, PATIENCE, mount_of};
 
 const PAUSE: Duration = Duration::from_millis(2);
 const TOP: &str = "/sys/fs/cgroup";
@@ -26,12 +26,12 @@ fn hierarchies() -> Vec<PathBuf> {
 }
 
 /// The cgroups that can freeze a process, each as the process's own line has it; a root is none.
-pub(crate) fn of_process(pid: i32) -> Vec<Cgroup> {
+pub fn of_process(pid: i32) -> Vec<Cgroup> {
     cgroups_in(&fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default()) // it is gone
 }
 
 /// The cgroups that can freeze, in the lines of a process's `cgroup` file; a root is none.
-pub(crate) fn cgroups_in(lines: &str) -> Vec<Cgroup> {
+pub fn cgroups_in(lines: &str) -> Vec<Cgroup> {
     let path = |hierarchy: Hierarchy| {
         lines.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':');
@@ -58,7 +58,7 @@ pub(crate) fn cgroups_in(lines: &str) -> Vec<Cgroup> {
 
 /// The cgroup above one.
 #[track_caller]
-pub(crate) fn above(cgroup: &Cgroup) -> Cgroup {
+pub fn above(cgroup: &Cgroup) -> Cgroup {
     let up = |path: &Path| path.parent().expect("the root has none").to_owned();
     Cgroup {
         hierarchy: cgroup.hierarchy,
@@ -68,7 +68,7 @@ pub(crate) fn above(cgroup: &Cgroup) -> Cgroup {
 }
 
 /// One below another.
-pub(crate) fn below(cgroup: &Cgroup, name: &str) -> Cgroup {
+pub fn below(cgroup: &Cgroup, name: &str) -> Cgroup {
     Cgroup {
         hierarchy: cgroup.hierarchy,
         dir: cgroup.dir.join(name),
@@ -77,12 +77,12 @@ pub(crate) fn below(cgroup: &Cgroup, name: &str) -> Cgroup {
 }
 
 /// Whether there is one in each hierarchy, as docker and runc have it on a hybrid host.
-pub(crate) fn is_in_v1_and_v2(cgroups: &[Cgroup]) -> bool {
+pub fn is_in_v1_and_v2(cgroups: &[Cgroup]) -> bool {
     matches!(cgroups, [one, other] if one.hierarchy != other.hierarchy)
 }
 
 /// Thaws everything at and below these paths in any hierarchy: what v1 holds can't die.
-pub(crate) fn thaw_all(paths: &BTreeSet<PathBuf>) {
+pub fn thaw_all(paths: &BTreeSet<PathBuf>) {
     paths
         .iter()
         .flat_map(|path| everywhere(path))
@@ -90,7 +90,7 @@ pub(crate) fn thaw_all(paths: &BTreeSet<PathBuf>) {
 }
 
 /// Thaws everything at and below these paths in any hierarchy, ends whoever lives there, and removes it.
-pub(crate) fn end_all(paths: &BTreeSet<PathBuf>) {
+pub fn end_all(paths: &BTreeSet<PathBuf>) {
     let left: Vec<&PathBuf> = paths.iter().filter(|path| !end(path)).collect();
     assert!(
         left.is_empty() || thread::panicking(),

@@ -8,13 +8,14 @@ use tempfile::TempDir;
 
 /// It goes when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Scratch(TempDir);
+pub struct Scratch(TempDir);
 
 impl Scratch {
     /// Not below the usual directory for temporary files, which can lie anywhere: the path of a socket has 107 bytes
     /// at most.
+    #[expect(clippy::new_without_default, reason = "it makes a directory")]
     #[track_caller]
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self(
             tempfile::Builder::new()
                 .prefix("iceaxe-test-")
@@ -23,17 +24,17 @@ impl Scratch {
         )
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    pub(crate) fn join(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path().join(name)
     }
 
     /// A directory in it, made where it is not there yet.
     #[track_caller]
-    pub(crate) fn dir(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub fn dir(&self, name: impl AsRef<Path>) -> PathBuf {
         let dir = self.join(name);
         fs::create_dir_all(&dir).unwrap();
         dir
@@ -41,7 +42,7 @@ impl Scratch {
 
     /// A file in it.
     #[track_caller]
-    pub(crate) fn file(&self, name: impl AsRef<Path>, text: &str) -> PathBuf {
+    pub fn file(&self, name: impl AsRef<Path>, text: &str) -> PathBuf {
         let file = self.join(name);
         fs::write(&file, text).unwrap();
         file

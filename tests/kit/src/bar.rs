@@ -6,7 +6,7 @@ use super::command::{Run, thaw};
 use super::{Cgroup, PATIENCE};
 
 /// Within that time each has.
-pub(crate) const CLEARED: Duration = Duration::from_millis(150);
+pub const CLEARED: Duration = Duration::from_millis(150);
 /// And most have within that, on a host that has little else to do.
 const USUALLY: Duration = Duration::from_millis(100);
 /// So long a thaw looks at its tasks before it writes, where they do not answer.
@@ -24,7 +24,7 @@ const ATTEMPTS: usize = 3;
 
 /// Thaws a cgroup that asks for a freeze; how long after its start it asked no more, and how the thaw ended.
 #[track_caller]
-pub(crate) fn cleared_after(cgroup: &Cgroup, timeout: &str) -> (Duration, Run) {
+pub fn cleared_after(cgroup: &Cgroup, timeout: &str) -> (Duration, Run) {
     cgroup.ask();
     let began = Instant::now();
     let running = thaw(cgroup).timeout(timeout).start();
@@ -41,7 +41,7 @@ pub(crate) fn cleared_after(cgroup: &Cgroup, timeout: &str) -> (Duration, Run) {
 
 /// The median of several.
 #[track_caller]
-pub(crate) fn usually_cleared_after(cgroup: &Cgroup) -> Duration {
+pub fn usually_cleared_after(cgroup: &Cgroup) -> Duration {
     let began = Instant::now();
     let mut all = Vec::new();
     while all.len() < FEWEST || all.len() < ROUNDS && began.elapsed() < ENOUGH {
@@ -54,13 +54,13 @@ pub(crate) fn usually_cleared_after(cgroup: &Cgroup) -> Duration {
 /// Checks the median of what has something the matter with it: within 100 ms. `before` is how quick one that is well is: on a
 /// busy or an emulated machine even that takes long, and the looks and five times as much are the bound there.
 #[track_caller]
-pub(crate) fn is_quick(cgroup: &Cgroup, before: Duration) {
+pub fn is_quick(cgroup: &Cgroup, before: Duration) {
     is_within(cgroup, before, USUALLY.max(LOOKS + 5 * before));
 }
 
 /// Checks the median of one that is well, beside one that is not.
 #[track_caller]
-pub(crate) fn is_as_quick(cgroup: &Cgroup, before: Duration) {
+pub fn is_as_quick(cgroup: &Cgroup, before: Duration) {
     is_within(cgroup, before, before.mul_f64(SLOWER) + LATER);
 }
 

@@ -6,11 +6,11 @@ use std::fs;
 use std::process::Command;
 
 use super::Program;
-use crate::kit::eventually;
+use crate::eventually;
 
 /// How the cgroup hierarchies are mounted where the engine runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Layout {
+pub enum Layout {
     /// As on this machine.
     AsFound,
     /// The v2 hierarchy alone, as on most new hosts. The cgroups are the machine's own all the same, and a v1 freezer
@@ -20,7 +20,7 @@ pub(crate) enum Layout {
 
 /// Where an engine keeps its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Places {
+pub enum Places {
     /// In the test's own directory, and no configuration says so.
     Own,
     /// In its default places, with empty file systems mounted there that nobody else sees.
@@ -36,14 +36,14 @@ mount -t tmpfs -o mode=755 lib /var/lib
 
 /// The namespaces, held by a process that sleeps.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub struct Room {
     holder: Program,
     has_mounts: bool,
 }
 
 impl Room {
     #[track_caller]
-    pub(crate) fn open(layout: Layout, places: Places) -> Self {
+    pub fn open(layout: Layout, places: Places) -> Self {
         let mut script = String::new();
         if layout == Layout::V2 {
             script += V2;
@@ -67,7 +67,7 @@ impl Room {
     }
 
     /// What stands before a command line for its program to run in here.
-    pub(crate) fn prefix(&self) -> Vec<OsString> {
+    pub fn prefix(&self) -> Vec<OsString> {
         let at =
             |option: &str, name: &str| format!("--{option}=/proc/{}/ns/{name}", self.holder.pid()).into();
         let mut words: Vec<OsString> = vec!["nsenter".into(), at("net", "net")];
@@ -79,7 +79,7 @@ impl Room {
     }
 
     /// A program in here.
-    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let prefix = self.prefix();
         let mut command = Command::new(&prefix[0]);
         command.args(&prefix[1..]).arg(program);
@@ -87,7 +87,7 @@ impl Room {
     }
 
     /// Where a path of in here is seen from outside.
-    pub(crate) fn path(&self, path: &str) -> std::path::PathBuf {
+    pub fn path(&self, path: &str) -> std::path::PathBuf {
         match self.has_mounts {
             true => format!("/proc/{}/root{path}", self.holder.pid()).into(),
             false => path.into(),

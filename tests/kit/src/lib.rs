@@ -1,48 +1,59 @@
 //! What the tests on a real kernel need: cgroups of their own, tasks in any state, the iceaxe command under a hard time
 //! limit, and an oracle of plain reads. Nothing here goes through the iceaxe crate, so that it can't agree with iceaxe
 //! by sharing its mistakes.
-#![allow(
-    dead_code,
+#![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "each test target uses its own part of it, and a test that can't be set up has failed"
+    reason = "a test that can't be set up has failed"
 )]
+#![expect(missing_docs, reason = "short names that the tests read as sentences")]
 
 mod bar;
 mod cgroup;
 mod command;
 mod elsewhere;
+pub mod engines;
 mod report;
 mod task;
 mod zoo;
 
 use std::cell::RefCell;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use bar::{CLEARED, cleared_after, is_as_quick, is_quick, usually_cleared_after};
-pub(crate) use cgroup::{Cgroup, Hierarchy, mount_of, mount_of_controller};
-pub(crate) use command::{Heard, Iceaxe, Run, Running, freeze, iceaxe, status, thaw};
-pub(crate) use elsewhere::{bind, unmount_cgroups, with_own_mounts, with_room, without_records};
-pub(crate) use report::{counted, has_keys, tasks_add_up};
-pub(crate) use task::{
+pub use bar::{CLEARED, cleared_after, is_as_quick, is_quick, usually_cleared_after};
+pub use cgroup::{Cgroup, Hierarchy, mount_of, mount_of_controller};
+pub use command::{Heard, Iceaxe, Run, Running, freeze, iceaxe, status, thaw};
+pub use elsewhere::{bind, unmount_cgroups, with_own_mounts, with_room, without_records};
+pub use report::{counted, has_keys, tasks_add_up};
+pub use task::{
     find_kernel_thread, is_gone, letter, parent_of, pending_signals, stop_in_its_pause, timeslices, wchan,
 };
-pub(crate) use zoo::{Zoo, zoo_program};
+pub use zoo::Zoo;
 
 /// How long anything may take that is bound to come; an emulated machine is ten times slower than a real one.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long something is watched that is to stand still: a dozing task beats every 2 ms.
 const STILL: Duration = Duration::from_millis(60);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// Where iceaxe, or the zoo, lies: beside the test program, as in a virtual machine, or in the directory above, where
+/// cargo puts it.
+#[track_caller]
+pub fn program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let places = own.ancestors().skip(1).take(2).map(|dir| dir.join(name));
+    let found = places.clone().find(|place| place.is_file());
+    found.unwrap_or_else(|| panic!("none of these is there: {:?}", places.collect::<Vec<_>>()))
+}
+
 /// Waits until it is so.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !so() {
         assert!(began.elapsed() < PATIENCE, "not so after {PATIENCE:?}: {what}");
@@ -52,7 +63,7 @@ pub(crate) fn eventually(what: &str, mut so: impl FnMut() -> bool) {
 
 /// Watches for a while that a number stays the same.
 #[track_caller]
-pub(crate) fn stands_still(what: &str, mut number: impl FnMut() -> u64) {
+pub fn stands_still(what: &str, mut number: impl FnMut() -> u64) {
     let first = number();
     let began = Instant::now();
     while began.elapsed() < STILL {
@@ -62,7 +73,7 @@ pub(crate) fn stands_still(what: &str, mut number: impl FnMut() -> u64) {
 }
 
 /// The running kernel, `(6, 12)`.
-pub(crate) fn kernel() -> (u32, u32) {
+pub fn kernel() -> (u32, u32) {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release
         .split(['.', '-'])
@@ -72,27 +83,27 @@ pub(crate) fn kernel() -> (u32, u32) {
 
 /// Whether v1 freezes sleepers and stopped tasks where they are and turns them into a state of its own: since
 /// f5d39b020809, Linux 6.1. Before, it counts them as frozen and leaves them alone.
-pub(crate) fn freezes_in_place() -> bool {
+pub fn freezes_in_place() -> bool {
     kernel() >= (6, 1)
 }
 
 /// Cgroups and tasks of one test. When it goes, also by a panic, everything is thawed first, since a task that v1
 /// holds can't die; then the tasks end, then the cgroups are removed.
 #[derive(Debug, Default)]
-pub(crate) struct Scene {
+pub struct Scene {
     cgroups: RefCell<Vec<Cgroup>>,
     keepers: RefCell<Vec<Rc<zoo::Keeper>>>,
     moved: RefCell<Vec<(Hierarchy, i32)>>,
 }
 
 impl Scene {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::default()
     }
 
     /// A new cgroup right below the hierarchy's root.
     #[track_caller]
-    pub(crate) fn cgroup(&self, hierarchy: Hierarchy) -> Cgroup {
+    pub fn cgroup(&self, hierarchy: Hierarchy) -> Cgroup {
         let cgroup = Cgroup::make(hierarchy);
         self.cgroups.borrow_mut().push(cgroup.clone());
         cgroup
@@ -100,7 +111,7 @@ impl Scene {
 
     /// A new cgroup with the path that `namesake` has in the other hierarchy.
     #[track_caller]
-    pub(crate) fn cgroup_called(&self, hierarchy: Hierarchy, namesake: &Cgroup) -> Cgroup {
+    pub fn cgroup_called(&self, hierarchy: Hierarchy, namesake: &Cgroup) -> Cgroup {
         let cgroup = Cgroup::make_called(hierarchy, &namesake.path);
         self.cgroups.borrow_mut().push(cgroup.clone());
         cgroup
@@ -108,13 +119,13 @@ impl Scene {
 
     /// Tasks of these kinds, each in all of `cgroups`.
     #[track_caller]
-    pub(crate) fn zoo(&self, cgroups: &[&Cgroup], kinds: &[&str]) -> Zoo {
+    pub fn zoo(&self, cgroups: &[&Cgroup], kinds: &[&str]) -> Zoo {
         self.zoo_with(cgroups, &[], kinds)
     }
 
     /// The same with further options of the zoo.
     #[track_caller]
-    pub(crate) fn zoo_with(&self, cgroups: &[&Cgroup], options: &[&str], kinds: &[&str]) -> Zoo {
+    pub fn zoo_with(&self, cgroups: &[&Cgroup], options: &[&str], kinds: &[&str]) -> Zoo {
         let (zoo, keeper) = Zoo::open(cgroups, options, kinds);
         self.keepers.borrow_mut().push(keeper);
         zoo
@@ -122,7 +133,7 @@ impl Scene {
 
     /// Moves a kernel thread into `cgroup`; it goes back to the root when the scene goes.
     #[track_caller]
-    pub(crate) fn borrow_kernel_thread(&self, cgroup: &Cgroup) -> i32 {
+    pub fn borrow_kernel_thread(&self, cgroup: &Cgroup) -> i32 {
         let tid = find_kernel_thread();
         self.moved.borrow_mut().push((cgroup.hierarchy, tid));
         cgroup.admit(tid);
@@ -166,7 +177,7 @@ fn below(dir: &Path) -> impl Iterator<Item = std::path::PathBuf> {
 }
 
 /// Removes a cgroup and all below it; a task that is just dying still counts for a moment.
-pub(crate) fn removed(dir: &Path) -> bool {
+pub fn removed(dir: &Path) -> bool {
     let began = Instant::now();
     loop {
         for inner in below(dir) {

@@ -1,16 +1,9 @@
 //! What the suites on real engines share: a directory and namespaces to run them in, foreign programs under a time
 //! limit, a root file system, and the cgroups that an engine made, read and cleared by plain files. An engine's
 //! default places are never touched: it runs in places of its own, or where the machine's are out of sight.
-#![allow(
-    dead_code,
-    unused_imports,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "each suite uses its own part of it, and a test that can't be set up has failed"
-)]
 
 mod cgroups;
-pub(crate) mod decoys;
+pub mod decoys;
 mod program;
 mod room;
 mod rootfs;
@@ -21,30 +14,30 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub(crate) use cgroups::{above, below, cgroups_in, end_all, is_in_v1_and_v2, of_process, thaw_all};
-pub(crate) use program::{Asked, Ended, Program, starttime};
-pub(crate) use room::{Layout, Places, Room};
-pub(crate) use rootfs::{busybox, fill};
-pub(crate) use scratch::Scratch;
-pub(crate) use vessel::{BEATING, Vessel};
+pub use cgroups::{above, below, cgroups_in, end_all, is_in_v1_and_v2, of_process, thaw_all};
+pub use program::{Asked, Ended, Program, starttime};
+pub use room::{Layout, Places, Room};
+pub use rootfs::{busybox, fill};
+pub use scratch::Scratch;
+pub use vessel::{BEATING, Vessel};
 
 /// How long a program is given that is expected to hang. A healthy `docker unpause` takes some 20 ms.
-pub(crate) const HANGS: Duration = Duration::from_secs(2);
+pub const HANGS: Duration = Duration::from_secs(2);
 /// How long no answer of iceaxe may take, whatever the records are like: its sources of names have 2 s.
-pub(crate) const PROMPT: Duration = Duration::from_secs(3);
+pub const PROMPT: Duration = Duration::from_secs(3);
 
 static TURN: Mutex<()> = Mutex::new(());
 
 /// One test at a time: engines are heavy, and a test that looks at the whole host must not see another's half-made
 /// containers.
-pub(crate) fn turn() -> MutexGuard<'static, ()> {
+pub fn turn() -> MutexGuard<'static, ()> {
     // A test that failed has cleaned up all the same.
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where an executable is, as a shell finds it.
 #[track_caller]
-pub(crate) fn find(name: &str) -> PathBuf {
+pub fn find(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
         .map(|dir| dir.join(name))

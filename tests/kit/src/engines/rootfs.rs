@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// Fills `dir`.
 #[track_caller]
-pub(crate) fn fill(dir: &Path) {
+pub fn fill(dir: &Path) {
     let busybox = super::find("busybox");
     for name in ["bin", "etc", "proc", "sys", "dev", "tmp", "vol"] {
         fs::create_dir_all(dir.join(name)).unwrap();
@@ -42,7 +42,7 @@ fn libraries(program: &Path) -> Vec<PathBuf> {
 }
 
 /// One of busybox's programs on this machine, which need not have another such program.
-pub(crate) fn busybox(applet: &str) -> Command {
+pub fn busybox(applet: &str) -> Command {
     let mut command = Command::new(super::find("busybox"));
     command.arg(applet);
     command

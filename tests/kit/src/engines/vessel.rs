@@ -4,29 +4,29 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::of_process;
-use crate::kit::{Cgroup, eventually, stands_still};
+use crate::{Cgroup, eventually, stands_still};
 
 /// Adds a byte to a file a hundred times a second.
-pub(crate) const BEATING: &str = "while :; do echo >> /vol/beats; sleep 0.01; done";
+pub const BEATING: &str = "while :; do echo >> /vol/beats; sleep 0.01; done";
 
 /// One container.
 #[derive(Debug)]
-pub(crate) struct Vessel {
+pub struct Vessel {
     /// Its name where its engine has names, else its ID.
-    pub(crate) name: String,
-    pub(crate) id: String,
+    pub name: String,
+    pub id: String,
     /// Its first process.
-    pub(crate) pid: i32,
+    pub pid: i32,
     /// Its own cgroup in each hierarchy where it has one: the first is the one that its engine freezes.
-    pub(crate) cgroups: Vec<Cgroup>,
+    pub cgroups: Vec<Cgroup>,
     /// What it sees as /vol.
-    pub(crate) volume: PathBuf,
+    pub volume: PathBuf,
 }
 
 impl Vessel {
     /// The container whose first process is `pid`.
     #[track_caller]
-    pub(crate) fn new(name: &str, id: String, pid: i32, volume: PathBuf) -> Self {
+    pub fn new(name: &str, id: String, pid: i32, volume: PathBuf) -> Self {
         let cgroups = of_process(pid);
         assert!(!cgroups.is_empty(), "an engine makes a cgroup for each container");
         Self {
@@ -46,33 +46,33 @@ impl Vessel {
 
     /// Waits until it has beaten again.
     #[track_caller]
-    pub(crate) fn goes_on(&self) {
+    pub fn goes_on(&self) {
         let before = self.beats();
         eventually(&format!("{} beats", self.name), || self.beats() > before + 1);
     }
 
     /// Watches for a while that it does not beat.
     #[track_caller]
-    pub(crate) fn stands(&self) {
+    pub fn stands(&self) {
         stands_still(&self.name, || self.beats());
     }
 
     /// Whether a request of its own stands in any hierarchy, in the kernel's words.
     #[track_caller]
-    pub(crate) fn asks(&self) -> bool {
+    pub fn asks(&self) -> bool {
         self.cgroups.iter().any(Cgroup::asks)
     }
 
     /// Checks by plain reads that nothing of its own asks for a freeze, and that it beats.
     #[track_caller]
-    pub(crate) fn is_thawed(&self) {
+    pub fn is_thawed(&self) {
         assert!(!self.asks(), "a request of {} stands", self.name);
         self.goes_on();
     }
 
     /// Checks by plain reads that it is frozen.
     #[track_caller]
-    pub(crate) fn is_frozen(&self) {
+    pub fn is_frozen(&self) {
         let frozen = self
             .cgroups
             .iter()

@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader, PipeWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -18,21 +17,14 @@ use nix::unistd::Pid;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
-use super::{Cgroup, PATIENCE, PAUSE, eventually, parent_of, zoo_program};
+use super::{Cgroup, PATIENCE, PAUSE, eventually, parent_of, program};
 
 /// No command of these tests may take longer.
 const HARD_LIMIT: Duration = Duration::from_secs(90);
 
-fn program() -> PathBuf {
-    match std::env::var_os("ICEAXE_BIN_DIR") {
-        Some(dir) => PathBuf::from(dir).join("iceaxe"),
-        None => PathBuf::from(env!("CARGO_BIN_EXE_iceaxe")),
-    }
-}
-
 /// A command that is being put together.
 #[derive(Debug)]
-pub(crate) struct Iceaxe {
+pub struct Iceaxe {
     args: Vec<OsString>,
     input: Vec<u8>,
     output: Output,
@@ -49,7 +41,7 @@ enum Output {
 }
 
 /// `iceaxe VERB`.
-pub(crate) fn iceaxe(verb: &str) -> Iceaxe {
+pub fn iceaxe(verb: &str) -> Iceaxe {
     Iceaxe {
         args: vec![verb.into()],
         input: Vec::new(),
@@ -60,7 +52,7 @@ pub(crate) fn iceaxe(verb: &str) -> Iceaxe {
 }
 
 /// `iceaxe freeze CGROUP --json`, with patience for a slow machine.
-pub(crate) fn freeze(cgroup: &Cgroup) -> Iceaxe {
+pub fn freeze(cgroup: &Cgroup) -> Iceaxe {
     iceaxe("freeze")
         .arg(cgroup.target())
         .arg("--json")
@@ -68,7 +60,7 @@ pub(crate) fn freeze(cgroup: &Cgroup) -> Iceaxe {
 }
 
 /// `iceaxe thaw CGROUP --json`, with patience for a slow machine.
-pub(crate) fn thaw(cgroup: &Cgroup) -> Iceaxe {
+pub fn thaw(cgroup: &Cgroup) -> Iceaxe {
     iceaxe("thaw")
         .arg(cgroup.target())
         .arg("--json")
@@ -77,7 +69,7 @@ pub(crate) fn thaw(cgroup: &Cgroup) -> Iceaxe {
 
 /// `iceaxe status CGROUP --json`, answered: the object.
 #[track_caller]
-pub(crate) fn status(cgroup: &Cgroup) -> Value {
+pub fn status(cgroup: &Cgroup) -> Value {
     let run = iceaxe("status").arg(cgroup.target()).arg("--json").run();
     assert_eq!(run.code, Some(0), "{run:?}");
     let mut lines = run.json();
@@ -86,56 +78,56 @@ pub(crate) fn status(cgroup: &Cgroup) -> Value {
 }
 
 impl Iceaxe {
-    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.args.push(arg.as_ref().to_owned());
         self
     }
 
     /// The iceaxe program itself, as a word: it is the one program that is anywhere.
-    pub(crate) fn itself(self) -> Self {
-        self.arg(program())
+    pub fn itself(self) -> Self {
+        self.arg(program("iceaxe"))
     }
 
     /// Another time limit than the patient one.
-    pub(crate) fn timeout(mut self, limit: &str) -> Self {
+    pub fn timeout(mut self, limit: &str) -> Self {
         self.args
             .retain(|arg| !arg.to_string_lossy().starts_with("--timeout="));
         self.arg(format!("--timeout={limit}"))
     }
 
     /// What it reads.
-    pub(crate) fn input(mut self, input: impl AsRef<[u8]>) -> Self {
+    pub fn input(mut self, input: impl AsRef<[u8]>) -> Self {
         self.input = input.as_ref().to_owned();
         self
     }
 
     /// Nobody reads what it prints: its standard output is a pipe without a reader.
-    pub(crate) fn unheard(mut self) -> Self {
+    pub fn unheard(mut self) -> Self {
         self.output = Output::Closed;
         self
     }
 
     /// What it prints goes here.
-    pub(crate) fn into_pipe(mut self, pipe: PipeWriter) -> Self {
+    pub fn into_pipe(mut self, pipe: PipeWriter) -> Self {
         self.output = Output::Pipe(pipe);
         self
     }
 
     /// Its standard error is a terminal.
-    pub(crate) fn on_a_terminal(mut self) -> Self {
+    pub fn on_a_terminal(mut self) -> Self {
         self.on_a_terminal = true;
         self
     }
 
     /// Started by this command line, which ends where iceaxe's own begins.
-    pub(crate) fn through<S: AsRef<OsStr>>(mut self, prefix: &[S]) -> Self {
+    pub fn through<S: AsRef<OsStr>>(mut self, prefix: &[S]) -> Self {
         self.inside = prefix.iter().map(|word| word.as_ref().to_owned()).collect();
         self
     }
 
     /// Started with at most so many open files, and without the right to have more.
-    pub(crate) fn with_files(self, most: u32) -> Self {
-        let (zoo, most) = (zoo_program(), most.to_string());
+    pub fn with_files(self, most: u32) -> Self {
+        let (zoo, most) = (program("zoo"), most.to_string());
         let few: [&OsStr; 5] = [
             zoo.as_ref(),
             "--files".as_ref(),
@@ -147,9 +139,9 @@ impl Iceaxe {
     }
 
     #[track_caller]
-    pub(crate) fn start(self) -> Running {
+    pub fn start(self) -> Running {
         let mut words = self.inside;
-        words.push(program().into_os_string());
+        words.push(program("iceaxe").into_os_string());
         words.extend(self.args);
         let mut command = Command::new(&words[0]);
         command
@@ -193,13 +185,13 @@ impl Iceaxe {
     }
 
     #[track_caller]
-    pub(crate) fn run(self) -> Run {
+    pub fn run(self) -> Run {
         self.start().end()
     }
 
     /// Starts it to be heard line by line.
     #[track_caller]
-    pub(crate) fn listen(mut self) -> Heard {
+    pub fn listen(mut self) -> Heard {
         self.output = Output::Heard;
         let mut running = self.start();
         let (to, lines) = mpsc::channel();
@@ -215,7 +207,7 @@ impl Iceaxe {
 
     /// Runs it on one target, and checks code and outcome of its one line.
     #[track_caller]
-    pub(crate) fn ends(self, exit: i32, outcome: &str) -> Value {
+    pub fn ends(self, exit: i32, outcome: &str) -> Value {
         self.run().is(exit, outcome)
     }
 }
@@ -267,7 +259,7 @@ fn collected(mut from: impl Read + Send + 'static) -> Collected {
 
 /// A command at work. It ends with the test.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub struct Running {
     child: Child,
     out: Option<Collected>,
     err: Option<Collected>,
@@ -275,18 +267,18 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn pid(&self) -> i32 {
+    pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }
 
     #[track_caller]
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
     /// The child in which it does its work: its first.
     #[track_caller]
-    pub(crate) fn worker(&self) -> i32 {
+    pub fn worker(&self) -> i32 {
         let mut found = None;
         eventually("iceaxe has a child", || {
             found = self.children().first().copied();
@@ -296,7 +288,7 @@ impl Running {
     }
 
     /// Its children, by their numbers.
-    pub(crate) fn children(&self) -> Vec<i32> {
+    pub fn children(&self) -> Vec<i32> {
         let pids = fs::read_dir("/proc").unwrap().flatten();
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let mut children: Vec<i32> = pids.filter(|&pid| parent_of(pid) == Some(self.pid())).collect();
@@ -305,13 +297,13 @@ impl Running {
     }
 
     /// What it has written to standard error so far.
-    pub(crate) fn said(&self) -> String {
+    pub fn said(&self) -> String {
         self.err.as_ref().map(Collected::so_far).unwrap_or_default()
     }
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn end(mut self) -> Run {
+    pub fn end(mut self) -> Run {
         let began = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -341,15 +333,15 @@ impl Drop for Running {
 
 /// A command that goes on, and what it says.
 #[derive(Debug)]
-pub(crate) struct Heard {
-    pub(crate) running: Running,
+pub struct Heard {
+    pub running: Running,
     lines: Receiver<String>,
 }
 
 impl Heard {
     /// Its next line, which is JSON.
     #[track_caller]
-    pub(crate) fn next(&self) -> Value {
+    pub fn next(&self) -> Value {
         let line = self.lines.recv_timeout(PATIENCE);
         let line = line.unwrap_or_else(|error| panic!("{error}: {:?} says no more", self.running.words));
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
@@ -357,7 +349,7 @@ impl Heard {
 
     /// The next of its lines that is so.
     #[track_caller]
-    pub(crate) fn next_that(&self, is_so: impl Fn(&Value) -> bool) -> Value {
+    pub fn next_that(&self, is_so: impl Fn(&Value) -> bool) -> Value {
         let began = Instant::now();
         loop {
             let line = self.next();
@@ -370,7 +362,7 @@ impl Heard {
 
     /// Waits for its end.
     #[track_caller]
-    pub(crate) fn end(self) -> Run {
+    pub fn end(self) -> Run {
         let mut run = self.running.end();
         run.out = self.lines.iter().map(|line| line + "\n").collect();
         run
@@ -379,19 +371,19 @@ impl Heard {
 
 /// How a command ended.
 #[derive(Debug)]
-pub(crate) struct Run {
-    pub(crate) code: Option<i32>,
-    pub(crate) signal: Option<i32>,
+pub struct Run {
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
     /// From when its end was waited for.
-    pub(crate) took: Duration,
-    pub(crate) out: String,
-    pub(crate) err: String,
+    pub took: Duration,
+    pub out: String,
+    pub err: String,
 }
 
 impl Run {
     /// Its JSON lines.
     #[track_caller]
-    pub(crate) fn json(&self) -> Vec<Value> {
+    pub fn json(&self) -> Vec<Value> {
         let parsed = self.out.lines().map(serde_json::from_str);
         parsed
             .collect::<Result<_, _>>()
@@ -400,7 +392,7 @@ impl Run {
 
     /// Checks the code and the outcome of its one line, and returns the line.
     #[track_caller]
-    pub(crate) fn is(&self, exit: i32, outcome: &str) -> Value {
+    pub fn is(&self, exit: i32, outcome: &str) -> Value {
         let mut lines = self.json();
         assert_eq!(lines.len(), 1, "{self:?}");
         let report = lines.remove(0);

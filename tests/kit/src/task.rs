@@ -15,22 +15,22 @@ fn fields(pid: i32) -> Option<Vec<String>> {
 }
 
 /// The state letter; `None` if it is gone.
-pub(crate) fn letter(tid: i32) -> Option<char> {
+pub fn letter(tid: i32) -> Option<char> {
     fields(tid)?.first()?.chars().next()
 }
 
 /// Whether it has ended, collected by its parent or not.
-pub(crate) fn is_gone(tid: i32) -> bool {
+pub fn is_gone(tid: i32) -> bool {
     matches!(letter(tid), None | Some('Z' | 'X'))
 }
 
 /// Where it waits in the kernel, as far as this kernel tells; for messages only.
-pub(crate) fn wchan(tid: i32) -> String {
+pub fn wchan(tid: i32) -> String {
     fs::read_to_string(format!("/proc/{tid}/task/{tid}/wchan")).unwrap_or_default()
 }
 
 /// By `status`, which a process that hangs in an exec shows too.
-pub(crate) fn parent_of(pid: i32) -> Option<i32> {
+pub fn parent_of(pid: i32) -> Option<i32> {
     let text = fs::read(format!("/proc/{pid}/status")).ok()?;
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().find_map(|line| line.strip_prefix("PPid:"))?;
@@ -40,7 +40,7 @@ pub(crate) fn parent_of(pid: i32) -> Option<i32> {
 /// Stops a process while it pauses in a `ppoll`. Anywhere else it could be half-way through a look at the tasks, with a
 /// file open of one that ends meanwhile.
 #[track_caller]
-pub(crate) fn stop_in_its_pause(pid: i32) {
+pub fn stop_in_its_pause(pid: i32) {
     let send = |signal| kill(Pid::from_raw(pid), signal).unwrap();
     eventually("it is stopped while it pauses", || {
         send(Signal::SIGSTOP);
@@ -55,13 +55,13 @@ pub(crate) fn stop_in_its_pause(pid: i32) {
 }
 
 /// How often it was put on a CPU.
-pub(crate) fn timeslices(tid: i32) -> u64 {
+pub fn timeslices(tid: i32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{tid}/task/{tid}/schedstat")).unwrap();
     text.split_whitespace().nth(2).unwrap().parse().unwrap()
 }
 
 /// The signals that wait for it, as a mask: of the task and of its process.
-pub(crate) fn pending_signals(tid: i32) -> u64 {
+pub fn pending_signals(tid: i32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{tid}/status")).unwrap();
     let mask = |field: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
@@ -72,7 +72,7 @@ pub(crate) fn pending_signals(tid: i32) -> u64 {
 
 /// A kernel thread that may be moved between cgroups and has nothing to do. It must never be frozen all the same.
 #[track_caller]
-pub(crate) fn find_kernel_thread() -> i32 {
+pub fn find_kernel_thread() -> i32 {
     let pids = fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());

@@ -4,28 +4,19 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 use std::thread;
 use std::time::Instant;
 
-use super::{Cgroup, PATIENCE, PAUSE, eventually, stands_still};
+use super::{Cgroup, PATIENCE, PAUSE, eventually, program, stands_still};
 
 /// The length of a slot of the heartbeat file: task, beats, word, futex.
 const SLOT: u64 = 32;
 
-/// The zoo's program: beside the others in a virtual machine, where cargo built it otherwise.
-pub(crate) fn zoo_program() -> PathBuf {
-    match std::env::var_os("ICEAXE_BIN_DIR") {
-        Some(dir) => PathBuf::from(dir).join("zoo"),
-        None => PathBuf::from(env!("CARGO_BIN_EXE_zoo")),
-    }
-}
-
 /// A zoo's first process. It stays outside of the cgroups and ends its tasks when its input does.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(super) struct Keeper {
     child: RefCell<Child>,
     input: RefCell<Option<ChildStdin>>,
     output: RefCell<BufReader<ChildStdout>>,
@@ -62,7 +53,7 @@ impl Keeper {
 
 /// Tasks in states of their own, in the order of their kinds.
 #[derive(Debug)]
-pub(crate) struct Zoo {
+pub struct Zoo {
     keeper: Rc<Keeper>,
     /// Of each kind the tasks, and the slot of the first one.
     tasks: Vec<(Vec<i32>, u64)>,
@@ -72,7 +63,7 @@ impl Zoo {
     #[track_caller]
     pub(super) fn open(cgroups: &[&Cgroup], options: &[&str], kinds: &[&str]) -> (Self, Rc<Keeper>) {
         let beats = tempfile::NamedTempFile::new().unwrap();
-        let mut command = Command::new(zoo_program());
+        let mut command = Command::new(program("zoo"));
         for cgroup in cgroups {
             command.arg("--in").arg(&cgroup.dir);
         }
@@ -119,22 +110,22 @@ impl Zoo {
     }
 
     /// The first task of a kind.
-    pub(crate) fn tid(&self, index: usize) -> i32 {
+    pub fn tid(&self, index: usize) -> i32 {
         self.tasks[index].0[0]
     }
 
     /// All tasks of a kind.
-    pub(crate) fn tids(&self, index: usize) -> &[i32] {
+    pub fn tids(&self, index: usize) -> &[i32] {
         &self.tasks[index].0
     }
 
     /// All tasks.
-    pub(crate) fn all(&self) -> Vec<i32> {
+    pub fn all(&self) -> Vec<i32> {
         self.tasks.iter().flat_map(|(tids, _)| tids.clone()).collect()
     }
 
     /// The process that keeps them.
-    pub(crate) fn keeper(&self) -> i32 {
+    pub fn keeper(&self) -> i32 {
         i32::try_from(self.keeper.child.borrow().id()).unwrap()
     }
 
@@ -148,23 +139,23 @@ impl Zoo {
     }
 
     /// The heartbeat of the task number `nth` of a kind.
-    pub(crate) fn beats_of(&self, index: usize, nth: usize) -> u64 {
+    pub fn beats_of(&self, index: usize, nth: usize) -> u64 {
         self.read(self.tasks[index].1 + nth as u64, 1)
     }
 
     /// The heartbeat of a kind's first task.
-    pub(crate) fn beats(&self, index: usize) -> u64 {
+    pub fn beats(&self, index: usize) -> u64 {
         self.beats_of(index, 0)
     }
 
     /// What a kind has to say besides.
-    pub(crate) fn word(&self, index: usize) -> u64 {
+    pub fn word(&self, index: usize) -> u64 {
         self.read(self.tasks[index].1, 2)
     }
 
     /// Waits until each task of a kind has beaten again.
     #[track_caller]
-    pub(crate) fn goes_on(&self, index: usize) {
+    pub fn goes_on(&self, index: usize) {
         for nth in 0..self.tasks[index].0.len() {
             let before = self.beats_of(index, nth);
             eventually(&format!("task {nth} of kind {index} goes on"), || {
@@ -175,7 +166,7 @@ impl Zoo {
 
     /// Watches for a while that no task of a kind beats.
     #[track_caller]
-    pub(crate) fn stands(&self, index: usize) {
+    pub fn stands(&self, index: usize) {
         let sum = || {
             (0..self.tasks[index].0.len())
                 .map(|nth| self.beats_of(index, nth))
@@ -191,13 +182,13 @@ impl Zoo {
 
     /// Gives a waiting task what it waits for.
     #[track_caller]
-    pub(crate) fn poke(&self, index: usize) {
+    pub fn poke(&self, index: usize) {
         self.obeyed("poke", index);
     }
 
     /// Gives a waiting task what it waits for, and waits until it has taken it.
     #[track_caller]
-    pub(crate) fn answers(&self, index: usize) {
+    pub fn answers(&self, index: usize) {
         let before = self.beats(index);
         self.poke(index);
         eventually(&format!("kind {index} answers"), || self.beats(index) > before);
@@ -205,13 +196,13 @@ impl Zoo {
 
     /// Ends an uninterruptible sleep.
     #[track_caller]
-    pub(crate) fn release(&self, index: usize) {
+    pub fn release(&self, index: usize) {
         self.obeyed("release", index);
     }
 
     /// The same for a keeper that is stopped: it obeys when it goes on.
     #[track_caller]
-    pub(crate) fn release_later(&self, index: usize) {
+    pub fn release_later(&self, index: usize) {
         writeln!(
             self.keeper.input.borrow_mut().as_ref().unwrap(),
             "release {index}"
@@ -221,19 +212,19 @@ impl Zoo {
 
     /// Makes the keeper its tracer and stops it.
     #[track_caller]
-    pub(crate) fn seize(&self, index: usize) {
+    pub fn seize(&self, index: usize) {
         self.obeyed("seize", index);
     }
 
     /// Asks as its tracer what stopped it.
     #[track_caller]
-    pub(crate) fn siginfo(&self, index: usize) {
+    pub fn siginfo(&self, index: usize) {
         self.obeyed("siginfo", index);
     }
 
     /// Lets a tracee go.
     #[track_caller]
-    pub(crate) fn detach(&self, index: usize) {
+    pub fn detach(&self, index: usize) {
         self.obeyed("detach", index);
     }
 }

@@ -20,7 +20,7 @@ const FROZEN: [&str; 6] = ["frozen", "unprovable", "unknown", "exited", "new", "
 /// Checks that the tasks are counted exactly so: for each group of words how many tasks have one of them. Tasks with
 /// any other word, and a total that is not the sum, are errors.
 #[track_caller]
-pub(crate) fn tasks_add_up(report: &Value, groups: &[(&[&str], u64)]) {
+pub fn tasks_add_up(report: &Value, groups: &[(&[&str], u64)]) {
     let tasks = &report["tasks"];
     let words: &[&str] = if report["verb"] == "freeze" {
         &FROZEN
@@ -51,7 +51,7 @@ pub(crate) fn tasks_add_up(report: &Value, groups: &[(&[&str], u64)]) {
 
 /// Checks that an object has these keys, whatever their values, and that it is an object.
 #[track_caller]
-pub(crate) fn has_keys(value: &Value, keys: &[&str]) {
+pub fn has_keys(value: &Value, keys: &[&str]) {
     let object = value.as_object().unwrap_or_else(|| panic!("no object: {value}"));
     let missing: Vec<&&str> = keys.iter().filter(|key| !object.contains_key(**key)).collect();
     assert!(missing.is_empty(), "without {missing:?}: {value}");
@@ -59,7 +59,7 @@ pub(crate) fn has_keys(value: &Value, keys: &[&str]) {
 
 /// One count of tasks of a report whose counts add up.
 #[track_caller]
-pub(crate) fn counted(report: &Value, word: &str) -> u64 {
+pub fn counted(report: &Value, word: &str) -> u64 {
     let tasks = report["tasks"]
         .as_object()
         .unwrap_or_else(|| panic!("no tasks: {report}"));

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Ended, Vessel, below};
-use crate::kit::{Cgroup, Hierarchy, eventually};
+use crate::{Cgroup, Hierarchy, eventually};
 
 /// Makes what /vol/next lists, in each hierarchy whose word is given, below its own cgroup, and moves a process into
 /// each, the first one of a PID namespace; what it made before goes. It says that it is done by removing the list. In
@@ -52,7 +52,7 @@ while read -r name; do
 done < LIST";
 
 /// What a container runs that makes decoys in these hierarchies, for a shell of busybox.
-pub(crate) fn script(hierarchies: &[Hierarchy]) -> String {
+pub fn script(hierarchies: &[Hierarchy]) -> String {
     let words: Vec<&str> = hierarchies.iter().map(|hierarchy| hierarchy.word()).collect();
     let making = making("/tmp/cg/*", "/vol/next", "unshare -p -f sleep 100000");
     SCRIPT
@@ -61,7 +61,7 @@ pub(crate) fn script(hierarchies: &[Hierarchy]) -> String {
 }
 
 /// The shell's commands that make what `list` lists below each directory of `tops`, with `program` in it.
-pub(crate) fn making(tops: &str, list: &str, program: &str) -> String {
+pub fn making(tops: &str, list: &str, program: &str) -> String {
     MAKING
         .replace("TOPS", tops)
         .replace("LIST", list)
@@ -69,12 +69,12 @@ pub(crate) fn making(tops: &str, list: &str, program: &str) -> String {
 }
 
 /// A list of names as the scripts read it.
-pub(crate) fn lines(names: &[String]) -> String {
+pub fn lines(names: &[String]) -> String {
     names.iter().map(|name| format!("{name}\n")).collect()
 }
 
 /// What a cgroup is called that a runtime makes for a container of this name, wherever it does.
-pub(crate) fn called(name: &str) -> Vec<String> {
+pub fn called(name: &str) -> Vec<String> {
     let patterns = [
         ":youki:NAME",
         "youki-NAME.scope",
@@ -98,7 +98,7 @@ pub(crate) fn called(name: &str) -> Vec<String> {
 }
 
 /// The same, each for a name of its own, which is returned with it and begins with this one.
-pub(crate) fn each_called(name: &str) -> Vec<(String, String)> {
+pub fn each_called(name: &str) -> Vec<(String, String)> {
     let numbers = 0..called(name).len();
     let each = numbers.map(|number| {
         let name = format!("{name}.{number}");
@@ -109,7 +109,7 @@ pub(crate) fn each_called(name: &str) -> Vec<(String, String)> {
 }
 
 /// The same for an ID of 64 digits, for itself and for others that begin like it.
-pub(crate) fn of_id(id: &str) -> Vec<String> {
+pub fn of_id(id: &str) -> Vec<String> {
     let kin = format!("{}{}", &id[..12], "0".repeat(52));
     let patterns = [
         "ID",
@@ -128,7 +128,7 @@ pub(crate) fn of_id(id: &str) -> Vec<String> {
 }
 
 /// Decoys that are there, and the iceaxe that is to be deceived.
-pub(crate) struct Decoys<'a> {
+pub struct Decoys<'a> {
     iceaxe: &'a dyn Fn(&[&str]) -> Ended,
     names: Vec<String>,
     all: Vec<Cgroup>,
@@ -137,7 +137,7 @@ pub(crate) struct Decoys<'a> {
 impl<'a> Decoys<'a> {
     /// Those of these names that are below these cgroups.
     #[track_caller]
-    pub(crate) fn below(tops: &[Cgroup], names: &[String], iceaxe: &'a dyn Fn(&[&str]) -> Ended) -> Self {
+    pub fn below(tops: &[Cgroup], names: &[String], iceaxe: &'a dyn Fn(&[&str]) -> Ended) -> Self {
         let all = tops
             .iter()
             .flat_map(|top| names.iter().map(move |name| below(top, name)));
@@ -153,7 +153,7 @@ impl<'a> Decoys<'a> {
 
     /// Has a container that runs the script make these, and no others.
     #[track_caller]
-    pub(crate) fn of(evil: &Vessel, names: &[String], iceaxe: &'a dyn Fn(&[&str]) -> Ended) -> Self {
+    pub fn of(evil: &Vessel, names: &[String], iceaxe: &'a dyn Fn(&[&str]) -> Ended) -> Self {
         let list = evil.volume.join("next");
         fs::write(list.with_extension("new"), lines(names)).unwrap();
         fs::rename(list.with_extension("new"), &list).unwrap();
@@ -163,7 +163,7 @@ impl<'a> Decoys<'a> {
 
     /// Checks that nobody has frozen one or ended it.
     #[track_caller]
-    pub(crate) fn are_left_alone(&self, when: &str) {
+    pub fn are_left_alone(&self, when: &str) {
         for decoy in &self.all {
             assert!(!decoy.asks(), "{when}: {} is frozen", decoy.dir.display());
             let lives = !decoy.read("cgroup.procs").is_empty();
@@ -180,7 +180,7 @@ impl<'a> Decoys<'a> {
 
     /// Checks that a target means this container for every verb but kill.
     #[track_caller]
-    pub(crate) fn are_not_meant_but(&self, target: &str, vessel: &Vessel) {
+    pub fn are_not_meant_but(&self, target: &str, vessel: &Vessel) {
         let is_meant = |report: &Value| assert_eq!(report["id"], *vessel.id, "{target}: {report}");
         let status = self.iceaxe(&["status", target, "--json"]);
         assert_eq!(status.code(), Some(0), "{status:?}");
@@ -196,7 +196,7 @@ impl<'a> Decoys<'a> {
 
     /// Checks the same for freeze and thaw alone.
     #[track_caller]
-    pub(crate) fn are_not_frozen_but(&self, target: &str, vessel: &Vessel) {
+    pub fn are_not_frozen_but(&self, target: &str, vessel: &Vessel) {
         let is_meant = |report: &Value| assert_eq!(report["id"], *vessel.id, "{target}: {report}");
         is_meant(&self.iceaxe(&["freeze", target, "--json"]).is(0, "confirmed"));
         assert!(vessel.asks());
@@ -206,7 +206,7 @@ impl<'a> Decoys<'a> {
 
     /// Checks that `kill` ends this container and nobody else.
     #[track_caller]
-    pub(crate) fn live_on_when_it_is_killed(&self, target: &str, vessel: &Vessel) {
+    pub fn live_on_when_it_is_killed(&self, target: &str, vessel: &Vessel) {
         let report = self.iceaxe(&["kill", target, "--json"]).is(0, "confirmed");
         assert_eq!(report["id"], *vessel.id, "{target}: {report}");
         eventually("it is dead", || {
@@ -216,7 +216,7 @@ impl<'a> Decoys<'a> {
 
     /// Checks that a target means nothing for any verb: it is unknown, or the error says which cgroups are called so.
     #[track_caller]
-    pub(crate) fn are_not_meant(&self, target: &str) {
+    pub fn are_not_meant(&self, target: &str) {
         for words in [
             &["status", target][..],
             &["thaw", target],

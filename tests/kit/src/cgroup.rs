@@ -9,7 +9,7 @@ use super::eventually;
 
 /// One of the two kinds of trees that freeze.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hierarchy {
+pub enum Hierarchy {
     V1,
     V2,
 }
@@ -17,7 +17,7 @@ pub(crate) enum Hierarchy {
 impl Hierarchy {
     /// The first that this machine has.
     #[track_caller]
-    pub(crate) fn available() -> Self {
+    pub fn available() -> Self {
         [Self::V1, Self::V2]
             .into_iter()
             .find(|&hierarchy| find(hierarchy).is_some())
@@ -25,14 +25,14 @@ impl Hierarchy {
     }
 
     /// `v1` or `v2`, as targets are written.
-    pub(crate) fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::V1 => "v1",
             Self::V2 => "v2",
         }
     }
 
-    pub(crate) fn version(self) -> u64 {
+    pub fn version(self) -> u64 {
         match self {
             Self::V1 => 1,
             Self::V2 => 2,
@@ -42,13 +42,13 @@ impl Hierarchy {
 
 /// Where a hierarchy is mounted.
 #[track_caller]
-pub(crate) fn mount_of(hierarchy: Hierarchy) -> PathBuf {
+pub fn mount_of(hierarchy: Hierarchy) -> PathBuf {
     find(hierarchy).unwrap_or_else(|| panic!("no {hierarchy:?} freezer is mounted, which this test is for"))
 }
 
 /// Where the v1 hierarchy of a controller is mounted.
 #[track_caller]
-pub(crate) fn mount_of_controller(name: &str) -> PathBuf {
+pub fn mount_of_controller(name: &str) -> PathBuf {
     find_v1(name).unwrap_or_else(|| panic!("no v1 {name} hierarchy is mounted, which this test is for"))
 }
 
@@ -79,10 +79,10 @@ fn find_kind(fits: impl Fn(&str) -> bool) -> Option<PathBuf> {
 
 /// A cgroup that a test made. It is removed by the scene that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Cgroup {
-    pub(crate) hierarchy: Hierarchy,
-    pub(crate) dir: PathBuf,
-    pub(crate) path: PathBuf,
+pub struct Cgroup {
+    pub hierarchy: Hierarchy,
+    pub dir: PathBuf,
+    pub path: PathBuf,
 }
 
 static MADE: AtomicU32 = AtomicU32::new(0);
@@ -107,7 +107,7 @@ impl Cgroup {
 
     /// A new cgroup below this one.
     #[track_caller]
-    pub(crate) fn child(&self, name: impl AsRef<OsStr>) -> Self {
+    pub fn child(&self, name: impl AsRef<OsStr>) -> Self {
         let name = name.as_ref();
         let child = Self {
             hierarchy: self.hierarchy,
@@ -118,24 +118,24 @@ impl Cgroup {
         child
     }
 
-    pub(crate) fn remove(&self) {
+    pub fn remove(&self) {
         fs::remove_dir(&self.dir).unwrap_or_else(|error| panic!("{}: {error}", self.dir.display()));
     }
 
     /// As it is typed: `v1:/iceaxe-test-7-0`.
-    pub(crate) fn target(&self) -> OsString {
+    pub fn target(&self) -> OsString {
         let mut target = OsString::from(self.hierarchy.word());
         target.push(":");
         target.push(&self.path);
         target
     }
 
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
     #[track_caller]
-    pub(crate) fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         let file = self.file(name);
         fs::read_to_string(&file)
             .unwrap_or_else(|error| panic!("{}: {error}", file.display()))
@@ -144,20 +144,20 @@ impl Cgroup {
     }
 
     #[track_caller]
-    pub(crate) fn write(&self, name: &str, value: &str) {
+    pub fn write(&self, name: &str, value: &str) {
         let file = self.file(name);
         fs::write(&file, value).unwrap_or_else(|error| panic!("{value} > {}: {error}", file.display()));
     }
 
     /// Moves a whole process into it.
     #[track_caller]
-    pub(crate) fn admit(&self, pid: i32) {
+    pub fn admit(&self, pid: i32) {
         self.write("cgroup.procs", &pid.to_string());
     }
 
     /// Moves one thread into it.
     #[track_caller]
-    pub(crate) fn admit_thread(&self, tid: i32) {
+    pub fn admit_thread(&self, tid: i32) {
         let file = match self.hierarchy {
             Hierarchy::V1 => "tasks",
             Hierarchy::V2 => "cgroup.threads",
@@ -167,7 +167,7 @@ impl Cgroup {
 
     /// The tasks in it, those below left out.
     #[track_caller]
-    pub(crate) fn tids(&self) -> Vec<i32> {
+    pub fn tids(&self) -> Vec<i32> {
         let file = match self.hierarchy {
             Hierarchy::V1 => "tasks",
             Hierarchy::V2 => "cgroup.threads",
@@ -179,7 +179,7 @@ impl Cgroup {
     }
 
     /// The file that freezes and thaws.
-    pub(crate) fn switch(&self) -> PathBuf {
+    pub fn switch(&self) -> PathBuf {
         match self.hierarchy {
             Hierarchy::V1 => self.file("freezer.state"),
             Hierarchy::V2 => self.file("cgroup.freeze"),
@@ -187,7 +187,7 @@ impl Cgroup {
     }
 
     /// What is written to it for a freeze.
-    pub(crate) fn frozen_word(&self) -> &'static str {
+    pub fn frozen_word(&self) -> &'static str {
         match self.hierarchy {
             Hierarchy::V1 => "FROZEN",
             Hierarchy::V2 => "1",
@@ -195,7 +195,7 @@ impl Cgroup {
     }
 
     /// What is written to it for a thaw.
-    pub(crate) fn thawed_word(&self) -> &'static str {
+    pub fn thawed_word(&self) -> &'static str {
         match self.hierarchy {
             Hierarchy::V1 => "THAWED",
             Hierarchy::V2 => "0",
@@ -204,26 +204,26 @@ impl Cgroup {
 
     /// Asks for a freeze by hand.
     #[track_caller]
-    pub(crate) fn ask(&self) {
+    pub fn ask(&self) {
         fs::write(self.switch(), self.frozen_word()).unwrap();
     }
 
     /// Freezes by hand and waits until the kernel says so.
     #[track_caller]
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.ask();
         eventually("the kernel calls it frozen", || self.is_frozen());
     }
 
     /// Thaws by hand.
     #[track_caller]
-    pub(crate) fn thaw(&self) {
+    pub fn thaw(&self) {
         fs::write(self.switch(), self.thawed_word()).unwrap();
     }
 
     /// Whether it asks for a freeze itself.
     #[track_caller]
-    pub(crate) fn asks(&self) -> bool {
+    pub fn asks(&self) -> bool {
         let file = match self.hierarchy {
             Hierarchy::V1 => "freezer.self_freezing",
             Hierarchy::V2 => "cgroup.freeze",
@@ -235,7 +235,7 @@ impl Cgroup {
     /// cff5f49d433f and not its revert (6.7 to 6.15 as released; no stable one that is tested here): it may let tasks
     /// out. So it is asked only where the answer must be FROZEN, never to find out.
     #[track_caller]
-    pub(crate) fn is_frozen(&self) -> bool {
+    pub fn is_frozen(&self) -> bool {
         match self.hierarchy {
             Hierarchy::V1 => self.read("freezer.state") == "FROZEN",
             Hierarchy::V2 => self.read("cgroup.events").lines().any(|line| line == "frozen 1"),
@@ -243,7 +243,7 @@ impl Cgroup {
     }
 
     /// Whether `tid` is in it, in its own words.
-    pub(crate) fn holds(&self, tid: i32) -> bool {
+    pub fn holds(&self, tid: i32) -> bool {
         self.tids().contains(&tid)
     }
 }

@@ -11,19 +11,19 @@ use tempfile::TempDir;
 
 /// The host's file system below a directory, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Elsewhere {
+pub struct Elsewhere {
     dir: TempDir,
 }
 
 /// Where no record can be made.
 #[track_caller]
-pub(crate) fn without_records() -> Elsewhere {
+pub fn without_records() -> Elsewhere {
     Elsewhere::with_run(MsFlags::MS_RDONLY, "mode=755")
 }
 
 /// Where records have so much room.
 #[track_caller]
-pub(crate) fn with_room(size: &str) -> Elsewhere {
+pub fn with_room(size: &str) -> Elsewhere {
     Elsewhere::with_run(MsFlags::empty(), &format!("mode=755,size={size}"))
 }
 
@@ -45,19 +45,19 @@ impl Elsewhere {
 
     /// From now on nothing can be written there.
     #[track_caller]
-    pub(crate) fn set_read_only(&self) {
+    pub fn set_read_only(&self) {
         let none = None::<&str>;
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         mount(none, &self.root().join("run"), none, flags, none).unwrap();
     }
 
     /// Where that host's root is.
-    pub(crate) fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         self.dir.path()
     }
 
     /// Where its records are.
-    pub(crate) fn records(&self) -> PathBuf {
+    pub fn records(&self) -> PathBuf {
         self.root().join("run/iceaxe")
     }
 }
@@ -70,7 +70,7 @@ impl Drop for Elsewhere {
 }
 
 /// Runs `work` in a thread with mounts of its own, which what it starts has too.
-pub(crate) fn with_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub fn with_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let alone = || {
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -82,13 +82,13 @@ pub(crate) fn with_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 
 /// Shows what is at `from` at `to` too.
 #[track_caller]
-pub(crate) fn bind(from: &Path, to: &Path) {
+pub fn bind(from: &Path, to: &Path) {
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
 }
 
 /// Takes away every mount of a cgroup hierarchy in this thread's own mounts, but those at or below `kept`.
 #[track_caller]
-pub(crate) fn unmount_cgroups(kept: &[&Path]) {
+pub fn unmount_cgroups(kept: &[&Path]) {
     let text = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     let mut places: Vec<String> = text
         .lines()

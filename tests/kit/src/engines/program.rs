@@ -16,26 +16,25 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// A program at work. It ends with its handle, and with the test's thread.
 #[derive(Debug)]
-pub(crate) struct Program {
+pub struct Program {
     child: Child,
     out: File,
     err: File,
-    words: String,
 }
 
 /// What a program said.
 #[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) status: ExitStatus,
-    pub(crate) out: String,
-    pub(crate) err: String,
+pub struct Ended {
+    pub status: ExitStatus,
+    pub out: String,
+    pub err: String,
     /// From when its end was waited for.
-    pub(crate) took: Duration,
+    pub took: Duration,
 }
 
 /// How a program with a limit ended.
 #[derive(Debug)]
-pub(crate) enum Asked {
+pub enum Asked {
     Answered(Ended),
     /// It did not end, and was killed.
     Hung,
@@ -45,7 +44,7 @@ impl Program {
     /// Starts `command` under a wrapper that has it killed when this thread ends, however it does. Its output goes
     /// into files: a pipe would be held open by whatever it leaves behind.
     #[track_caller]
-    pub(crate) fn start(command: &Command) -> Self {
+    pub fn start(command: &Command) -> Self {
         let (out, err) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let mut bound = Command::new("setpriv");
         bound
@@ -63,36 +62,31 @@ impl Program {
             .stdout(out.try_clone().unwrap())
             .stderr(err.try_clone().unwrap());
         let child = bound.spawn().unwrap_or_else(|error| panic!("{bound:?}: {error}"));
-        Self {
-            child,
-            out,
-            err,
-            words: format!("{command:?}"),
-        }
+        Self { child, out, err }
     }
 
-    pub(crate) fn pid(&self) -> i32 {
+    pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }
 
     #[track_caller]
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
     /// Kills it and waits for its end.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         // It has ended already, then.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    pub(crate) fn is_running(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Whether it ends within `limit`.
-    pub(crate) fn ends_within(&mut self, limit: Duration) -> bool {
+    pub fn ends_within(&mut self, limit: Duration) -> bool {
         let began = Instant::now();
         while self.is_running() {
             if began.elapsed() > limit {
@@ -104,12 +98,12 @@ impl Program {
     }
 
     /// What it has said so far on standard error.
-    pub(crate) fn errors(&self) -> String {
+    pub fn errors(&self) -> String {
         text(&self.err)
     }
 
     /// Waits for its end, but not for longer than `limit`.
-    pub(crate) fn answer(mut self, limit: Duration) -> Asked {
+    pub fn answer(mut self, limit: Duration) -> Asked {
         let began = Instant::now();
         if !self.ends_within(limit) {
             return Asked::Hung;
@@ -134,47 +128,47 @@ impl Drop for Program {
 impl Asked {
     /// The answer of a program that must have one.
     #[track_caller]
-    pub(crate) fn answered(self) -> Ended {
+    pub fn answered(self) -> Ended {
         match self {
             Self::Answered(ended) => ended,
             Self::Hung => panic!("it did not end"),
         }
     }
 
-    pub(crate) fn hung(&self) -> bool {
+    pub fn hung(&self) -> bool {
         matches!(self, Self::Hung)
     }
 }
 
 impl Ended {
     /// Its exit code; `None` where a signal ended it.
-    pub(crate) fn code(&self) -> Option<i32> {
+    pub fn code(&self) -> Option<i32> {
         self.status.code()
     }
 
     /// Checks that it ended well, and returns what it printed.
     #[track_caller]
-    pub(crate) fn well(self) -> String {
+    pub fn well(self) -> String {
         assert!(self.status.success(), "{self:?}");
         self.out.trim_end().to_owned()
     }
 
     /// Checks that it failed, and said so with this word in it, wherever; docker says some errors on its output.
     #[track_caller]
-    pub(crate) fn failed(&self, word: &str) {
+    pub fn failed(&self, word: &str) {
         let said = self.err.contains(word) || self.out.contains(word);
         assert!(!self.status.success() && said, "no \"{word}\": {self:?}");
     }
 
     /// The one JSON object that it printed.
     #[track_caller]
-    pub(crate) fn object(&self) -> Value {
+    pub fn object(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// Checks that iceaxe ended with this code, and that its one report says so and names this outcome.
     #[track_caller]
-    pub(crate) fn is(&self, exit: i32, outcome: &str) -> Value {
+    pub fn is(&self, exit: i32, outcome: &str) -> Value {
         let report = self.object();
         let found = (self.code(), report["exit"].as_i64(), report["outcome"].as_str());
         assert_eq!(
@@ -187,7 +181,7 @@ impl Ended {
 
     /// Checks that iceaxe ended with this code, at once, and that the reason has all these words.
     #[track_caller]
-    pub(crate) fn refuses(&self, exit: i32, words: &[&str]) {
+    pub fn refuses(&self, exit: i32, words: &[&str]) {
         assert_eq!(self.code(), Some(exit), "{self:?}");
         assert!(self.took < PROMPT, "{self:?}");
         let missing: Vec<&&str> = words.iter().filter(|word| !self.err.contains(**word)).collect();
@@ -202,7 +196,7 @@ fn text(file: &File) -> String {
 }
 
 /// When a process started, in ticks since the machine did; with its number this is one process and no other.
-pub(crate) fn starttime(pid: i32) -> Option<u64> {
+pub fn starttime(pid: i32) -> Option<u64> {
     let text = fs::read(format!("/proc/{pid}/stat")).ok()?; // it is gone
     String::from_utf8_lossy(&text)
         .rsplit_once(") ")?
