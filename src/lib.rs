@@ -27,13 +27,17 @@ pub mod cgroup;
 pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod fleet;
 pub mod freezer;
+pub mod hold;
 pub mod host;
 pub mod ledger;
 pub mod patience;
 pub mod report;
 pub mod resolver;
 mod signaller;
+#[cfg(feature = "cli")]
+mod supervisor;
 pub mod verifier;
 
 pub use engine::{Frozen, Handle, NotConfirmed};

@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 
 use super::args::Parallel;
 use super::keeper::{self, Keeper};
-use super::message::Message;
 use super::targets::Targets;
+use super::text;
 use super::turns::Plan;
-use super::{Context, DIFFERENT, human, joined, number};
+use crate::cli::context::{Context, DIFFERENT, joined, number};
 use crate::engine::{self, Step, Watcher, quoted};
 use crate::freezer::{Standing, Write};
 use crate::patience::Patience;
 use crate::report::{Effective, Outcome, Report, Requested};
 use crate::resolver::{Believed, Container, Details};
+use crate::supervisor::Message;
 
 /// How long after its limit the work may take to look why (200 ms), to undo (300 ms) and to say so, on a host that is busy
 /// with other things, before it counts as hanging.
@@ -141,7 +142,7 @@ pub(super) fn act(
     }
     let told = !context.cli.quiet && !context.cli.json;
     if let Some(skew) = reports.iter().find_map(|report| report.skew_us).filter(|_| told) {
-        context.err(human::skew(
+        context.err(text::skew(
             reports.iter().filter(|report| report.skew_us.is_some()).count(),
             skew,
         ));
@@ -161,7 +162,7 @@ fn hand_over(context: &Context<'_>, keeper: Option<&Keeper<'_>>, frozen: &[(Stri
     let is_said = frozen.is_empty() && keeper.is_none() || context.tie.is_printed(context.say, left);
     if !is_said {
         for (target, container, before) in frozen {
-            let target = human::escaped(target);
+            let target = text::escaped(target);
             // Where neither a signal came at the last moment nor the time was over nobody is left to be told.
             let why = match left {
                 Some(_) if !context.is_cancelled() => "its time was over before its freeze could be told",
@@ -206,7 +207,7 @@ impl Wills<'_> {
     fn step(&mut self, nth: usize, report: &Report, step: &Step) {
         let (index, typed, _) = self.found[nth];
         if self.trace
-            && let Some(line) = human::step(typed, elapsed_us(self.started), step)
+            && let Some(line) = text::step(typed, elapsed_us(self.started), step)
         {
             self.context.err(line + "\n");
         }
@@ -242,7 +243,7 @@ impl Wills<'_> {
             Step::Climbing(_) => self.context.within(self.limit),
             Step::Dying(all) => {
                 for task in all {
-                    let (typed, dying) = (human::escaped(typed), human::dying(task));
+                    let (typed, dying) = (text::escaped(typed), text::dying(task));
                     self.context.err(format!("iceaxe: note: {typed}: {dying}\n"));
                 }
             }
@@ -300,7 +301,7 @@ fn ended(report: &Report, outcome: Outcome, error: &str, hint: Option<&str>) -> 
 #[derive(Default)]
 struct Ends {
     codes: Vec<u8>,
-    tally: human::Tally,
+    tally: text::Tally,
 }
 
 impl Ends {

@@ -9,7 +9,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::sys::signal::Signal;
 
-use crate::engine::{Ceiling, Filter};
+use crate::fleet::{Ceiling, Filter};
 use crate::host::Resource;
 use crate::report::Rung;
 

@@ -8,12 +8,14 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use super::args::Hold;
-use super::hold::{GRACE, STUCK};
 use super::keeper::Keeper;
-use super::{Context, child, guard, human, number};
+use super::text;
+use crate::cli::context::{Context, number};
 use crate::error::{Error, Result};
+use crate::hold::guard;
 use crate::host::{Filesystem, Host};
 use crate::ledger::{DiskEntry, Ledger};
+use crate::supervisor;
 
 /// How long a file system may take to be flushed, frozen or thawed.
 const DISK: Duration = Duration::from_secs(30);
@@ -50,7 +52,7 @@ impl Disks {
     pub(super) fn plan(&self, context: &Context<'_>) {
         let sync = self.sync.iter().map(|disk| ("flush", disk));
         for (act, disk) in sync.chain(self.freeze.iter().map(|disk| ("freeze", disk))) {
-            let path = human::escaped(&disk.path().display().to_string());
+            let path = text::escaped(&disk.path().display().to_string());
             context.err(format!("iceaxe: note: would {act} the file system of {path}\n"));
         }
     }
@@ -141,7 +143,7 @@ pub(super) fn thaw_alone(root: &Path, guard: Option<&guard::Line>) {
         }
         0
     };
-    let _ = child::apart(&[], work); // as above
+    let _ = supervisor::apart(&[], work); // as above
 }
 
 /// Thaws a file system that is on record, through whatever mount of it there is, and takes the record away.
@@ -188,3 +190,9 @@ fn check(context: &Context<'_>, disk: &Filesystem) -> Result<()> {
     }
     Ok(())
 }
+
+/// How much longer a thaw may take until it is told.
+pub(in crate::cli) const GRACE: Duration = Duration::from_secs(3);
+
+/// The code of what may be frozen.
+pub(in crate::cli) const STUCK: u8 = 7;

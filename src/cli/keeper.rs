@@ -4,11 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Context, human};
+use super::text;
 use crate::cgroup::{Cgroup, CgroupId};
-use crate::engine::{self, Holders, Leaving, described};
+use crate::cli::context::Context;
+use crate::engine::{self, Holders, described};
 use crate::error::{Error, Result};
 use crate::freezer::Standing;
+use crate::hold::{self, Leaving};
 use crate::host::Filesystem;
 use crate::ledger::{
     Disk, DiskEntry, Entry, Fate, Kind, Ledger, Listing, Lock, Pledge, Process, SCHEMA, boot, boottime_us,
@@ -233,7 +235,7 @@ impl<'c> Keeper<'c> {
         {
             // What can't be removed is on a file system where no record could be made either.
             if ledger.remove(other).is_ok_and(|found| found) && other.pledge.kind != Kind::Freeze {
-                let (target, other) = (human::escaped(target), human::escaped(&described(other)));
+                let (target, other) = (text::escaped(target), text::escaped(&described(other)));
                 self.context.err(format!(
                     "iceaxe: note: {target} was thawed meanwhile, which ended {other}\n"
                 ));
@@ -261,16 +263,16 @@ impl<'c> Keeper<'c> {
 
     /// Says what becomes of one that is frozen already.
     fn note(&self, target: &str, others: &[Entry], left: &[Entry]) {
-        let target = human::escaped(target);
+        let target = text::escaped(target);
         let lasting = others.iter().find(|other| other.pledge.kind != Kind::Lease);
         let note = match (self.kind, lasting) {
             (_, None) if let Some(left) = left.first() => {
-                let left = human::escaped(&described(left));
+                let left = text::escaped(&described(left));
                 format!("{target} was left frozen by {left}, which this takes the place of")
             }
             (Kind::Freeze, _) => return,
             (kind, Some(other)) => {
-                let other = human::escaped(&described(other));
+                let other = text::escaped(&described(other));
                 let stays = match kind {
                     Kind::Lease => "at the end of this lease it stays frozen until that is over too",
                     _ => "at the end of this hold it stays frozen until that is over too",
@@ -327,8 +329,8 @@ impl<'c> Keeper<'c> {
                 entry: kept.entry.as_ref(),
             }];
             let ledger = self.ledger.as_ref();
-            let reports = engine::part(host, ledger, &leaving, Patience::of(PROOF), &mut |_, _, _| {});
-            if reports.iter().any(engine::may_be_frozen) {
+            let reports = hold::part(host, ledger, &leaving, Patience::of(PROOF), &mut |_, _, _| {});
+            if reports.iter().any(hold::may_be_frozen) {
                 kept.is_stuck = true;
                 self.kept.borrow_mut().insert(at, (id, kept));
             }
@@ -421,7 +423,7 @@ impl<'c> Keeper<'c> {
         std::mem::drop(kept);
         for (id, target) in ended {
             self.drop_one(id);
-            let target = human::escaped(&target);
+            let target = text::escaped(&target);
             self.context
                 .err(format!("iceaxe: note: {target} was thawed meanwhile\n"));
         }
@@ -647,8 +649,8 @@ pub(super) fn left_behind(context: &Context<'_>, holders: &Holders) {
             Fate::Unguarded => "has lost its guard",
             _ => "was left behind by a process that was killed",
         };
-        let target = human::escaped(&entry.pledge.target);
-        let holder = human::escaped(&described(entry));
+        let target = text::escaped(&entry.pledge.target);
+        let holder = text::escaped(&described(entry));
         context.err(format!(
             "iceaxe: note: {target}: {holder} {what}: iceaxe recover sees to it\n"
         ));
@@ -661,7 +663,7 @@ pub(super) fn left_behind(context: &Context<'_>, holders: &Holders) {
     let (boot, now) = (boot(context.host), boottime_us());
     let is_left = |entry: &DiskEntry| entry.fate(context.host, &boot, now) == Fate::Over;
     for entry in disks.unwrap_or_default().0.into_iter().filter(is_left) {
-        let path = human::escaped(&entry.disk.path.display().to_string());
+        let path = text::escaped(&entry.disk.path.display().to_string());
         context.err(format!(
             "iceaxe: note: the file system of {path} was left frozen: iceaxe recover sees to it\n"
         ));

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::args::{Nested, Select};
 use super::survey::choose;
 use super::targets::{self, Held, Targets};
-use super::{Context, human, unresolved};
-use crate::engine::Filter;
+use super::text;
+use crate::cli::context::{Context, unresolved};
 use crate::error::Error;
+use crate::fleet::Filter;
 use crate::report::{Requested, Status};
 use crate::resolver::{Purpose, Trust};
 
@@ -96,7 +97,7 @@ pub(super) fn select(
     for source in &incomplete {
         context.err(format!(
             "iceaxe: not every container could be looked at: {}\n",
-            human::escaped(source)
+            text::escaped(source)
         ));
     }
     let mut code = (!incomplete.is_empty()).then_some(1);
@@ -107,7 +108,7 @@ pub(super) fn select(
                 let mut report = unresolved(context.cli.verb.name(), "", &Error::NotFound(none.clone()));
                 report.error = Some(none);
                 report.hints.push("--allow-none makes that a success".to_owned());
-                context.err(human::trouble(&report));
+                context.err(text::trouble(&report));
                 code = Some(report.exit());
             }
             _ => context.err(format!("iceaxe: note: {none}\n")),
@@ -126,7 +127,7 @@ pub(super) fn select(
 pub(super) fn none(filters: &[Filter], all: All) -> String {
     let met: Vec<String> = filters
         .iter()
-        .map(|filter| human::escaped(&filter.to_string()))
+        .map(|filter| text::escaped(&filter.to_string()))
         .collect();
     let met = met.join(", ");
     match (all, met.is_empty()) {

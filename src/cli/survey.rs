@@ -7,8 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::targets::Held;
-use super::{Context, human, keeper};
+use super::{keeper, text};
 use crate::cgroup::CgroupId;
+use crate::cli::context::Context;
 use crate::engine::{self, Holders, Unasked};
 use crate::error::Error;
 use crate::host::{Host, Vigil};
@@ -101,7 +102,7 @@ fn look_at_all(
         }
     }
     for task in std::mem::take(&mut order.silent) {
-        context.err(format!("iceaxe: note: {}\n", human::escaped(&task)));
+        context.err(format!("iceaxe: note: {}\n", text::escaped(&task)));
     }
     order.end()
 }

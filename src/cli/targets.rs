@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{Nested, Verb};
-use super::message::{Message, Will};
-use super::{Context, human, number, unheard, unresolved};
+use super::text;
+use crate::cli::context::{Context, number, unheard, unresolved};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
 use crate::report::Report;
 use crate::resolver::target::Target;
 use crate::resolver::{Container, Details, Nesting, Pending, Purpose, Resolver};
+use crate::supervisor::{Message, Will};
 
 /// How long resolving one may take: 2 s each for users' records, the sources of names, the records of who has the name,
 /// and the candidates of an ambiguous one, and as much again on a busy host.
@@ -168,7 +169,7 @@ pub(super) fn typed(verb: &Verb) -> Result<Vec<OsString>> {
             if targets.len() == before {
                 return Err(Error::Usage(format!(
                     "cannot {} -: standard input has no target on it",
-                    human::act(verb.name())
+                    text::act(verb.name())
                 )));
             }
         } else {
@@ -266,7 +267,7 @@ fn one(
 ) -> Result<Vec<(Option<String>, Container)>> {
     let found = resolver.resolve(target, nesting)?;
     for note in found.iter().flat_map(|found| &found.notes) {
-        context.err(format!("iceaxe: note: {}\n", human::escaped(note)));
+        context.err(format!("iceaxe: note: {}\n", text::escaped(note)));
     }
     let are_several = found.len() > 1;
     let each = found.into_iter().map(|found| {

@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 
 use super::args::{Order, Parallel, Stagger};
 use super::targets::{Held, Targets};
-use super::{Context, human};
+use super::text;
 use crate::cgroup::Cgroup;
-use crate::engine::{self, Holders, Pace, Step, Turn, Watcher};
+use crate::cli::context::Context;
+use crate::engine::{self, Holders, Step, Watcher};
+use crate::fleet::{Pace, Turn};
 use crate::host::{Pressure, Resource};
 use crate::patience::{Clock, Woke};
 use crate::report::Report;
@@ -153,7 +155,7 @@ impl Turns<'_> {
                     let left = self.left.len();
                     self.context.err(format!(
                         "iceaxe: note: {} are over: {left} that are left go at once\n",
-                        human::duration(u64::try_from(pace.limit.as_micros()).unwrap_or(u64::MAX)),
+                        text::duration(u64::try_from(pace.limit.as_micros()).unwrap_or(u64::MAX)),
                     ));
                     return false;
                 }

@@ -4,8 +4,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::program;
 use crate::error::{Error, Result};
+use crate::host::program;
 use crate::resolver::{Believed, Details, Identity, Trust};
 
 /// Who keeps an idea of its own of a container.

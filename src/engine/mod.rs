@@ -4,17 +4,11 @@
 mod barrier;
 mod commands;
 mod explain;
-mod filter;
-mod follow;
 mod freeze;
 mod guard;
 mod holders;
 mod kill;
 mod ladder;
-mod monitor;
-mod pace;
-mod parting;
-mod program;
 mod rescue;
 mod resync;
 mod rollback;
@@ -23,7 +17,6 @@ mod scope;
 mod signal;
 mod status;
 mod thaw;
-mod tree;
 mod why;
 
 use std::collections::BTreeSet;
@@ -41,25 +34,20 @@ use crate::verifier::{Proof, Sightings, Witness};
 
 pub use barrier::{Before, freeze, freeze_after, withhold};
 pub use explain::explain;
-pub use filter::Filter;
-pub use follow::{Event, Followed, Follower, Happening};
 pub use freeze::{FreezeOptions, Pulses, Together};
 pub use guard::{Frozen, Handle, NotConfirmed};
 pub use holders::{Holders, described, others};
 pub use kill::{KillOptions, kill};
 pub(crate) use ladder::quoted;
-pub use monitor::{Broken, Monitor, ROUND};
-pub use pace::{Ceiling, Pace, Turn};
-pub use parting::{Leaving, may_be_frozen, part};
 pub use rescue::{RescueOptions, out_and_back, rescue};
 pub use resync::{Plan, Resync, ResyncLimits};
 pub use rollback::{put_back, still_asks};
 pub use safety::{GUARD, GUARDS, check as check_safety};
 pub use scope::{Asking, Unasked, asking};
+pub(crate) use scope::{LONGEST_PATH, Scope};
 pub use signal::{SignalOptions, Whom, signal};
 pub use status::{Outside, glance, outside, started, status};
 pub use thaw::{Clear, Reach, ThawOptions, release, thaw};
-pub use tree::{Node, tree};
 
 /// What just happened to one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +156,7 @@ pub fn untouched_end(error: &Error) -> Outcome {
 }
 
 /// The tasks of a container, in either hierarchy: one may sit in a frozen cgroup of one while its process is elsewhere.
-fn tids(container: &Container) -> Result<BTreeSet<i32>> {
+pub(crate) fn tids(container: &Container) -> Result<BTreeSet<i32>> {
     match tasks(container, None)? {
         Tasks { tids, missed: None } => Ok(tids),
         Tasks {
@@ -225,7 +213,7 @@ fn v2_first(cgroups: Vec<&Cgroup>) -> Vec<&Cgroup> {
 }
 
 /// The first look at a container's tasks.
-fn look(host: &Host, container: &Container) -> Result<Sightings> {
+pub(crate) fn look(host: &Host, container: &Container) -> Result<Sightings> {
     let tids = tids(container)?;
     check_seen(host, container, &tids)?;
     Ok(Witness::new(host).look_at_all(tids))
@@ -236,11 +224,11 @@ fn look_again(host: &Host, container: &Container) -> Result<Sightings> {
     Ok(Witness::new(host).look_at_all(tids(container)?))
 }
 
-fn micros(duration: Duration) -> u64 {
+pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn monotonic_us() -> Option<u64> {
+pub(crate) fn monotonic_us() -> Option<u64> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).ok()?; // it always exists on Linux
     u64::try_from(now.tv_sec() * 1_000_000 + now.tv_nsec() / 1000).ok()
 }

@@ -76,7 +76,7 @@ const MOST_ASKING: usize = 20_000;
 /// So many bytes of names are kept of those.
 const MOST_ASKING_BYTES: usize = 8 << 20;
 /// No longer path can be given to the kernel, or as a target: PATH_MAX is 4,096 with the NUL.
-pub(super) const LONGEST_PATH: usize = 4095;
+pub(crate) const LONGEST_PATH: usize = 4095;
 
 /// The room for those that are told of by their names.
 struct Room {

@@ -7,6 +7,7 @@ mod mounts;
 mod namespaces;
 mod pressure;
 mod proc;
+pub(crate) mod program;
 mod stat;
 
 use std::os::fd::OwnedFd;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::engine::commands::{Command, Commands};
 use crate::engine::freeze::BROKEN_OFF;
-use crate::engine::program::{Done, End};
 use crate::engine::quoted;
+use crate::host::program::{Done, End};
 use crate::report::{Outcome, Report};
 use crate::resolver::Believed;
 

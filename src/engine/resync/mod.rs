@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use end::{end, failure, held, in_words, said, with};
 
 use super::commands::{Command, Commands, Keeper};
-use super::program::{self, Done, End};
 use super::scope::Scope;
 use super::{
     Before, FreezeOptions, Run, Step, ThawOptions, Watcher, freeze_after, ladder, look, micros, thaw,
 };
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::host::program::{self, Done, End};
 use crate::patience::Patience;
 use crate::report::{Effective, Outcome, Report, Requested, Resynced, States};
 use crate::resolver::{Believed, Container, Details};

@@ -1,0 +1,315 @@
+//! `recover`: finishes what was left by those who were killed. It may be run at any time, twice at once too.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use crate::cli::context::{Context, joined, json};
+use crate::cli::{disks, text};
+use crate::engine::{self, described};
+use crate::error::{Error, Result};
+use crate::hold::{self, Leaving};
+use crate::ledger::{DiskEntry, Entry, Fate, Ledger, Process, boot, boottime_us};
+use crate::patience::Patience;
+use crate::report::{Outcome, Report};
+
+/// How long each may take to thaw, and to be proven, where no limit is given.
+const THAW: Duration = Duration::from_secs(5);
+/// How long those who were killed may take to be gone: no more than the grace of the others.
+const DYING: Duration = Duration::from_secs(1);
+/// How often it is looked whether one is.
+const LOOK: Duration = Duration::from_millis(1);
+/// How much longer one may take until it is told.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Runs `recover`.
+pub(in crate::cli) fn run(context: &Context<'_>) -> u8 {
+    match recover(context) {
+        Ok(code) => code,
+        Err(error) => {
+            context.err(format!("iceaxe: cannot recover: {error}\n"));
+            engine::untouched_end(&error).exit()
+        }
+    }
+}
+
+fn recover(context: &Context<'_>) -> Result<u8> {
+    let host = context.host;
+    context.within(GRACE);
+    let Some(ledger) = Ledger::open(host)? else {
+        return Ok(nothing(context));
+    };
+    await_killed(context, &ledger)?;
+    let (entries, mut odd) = ledger.entries()?;
+    let (frozen_disks, odd_disks) = ledger.disks()?;
+    odd.extend(odd_disks);
+    let mut codes: Vec<u8> = Vec::new();
+    for odd in &odd {
+        context.err(format!(
+            "iceaxe: cannot recover what is not understood: {}\n",
+            text::escaped(odd)
+        ));
+        codes.push(1);
+    }
+    let (boot, now) = (boot(host), boottime_us());
+    let guarded = Cell::new(false);
+    let mut found = false;
+    // Before anything else, as a hold has it: who waits for a file system can't be thawed for good.
+    for entry in frozen_disks {
+        let fate = entry.fate(host, &boot, now);
+        if fate != Fate::Stands {
+            found = true;
+            codes.extend(end_disk(context, &ledger, &entry, fate));
+        }
+    }
+    for entry in entries {
+        let fate = ledger.fate(&entry, host, &boot, now);
+        if fate == Fate::Stands && !entry.is_gone(host) {
+            continue;
+        }
+        found = true;
+        if context.cli.dry_run {
+            context.out(planned(context, &entry, fate));
+            continue;
+        }
+        context.within(context.timeout(THAW) + GRACE);
+        match fate {
+            // Nobody could thaw it from here, and a guard would only say so.
+            Fate::Unguarded if host.mount(entry.pledge.standing.hierarchy).is_none() => {
+                let report = unreachable(&entry);
+                codes.push(report.exit());
+                let will = context.told(&report);
+                context.out(will.out);
+                context.err(will.err);
+            }
+            Fate::Unguarded => match guard_again(context, &ledger, &entry, &guarded) {
+                Ok(told) => {
+                    context.out(told);
+                    codes.push(0);
+                }
+                Err(error) => {
+                    context.err(format!(
+                        "iceaxe: cannot guard {}: {error}\n",
+                        text::escaped(&entry.pledge.target)
+                    ));
+                    codes.push(1);
+                }
+            },
+            Fate::Past | Fate::Stands => {
+                if let Err(error) = ledger.remove(&entry) {
+                    context.err(format!("iceaxe: cannot recover: {error}\n"));
+                    codes.push(1);
+                }
+            }
+            Fate::Over => {
+                let report = end(context, &ledger, &entry);
+                codes.push(report.exit());
+                let will = context.told(&report);
+                context.out(will.out);
+                context.err(will.err);
+            }
+        }
+    }
+    let_go(context, guarded.get());
+    if !context.cli.dry_run {
+        let is_alive = |pid: i32| Process::is_there(host, pid);
+        ledger.sweep(is_alive)?;
+    }
+    if !found && odd.is_empty() {
+        return Ok(nothing(context));
+    }
+    Ok(joined(codes))
+}
+
+/// Waits for those who were killed just before, and may do their last: what they leave behind is seen then.
+fn await_killed(context: &Context<'_>, ledger: &Ledger) -> Result<()> {
+    let clock = Patience::of(DYING).start();
+    let (entries, disks) = (ledger.entries()?.0.into_iter(), ledger.disks()?.0.into_iter());
+    let owners = entries.flat_map(|entry| entry.pledge.owners);
+    for owner in owners.chain(disks.flat_map(|entry| entry.disk.owners)) {
+        while owner.is_killed(context.host) && !clock.is_over() {
+            clock.pause(LOOK, &[]);
+        }
+    }
+    Ok(())
+}
+
+/// Lets the guard go that nothing was given to.
+fn let_go(context: &Context<'_>, guarded: bool) {
+    match context.guard() {
+        // One lease that could not be given to it ends none of the others. Where the guard is gone, recover finds them.
+        Ok(guard) if guarded => drop(guard.commit()),
+        Ok(guard) => guard.dismiss(),
+        Err(_) => {} // nothing was given to one that could not be made
+    }
+}
+
+fn nothing(context: &Context<'_>) -> u8 {
+    let_go(context, false);
+    // No record is no proof where the host itself can't be looked at: --root may say the wrong directory.
+    if let Err(error) = context.host.check_freezer() {
+        context.err(format!("iceaxe: cannot recover: {error}\n"));
+        return engine::untouched_end(&error).exit();
+    }
+    if !context.cli.quiet && !context.cli.json {
+        context.err("iceaxe: note: nothing was left behind\n");
+    }
+    0
+}
+
+fn planned(context: &Context<'_>, entry: &Entry, fate: Fate) -> String {
+    let what = match fate {
+        Fate::Unguarded => "would be given a guard",
+        Fate::Over => "would be thawed",
+        Fate::Past | Fate::Stands => "is gone; its record would be taken away",
+    };
+    if context.cli.json {
+        let mut report = report_of(entry);
+        report.outcome = Outcome::Planned;
+        report.hints.push(what.to_owned());
+        return json(&report);
+    }
+    format!(
+        "{}: {} {what}\n",
+        text::escaped(&entry.pledge.target),
+        text::escaped(&described(entry))
+    )
+}
+
+/// What is said of a cgroup whose hierarchy is not mounted.
+fn unreachable(entry: &Entry) -> Report {
+    let standing = &entry.pledge.standing;
+    let mut report = report_of(entry);
+    let error = Error::Unsupported(format!(
+        "{} can't be reached, and its record stays: no cgroup v{} freezer is mounted on this host",
+        standing.path.display(),
+        standing.hierarchy.version()
+    ));
+    report.outcome = engine::untouched_end(&error);
+    report.error = Some(error.to_string());
+    report
+}
+
+fn report_of(entry: &Entry) -> Report {
+    let mut report = Report::blank("recover", &entry.pledge.target);
+    report.id.clone_from(&entry.pledge.id);
+    report.name.clone_from(&entry.pledge.name);
+    report.runtime.clone_from(&entry.pledge.runtime);
+    report
+}
+
+/// Thaws a file system whose hold is over; its code, where anything was done.
+fn end_disk(context: &Context<'_>, ledger: &Ledger, entry: &DiskEntry, fate: Fate) -> Option<u8> {
+    let path = entry.disk.path.display().to_string();
+    let named = format!(
+        "the file system of {} (device {})",
+        text::escaped(&path),
+        entry.disk.filesystem.device
+    );
+    let mut report = Report::blank("recover", &path);
+    if context.cli.dry_run {
+        let what = match fate {
+            Fate::Past => "is of another boot; its record would be taken away",
+            _ => "would be thawed",
+        };
+        report.outcome = Outcome::Planned;
+        report.hints.push(format!("{named} {what}"));
+        context.out(if context.cli.json {
+            json(&report)
+        } else {
+            format!("{named} {what}\n")
+        });
+        return None;
+    }
+    context.within(context.timeout(THAW) + GRACE);
+    let done = match fate {
+        Fate::Past => ledger.remove_disk(entry),
+        _ => disks::thaw_on_record(ledger, entry, context.timeout(THAW)),
+    };
+    match done {
+        Ok(()) => {
+            report.outcome = Outcome::Confirmed;
+            if context.cli.json {
+                context.out(json(&report));
+            } else if !context.cli.quiet && fate != Fate::Past {
+                context.out(format!("thawed {named}, which was left behind\n"));
+            }
+        }
+        Err(error) => {
+            report.outcome = Outcome::Stuck;
+            report.error = Some(error.to_string());
+            report.hints.push(
+                "it stays on record: mount it again, or enter the mount namespace that it is mounted in, and iceaxe \
+                 recover there"
+                    .to_owned(),
+            );
+            let will = context.told(&report);
+            context.out(will.out);
+            context.err(will.err);
+        }
+    }
+    Some(report.exit())
+}
+
+/// Thaws what is over.
+fn end(context: &Context<'_>, ledger: &Ledger, entry: &Entry) -> Report {
+    let leaving = [Leaving {
+        pledge: &entry.pledge,
+        container: None,
+        entry: Some(entry),
+    }];
+    let patience: Patience<'_> = context.patience(context.timeout(THAW));
+    let mut reports = hold::part(context.host, Some(ledger), &leaving, patience, &mut |_, _, _| {});
+    let mut report = reports.pop().unwrap_or_else(|| report_of(entry));
+    report.hints.push(format!("{} was left behind", described(entry)));
+    report
+}
+
+/// Gives a lease whose guard was killed another one, until the same time.
+fn guard_again(
+    context: &Context<'_>,
+    ledger: &Ledger,
+    entry: &Entry,
+    guarded: &Cell<bool>,
+) -> Result<String> {
+    let guard = context.guard()?;
+    let answer = guard.hear_once()?;
+    if let (Some(note), false) = (&answer.note, guarded.get()) {
+        context.err(format!("iceaxe: note: {note}\n"));
+    }
+    let host = context.host;
+    let clock = Patience::of(context.timeout(THAW)).start();
+    let Some(_lock) = ledger.lock(entry.pledge.standing.id, &clock)? else {
+        return Err(Error::Usage("broken off by a signal".to_owned()));
+    };
+    // Another one may have been here first, and a thaw may have ended it.
+    let still = ledger.again(entry)?;
+    if still.is_none_or(|still| still.fate(host, &boot(host), boottime_us()) != Fate::Unguarded) {
+        return Ok(String::new());
+    }
+    let mut pledge = entry.pledge.clone();
+    pledge.owners = [Process::this(host), answer.process]
+        .into_iter()
+        .flatten()
+        .collect();
+    let mut new = ledger.add(&pledge)?;
+    guard.keep(&pledge, Some(&new))?;
+    guarded.set(true);
+    ledger.settle(&mut new)?;
+    guard.commit()?;
+    ledger.remove(entry)?;
+    let left = pledge.until_us.unwrap_or(0).saturating_sub(boottime_us());
+    if context.cli.json {
+        let mut report = report_of(entry);
+        report.outcome = Outcome::Unchanged;
+        report.hints.push("it has a guard again".to_owned());
+        return Ok(json(&report));
+    }
+    if context.cli.quiet {
+        return Ok(format!("{}\n", entry.pledge.target));
+    }
+    let target = text::escaped(&pledge.target);
+    Ok(format!(
+        "{target} has a guard again, which thaws it in {}\n",
+        text::duration(left)
+    ))
+}

@@ -1,0 +1,183 @@
+//! `resync`: shows what would be done, asks, and brings one container after the other back in step with its engine.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::cli::args::Resync as Args;
+use crate::cli::context::{Context, joined, number, unresolved};
+use crate::cli::keeper::{Asked, Keeper};
+use crate::cli::select::{All, Nothing, select};
+use crate::cli::text;
+use crate::engine::{Before, Resync, ResyncLimits, Step};
+use crate::error::Error;
+use crate::freezer::Standing;
+use crate::ledger::Kind;
+use crate::report::{Outcome, Report};
+use crate::resolver::{Container, Purpose};
+use crate::supervisor::{Answer, Message};
+
+/// The limits where none is given: for the freeze and for each answer of an engine, and for the proof of the thaw.
+const STEP: Duration = Duration::from_secs(2);
+const THAW: Duration = Duration::from_secs(5);
+/// How long the engines' records are waited for, all together.
+const RECORD: Duration = Duration::from_secs(2);
+/// What else a step may take, on a busy host, before it counts as hanging.
+const GRACE: Duration = Duration::from_millis(1700);
+
+/// Runs `resync`.
+pub(in crate::cli) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]) -> u8 {
+    // What it runs are an engine's programs, and no rescue. Going back to what one was started with is always allowed.
+    let _ = rustix::process::setpriority_process(None, context.priority);
+    let is_selected = args.select.all || !args.select.filter.is_empty();
+    let selection = select(context, &args.select, typed, All::Disagreeing, Nothing::IsFine);
+    let mut codes: Vec<u8> = selection.code.into_iter().collect();
+    let targets = selection.resolve(context, ("resync", Purpose::Freeze), args.nested);
+    for (index, report) in targets.lost() {
+        context.end(index, report);
+        codes.push(report.exit());
+    }
+    let limits = ResyncLimits {
+        step: context.timeout(STEP),
+        thaw: context.timeout(THAW),
+    };
+    let found = targets.found();
+    let mut records = targets.records(context.host);
+    let mut resync = Resync::new(context.host, limits);
+    let mut open = Vec::new();
+    for (index, typed, container) in found {
+        context.within(RECORD + limits.step + GRACE);
+        let details = records.next(if targets.late { Duration::ZERO } else { RECORD });
+        let report = if context.host.root() == Path::new("/") {
+            let patience = context.patience(limits.step);
+            let plan = resync.plan(typed, container, details.as_ref(), patience);
+            if plan.is_open() {
+                open.push((index, typed, container, plan.report));
+                continue;
+            }
+            plan.report
+        } else {
+            let why =
+                "the engines' own commands are the host's, and can't be run from beside it: run iceaxe there";
+            unresolved("resync", typed, &Error::Unsupported(why.to_owned()))
+        };
+        // Who could not be told apart without asking and is well was not meant, and nor is who has ended since.
+        if is_selected && (report.outcome == Outcome::Unchanged || report.outcome.is_gone()) {
+            continue;
+        }
+        context.end(index, &report);
+        codes.push(report.exit());
+    }
+    let planned = args.plan || context.cli.dry_run;
+    if !planned && !open.is_empty() && !is_wanted(context, args, open.iter().map(|(.., report)| report)) {
+        for (index, .., report) in &mut open {
+            report.outcome = Outcome::Refused;
+            report.error = Some("not done without a yes: --yes, or an answer at a terminal".to_owned());
+            context.end(*index, report);
+            codes.push(report.exit());
+        }
+        return joined(codes);
+    }
+    // Each is on record while it is frozen, so that recover finds one that everybody was killed over.
+    let keeper = (!planned && !open.is_empty()).then(|| Keeper::new(context, Kind::Freeze, Asked::default()));
+    let keeper = keeper.and_then(Result::ok); // a plain freeze's record is never refused
+    for (index, typed, container, mut report) in open {
+        if !planned {
+            let before = |_: usize, standing: &Standing| match &keeper {
+                Some(keeper) => keeper.keep(typed, container, standing),
+                None => Ok(()),
+            };
+            report = heal(context, &mut resync, limits, index, (typed, container), &before);
+            keeper.iter().for_each(|keeper| keeper.drop(container));
+        }
+        context.end(index, &report);
+        codes.push(report.exit());
+    }
+    joined(codes)
+}
+
+/// Shows what would be done, and asks whether it is to be.
+fn is_wanted<'r>(
+    context: &Context<'_>,
+    args: &Args,
+    plans: impl Iterator<Item = &'r Report> + Clone,
+) -> bool {
+    if !context.cli.quiet || !args.yes {
+        plans
+            .clone()
+            .for_each(|report| context.err(format!("plan: {}\n", text::planned(report))));
+    }
+    if args.yes {
+        return true;
+    }
+    let freezes = |report: &&Report| report.resync.as_ref().is_some_and(|resync| resync.freezes);
+    let (frozen, all) = (plans.clone().filter(freezes).count(), plans.count());
+    let question = text::proceed(frozen, all - frozen);
+    context.tie.ask(context.say, &question) == Answer::Yes
+}
+
+/// Does it to one container. What is to be said and put back if nothing more is heard is said before each step.
+fn heal(
+    context: &Context<'_>,
+    resync: &mut Resync<'_>,
+    limits: ResyncLimits,
+    index: usize,
+    (typed, container): (&str, &Container),
+    before: Before<'_>,
+) -> Report {
+    // Looking once more, which asks the engine again.
+    context.within(limits.step * 2 + GRACE);
+    let will = |report: &Report, outcome: Outcome, error: &str| Report {
+        verb: "resync".to_owned(),
+        outcome,
+        error: Some(error.to_owned()),
+        ..report.clone()
+    };
+    let say = |will: Report| (context.say)(&Message::Will(number(index), context.told(&will)));
+    if context.is_cancelled() {
+        let report = Report::blank("resync", typed);
+        let error = "broken off by a signal before anything was written";
+        return will(&report, Outcome::RolledBack, error);
+    }
+    resync.heal(
+        typed,
+        container,
+        before,
+        context.patience(limits.step.max(limits.thaw)),
+        &mut |_, report, step| match step {
+            Step::Standing(before) => {
+                let error = "the process that did the work was killed; thawed again";
+                let undone = will(report, Outcome::RolledBack, error);
+                // It is plain data, which can always be said in JSON.
+                if let Ok(text) = serde_json::to_vec(before) {
+                    (context.say)(&Message::Undo(number(index), text, context.told(&undone)));
+                }
+            }
+            Step::Writing(write) => {
+                context.within(limits.step.max(limits.thaw) + GRACE);
+                let file = write.file.display();
+                let error = format!("write {} to {file}: the write did not return", write.value);
+                say(will(report, Outcome::Stuck, &error));
+            }
+            Step::Written(_) => {
+                let error = "nothing was heard since a write that returned: a read of the state hangs in the kernel, or \
+                             the process that does it was killed";
+                say(will(report, Outcome::Stuck, error));
+            }
+            Step::Bidding => {
+                // The engine's answer, the proof of the thaw, and once more the engine's.
+                context.within(limits.step * 2 + limits.thaw + GRACE);
+                let error = "nothing was heard since its engine was told to unpause it";
+                say(will(report, Outcome::Stuck, error));
+            }
+            Step::Done => context.within(limits.step * 2 + limits.thaw + GRACE),
+            Step::Dying(all) => {
+                for task in all {
+                    let (typed, dying) = (text::escaped(typed), text::dying(task));
+                    context.err(format!("iceaxe: note: {typed}: {dying}\n"));
+                }
+            }
+            Step::Settled | Step::Released | Step::Task { .. } | Step::Climbing(_) | Step::Striking => {}
+        },
+    )
+}

@@ -1,0 +1,9 @@
+//! A freeze that ends by itself: its guard, the watch over what is held, and the end of a hold.
+
+#[cfg(feature = "cli")]
+pub(crate) mod guard;
+mod monitor;
+mod release;
+
+pub use monitor::{Broken, Monitor, ROUND};
+pub use release::{Leaving, may_be_frozen, part};

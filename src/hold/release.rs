@@ -1,0 +1,176 @@
+//! The end of a hold or a lease: the last holder of a container thaws it, and nobody else does. What was ended by a thaw
+//! meanwhile, or is another container by now, is left alone.
+
+use crate::cgroup::Cgroup;
+use crate::engine::{self, Watcher, described, others, release};
+use crate::error::{Error, Result};
+use crate::freezer::Standing;
+use crate::host::Host;
+use crate::ledger::{Entry, Ledger, Lock, Pledge, boottime_us};
+use crate::patience::Patience;
+use crate::report::{Outcome, Report};
+use crate::resolver::target::Target;
+use crate::resolver::{self, Container, Nesting};
+
+/// One who leaves.
+#[derive(Debug)]
+pub struct Leaving<'l> {
+    /// What is answered for.
+    pub pledge: &'l Pledge,
+    /// Its container; where there is none it is found by its cgroup.
+    pub container: Option<&'l Container>,
+    /// Where it is on file.
+    pub entry: Option<&'l Entry>,
+}
+
+/// Ends these pledges, in their order. What must be thawed is thawed and proven; what could not be thawed stays on file. A
+/// report each.
+pub fn part(
+    host: &Host,
+    ledger: Option<&Ledger>,
+    leaving: &[Leaving<'_>],
+    patience: Patience<'_>,
+    watcher: Watcher<'_>,
+) -> Vec<Report> {
+    // A change of somebody else's is waited for, but not for long: what is over is to be thawed.
+    let clock = patience.at_most(LOCK).start();
+    let ids = leaving.iter().map(|one| one.pledge.standing.id);
+    let lock = |id| ledger.and_then(|ledger| ledger.lock(id, &clock).ok().flatten());
+    let _locks: Vec<Lock<'_>> = ids.filter_map(lock).collect();
+    let mut found = Vec::new();
+    let mut reports: Vec<Report> = Vec::new();
+    for one in leaving {
+        let mut report = blank(one.pledge);
+        // Where the records can't be read, what is known here is done.
+        match rest_of(host, ledger, one).unwrap_or(Rest::Thaw) {
+            Rest::Thaw => match one.container {
+                Some(_) => found.push((reports.len(), None)),
+                None => match find(host, &one.pledge.standing) {
+                    Ok(container) => found.push((reports.len(), Some(container))),
+                    Err(error) => fail(host, &mut report, &one.pledge.standing, &error),
+                },
+            },
+            Rest::Leave(why) => {
+                report.end(Outcome::Unchanged);
+                report.hints.push(why);
+            }
+        }
+        reports.push(report);
+    }
+    let held: Vec<(usize, &Container)> = found
+        .iter()
+        .filter_map(|(at, container)| Some((*at, container.as_ref().or(leaving[*at].container)?)))
+        .collect();
+    let to_thaw: Vec<(&str, &Container, &Standing)> = held
+        .iter()
+        .map(|(at, container)| {
+            (
+                leaving[*at].pledge.target.as_str(),
+                *container,
+                &leaving[*at].pledge.standing,
+            )
+        })
+        .collect();
+    let thawed = release(host, &to_thaw, patience, &mut |nth, report, step| {
+        watcher(held[nth].0, report, step)
+    });
+    for ((at, _), report) in held.iter().zip(thawed) {
+        reports[*at] = report;
+    }
+    for (one, report) in leaving.iter().zip(&mut reports) {
+        if report.outcome.is_gone() {
+            gone(report); // nothing of it is left to be thawed
+        }
+        report.frozen_for_us = Some(boottime_us().saturating_sub(one.pledge.since_us));
+        if let (Some(ledger), Some(entry), false) = (ledger, one.entry, may_be_frozen(report))
+            && let Err(error) = ledger.remove(entry)
+        {
+            report.hints.push(format!("its record is left over: {error}"));
+        }
+    }
+    reports
+}
+
+/// Whether a pledge could not be ended: it stays on file, and is tried again.
+#[must_use]
+pub fn may_be_frozen(report: &Report) -> bool {
+    matches!(
+        report.outcome,
+        Outcome::Stuck | Outcome::Error | Outcome::Usage | Outcome::Denied
+    )
+}
+
+/// How long a change of somebody else's is waited for.
+const LOCK: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// What is to be done at an end.
+enum Rest {
+    Thaw,
+    Leave(String),
+}
+
+fn rest_of(host: &Host, ledger: Option<&Ledger>, one: &Leaving<'_>) -> Result<Rest> {
+    let Some(ledger) = ledger else {
+        return Ok(Rest::Thaw);
+    };
+    let standing = &one.pledge.standing;
+    if let Some(entry) = one.entry
+        && ledger.again(entry)?.is_none()
+    {
+        return Ok(Rest::Leave(
+            "somebody ended it before: it was thawed meanwhile".to_owned(),
+        ));
+    }
+    let others = others(host, ledger, standing, one.entry)?;
+    Ok(match others.first() {
+        None => Rest::Thaw,
+        Some(other) => Rest::Leave(format!("it stays frozen: {} holds it too", described(other))),
+    })
+}
+
+fn blank(pledge: &Pledge) -> Report {
+    let mut report = Report::blank("thaw", &pledge.target);
+    report.id.clone_from(&pledge.id);
+    report.name.clone_from(&pledge.name);
+    report.runtime.clone_from(&pledge.runtime);
+    report
+}
+
+/// The container whose cgroup that is; gone where another one has its path.
+fn find(host: &Host, standing: &Standing) -> Result<Container> {
+    let gone = |dir| Err(Error::Gone(dir));
+    let cgroup = Cgroup::open(host, standing.hierarchy, &standing.path)?;
+    if cgroup.id() != standing.id {
+        return gone(cgroup.dir().to_owned());
+    }
+    let target = Target::In(standing.hierarchy, standing.path.clone());
+    let found = resolver::resolve(host, &target, Nesting::Refuse)?.container;
+    match found.own.iter().any(|own| own.id() == standing.id) {
+        true => Ok(found),
+        false => gone(cgroup.dir().to_owned()),
+    }
+}
+
+fn gone(report: &mut Report) {
+    report.end(Outcome::Ended);
+    report.error = None;
+    report.hints = vec!["the container that was frozen is gone".to_owned()];
+}
+
+/// Where its container can't be looked at, what stood before is put back at least.
+fn fail(host: &Host, report: &mut Report, standing: &Standing, error: &Error) {
+    if let Error::Gone(_) | Error::NotFound(_) = error {
+        gone(report);
+        return;
+    }
+    match engine::put_back(host, standing) {
+        Ok(()) => {
+            report.end(Outcome::Released);
+            report.error = Some(format!("thawed, but no task is proven to run again: {error}"));
+        }
+        Err(failed) => {
+            report.end(Outcome::Stuck);
+            report.error = Some(format!("it could not be thawed: {failed}"));
+        }
+    }
+}
