@@ -14,6 +14,7 @@ mod cpio;
 mod dist;
 mod group;
 mod holds;
+mod imports;
 mod janitor;
 mod kernels;
 mod lab;

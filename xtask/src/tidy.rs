@@ -8,28 +8,13 @@ use std::time::Duration;
 
 use crate::Result;
 use crate::command::{limited, output, workspace};
+use crate::imports::Imports;
 
 /// A file with more lines of code than this is named, but is no error: splitting it may be worse.
 const LONG: usize = 350;
 
-/// Who refuses to know whom: what is at the path must not import these from the crate (or at all, where it is another
-/// crate's name).
-const STRANGERS: &[(&str, &str)] = &[
-    // A witness that asks the accused is no witness.
-    ("src/freezer", "verifier resolver engine cli clap"),
-    ("src/verifier", "cgroup freezer resolver engine cli clap"),
-    // It asks the verifier's reader for start times.
-    ("src/resolver", "freezer engine cli clap"),
-    ("src/engine", "cli clap"),
-    ("src/cgroup", "freezer verifier resolver engine cli clap"),
-    ("src/host", "cgroup freezer verifier resolver engine cli clap"),
-    (
-        "src/patience.rs",
-        "cgroup host freezer verifier resolver engine cli clap",
-    ),
-    ("src/error.rs", "freezer verifier engine cli clap"),
-    ("src/lib.rs", "clap"),
-];
+/// The table that says which room of `src` may import which.
+const MAP: &str = "docs/architecture.md";
 
 /// What may lie at the top, beside dotfiles.
 const TOP: [&str; 7] = [
@@ -58,11 +43,7 @@ pub(crate) fn run() -> Result<()> {
             ));
         }
     }
-    // What was moved is to take its rule along.
-    let lost = STRANGERS
-        .iter()
-        .filter(|(place, _)| !workspace().join(place).exists());
-    wrong.extend(lost.map(|(place, _)| format!("{place}: not there, and has a rule")));
+    let mut code = Vec::new();
     for path in &files {
         let kind = path.extension().and_then(|kind| kind.to_str());
         if !matches!(kind, Some("rs" | "md")) {
@@ -79,7 +60,6 @@ pub(crate) fn run() -> Result<()> {
             }));
             continue;
         }
-        wrong.extend(strangers(path, &text));
         let lines = code_lines(&text);
         if path.starts_with("src") && lines > LONG {
             println!(
@@ -87,7 +67,29 @@ pub(crate) fn run() -> Result<()> {
                 path.display()
             );
         }
+        if let Ok(below) = path.strip_prefix("src") {
+            if !below.starts_with("cli") && (text.contains("clap::") || text.contains("use clap")) {
+                wrong.push(format!(
+                    "{}: knows clap, which only the command line may",
+                    path.display()
+                ));
+            }
+            code.push((below.to_owned(), text));
+        }
     }
+    let code: Vec<(&Path, &str)> = code
+        .iter()
+        .map(|(path, text)| (path.as_path(), text.as_str()))
+        .collect();
+    let imports = Imports::read(&code);
+    wrong.extend(
+        imports
+            .circles()
+            .iter()
+            .map(|circle| format!("{circle} import each other in a circle")),
+    );
+    let map = fs::read_to_string(workspace().join(MAP)).map_err(|error| format!("{MAP}: {error}"))?;
+    wrong.extend(drifted(&map, &imports.between_rooms()));
     if wrong.is_empty() {
         Ok(())
     } else {
@@ -119,76 +121,42 @@ fn code_lines(text: &str) -> usize {
         .count()
 }
 
-/// The imports in a file that its place forbids.
-fn strangers(path: &Path, text: &str) -> Vec<String> {
-    let here = STRANGERS.iter().filter(|(place, _)| path.starts_with(place));
-    let forbidden: BTreeSet<&str> = here.flat_map(|(_, names)| names.split(' ')).collect();
-    let mut found = Vec::new();
-    // An import can go over several lines.
-    let mut import = String::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.starts_with("//") {
-            continue;
-        }
-        let opens =
-            line.starts_with("use ") || line.starts_with("pub use ") || line.starts_with("pub(crate) use ");
-        if opens || !import.is_empty() {
-            import += line;
-            if !line.ends_with(';') {
-                continue;
-            }
-        }
-        let whole = if import.is_empty() {
-            line.to_owned()
-        } else {
-            std::mem::take(&mut import)
-        };
-        let words: Vec<&str> = whole.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
-        let ours = words.contains(&"crate") || whole.contains("super::super");
-        for name in forbidden.iter().filter(|name| words.contains(*name)) {
-            let foreign = *name == "clap" && (whole.contains("clap::") || whole.contains("use clap"));
-            if (ours && *name != "clap" && is_module(&whole, name)) || foreign {
-                found.push(format!(
-                    "{}:{}: knows {name}, which it must not",
-                    path.display(),
-                    number + 1
-                ));
-            }
-        }
-    }
-    found
+/// Where the map and the code differ: an arrow that the map does not allow, one that it allows and nobody needs, a room that it
+/// does not have, and one that is not there.
+fn drifted(map: &str, arrows: &BTreeSet<(&str, &str)>) -> Vec<String> {
+    let rows: Vec<(&str, BTreeSet<&str>)> = map.lines().filter_map(row).collect();
+    let mut wrong = Vec::new();
+    let rooms: BTreeSet<&str> = arrows.iter().flat_map(|(from, to)| [*from, *to]).collect();
+    let mapped: BTreeSet<&str> = rows.iter().map(|(room, _)| *room).collect();
+    wrong.extend(
+        rooms
+            .difference(&mapped)
+            .map(|room| format!("{MAP}: no row for src/{room}")),
+    );
+    wrong.extend(
+        mapped
+            .difference(&rooms)
+            .map(|room| format!("{MAP}: src/{room} has a row and is not there")),
+    );
+    let allowed: BTreeSet<(&str, &str)> = (rows.iter())
+        .flat_map(|(room, others)| others.iter().map(|other| (*room, *other)))
+        .collect();
+    let known = |(from, _): &&(&str, &str)| mapped.contains(from);
+    let forbidden = arrows.difference(&allowed).filter(known);
+    wrong.extend(forbidden.map(|(from, to)| format!("src/{from}: imports {to}, which {MAP} does not allow")));
+    let idle = allowed.difference(arrows).filter(known);
+    wrong.extend(idle.map(|(from, to)| format!("{MAP}: src/{from} may import {to}, and does not")));
+    wrong
 }
 
-/// Whether `name` stands in `code` as a top module of the crate: right after `crate::`, or in a group after it.
-fn is_module(code: &str, name: &str) -> bool {
-    let direct = ["crate::", "super::super::"].iter().any(|root| {
-        code.split(root).skip(1).any(|rest| {
-            rest.strip_prefix(name)
-                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
-        })
-    });
-    let Some((_, group)) = code.split_once("crate::{") else {
-        return direct;
+/// A row of the map: a room, and those that it may import, each in backticks. The middle cells are for people.
+fn row(line: &str) -> Option<(&str, BTreeSet<&str>)> {
+    let cells: Vec<&str> = line.strip_prefix("| `src/")?.split('|').collect();
+    let [name, .., others, ""] = cells.as_slice() else {
+        return None;
     };
-    let mut depth = 0_u32;
-    let mut parts = vec![String::new()];
-    for c in group.chars() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            ',' if depth == 0 => parts.push(String::new()),
-            c if depth == 0 => parts.last_mut().into_iter().for_each(|part| part.push(c)),
-            _ => {}
-        }
-    }
-    direct
-        || parts.iter().any(|part| {
-            part.trim()
-                .split(|c: char| !c.is_alphanumeric() && c != '_')
-                .next()
-                == Some(name)
-        })
+    let name = name.trim().trim_end_matches(['`', '/']).trim_end_matches(".rs");
+    Some((name, others.split('`').skip(1).step_by(2).collect()))
 }
 
 /// The links in a text that lead to no file of the tree.
@@ -261,31 +229,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forbidden_imports_are_found_however_they_are_written() {
-        for (path, code, count) in [
-            ("src/freezer/mod.rs", "use crate::verifier::Proof;", 1),
-            ("src/freezer/v1.rs", "    let x = crate::verifier::scan();", 1),
-            ("src/freezer/v1.rs", "use crate::{cgroup::Cgroup, verifier};", 1),
-            (
-                "src/freezer/v1.rs",
-                "use crate::{\n    cgroup::Cgroup,\n    verifier::{Proof, Task},\n};",
-                1,
-            ),
-            ("src/freezer/v1.rs", "use crate::cgroup::verifier;", 0),
-            ("src/freezer/v1.rs", "// use crate::verifier;", 0),
-            ("src/freezer/v1.rs", "use super::verifier_of;", 0),
-            ("src/verifier/task.rs", "use crate::freezer;", 1),
-            ("src/verifier/task.rs", "use crate::freezer_state;", 0),
-            (
-                "src/engine/mod.rs",
-                "use crate::freezer;\nuse crate::verifier;",
-                0,
-            ),
-            ("src/engine/mod.rs", "use clap::Parser;", 1),
-            ("src/cli/args.rs", "use clap::Parser;", 0),
-            ("src/lib.rs", "pub mod cli;", 0),
+    fn the_map_and_the_code_may_not_differ() {
+        let map = "| room | what | imports |\n|---|---|---|\n| `src/a/` | does | `b` `c` |\n| `src/b.rs` | is | |\n| `src/c/` | is | |\n";
+        assert!(drifted(map, &BTreeSet::from([("a", "b"), ("a", "c")])).is_empty());
+        for (arrows, part) in [
+            (vec![("a", "b"), ("a", "c"), ("b", "a")], "src/b: imports a"),
+            (vec![("a", "b"), ("c", "b")], "src/a may import c, and does not"),
+            (vec![("a", "b"), ("a", "c"), ("d", "a")], "no row for src/d"),
+            (vec![("a", "b")], "src/c has a row and is not there"),
         ] {
-            assert_eq!(strangers(Path::new(path), code).len(), count, "{path}: {code}");
+            let wrong = drifted(map, &arrows.into_iter().collect());
+            assert!(wrong.iter().any(|line| line.contains(part)), "{part}: {wrong:?}");
         }
     }
 
