@@ -11,7 +11,7 @@ use crate::bundle::{Container, TASKS};
 use crate::command::{find, is_root, output, shown, target_dir, workspace};
 use crate::layout::{Layout, View};
 use crate::stats::{Times, ms, ratio};
-use crate::{Result, dist, packages};
+use crate::{Result, dist, many, packages, records};
 
 const ROUNDS: u32 = 200;
 /// Toggles of which the settling is measured.
@@ -26,27 +26,48 @@ const MOST_SETTLING: Duration = Duration::from_millis(3);
 const MOST_MEMORY: u64 = 6 << 20;
 
 /// What was asked for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    #[arg(long, value_name = "N", default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(conflicts_with_all = ["records", "many"])]
     rounds: u32,
+    /// Measure it beside N docker containers and C loops that read their records.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = records::COUNT)]
+    #[arg(value_parser = clap::value_parser!(u32).range(10..), conflicts_with = "many")]
+    records: Option<u32>,
+    /// Measure it on N containers at once, with five tasks each, beside C loops that read and write the same files.
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = many::COUNT)]
+    #[arg(value_parser = clap::value_parser!(u32).range(10..))]
+    many: Option<u32>,
+    /// A binary that is measured in the place of the one that is built.
+    #[arg(long, value_name = "FILE", requires = "many")]
+    pub(crate) binary: Option<PathBuf>,
     /// Only in the layout that this process sees: the way in which the task calls itself for another one.
-    here: bool,
+    #[arg(long, hide = true)]
+    pub(crate) here: bool,
+    /// Where docker's data root lies in truth, for the task that calls itself in namespaces of its own.
+    #[arg(long, hide = true, requires = "records")]
+    pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) install: packages::Install,
 }
 
-impl Options {
-    /// Reads the words after `bench`.
-    pub(crate) fn parse(words: &[String]) -> Result<Self> {
-        let (here, words) = match words {
-            [first, rest @ ..] if first == "--here" => (true, rest),
-            all => (false, all),
-        };
-        crate::number_option(words, "--rounds", ROUNDS).map(|rounds| Self { rounds, here })
+/// Measures what was asked for.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let missed = match (options.records, options.many) {
+        (Some(count), _) => records::run(options, count)?,
+        (_, Some(count)) => many::run(options, count)?,
+        _ => run_toggles(options)?,
+    };
+    match missed {
+        0 => Ok(()),
+        _ => Err("a bar was missed".to_owned()),
     }
 }
 
-/// Measures in the machine's own layout, and in v2 alone.
-pub(crate) fn run(options: &Options) -> Result<()> {
-    packages::install(&[
+/// Measures in the machine's own layout, and in v2 alone; returns how many bars were missed.
+fn run_toggles(options: &Options) -> Result<u32> {
+    options.install.needs(&[
         packages::BUILD,
         packages::HOST,
         packages::RUNC,
@@ -56,20 +77,28 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         return Err("only root can freeze".to_owned());
     }
     let programs = Programs::build()?;
-    let found =
-        Layout::of_machine().ok_or("/sys/fs/cgroup has neither of the freezers at its usual place")?;
-    let mut missed = measure(&programs, found, options.rounds)?;
-    if !options.here && found != Layout::V2 {
-        let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-        let mut command = View::of(Layout::V2)?.run(LIMIT, &own);
-        command.args(["bench", "--here", "--rounds", &options.rounds.to_string()]);
-        missed += u32::from(shown(&mut command).is_err());
+    let rounds = options.rounds.to_string();
+    in_both(options, &["--rounds", &rounds], |layout| {
+        measure(&programs, layout, options.rounds)
+    })
+}
+
+/// Measures in the machine's own layout, and by this program with these words in v2 alone; returns how many bars were
+/// missed.
+pub(crate) fn in_both(
+    options: &Options,
+    words: &[&str],
+    measure: impl Fn(Layout) -> Result<u32>,
+) -> Result<u32> {
+    let found = Layout::found()?;
+    let missed = measure(found)?;
+    if options.here || found == Layout::V2 {
+        return Ok(missed);
     }
-    if missed == 0 {
-        Ok(())
-    } else {
-        Err("a bar was missed".to_owned())
-    }
+    let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let mut command = View::of(Layout::V2)?.run(LIMIT, &own);
+    command.args(["bench", "--here"]).args(words);
+    Ok(missed + u32::from(shown(&mut command).is_err()))
 }
 
 struct Programs {

@@ -3,40 +3,28 @@
 use std::time::{Duration, Instant};
 
 use crate::command::{cargo, shown};
+use crate::packages::Install;
 use crate::suites::Suite;
 use crate::test::{self, AllowMissing};
-use crate::{Result, packages, tidy, unknown};
+use crate::{Result, packages, tidy};
 
 const LIMIT: Duration = Duration::from_secs(1200);
 
 /// What was asked for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    /// Only formatting, lints, lib, host-v1, host-v2.
+    #[arg(long)]
     quick: bool,
+    #[command(flatten)]
     allow: AllowMissing,
-}
-
-impl Options {
-    /// Reads the words after `ci`.
-    pub(crate) fn parse(words: &[String]) -> Result<Self> {
-        let mut options = Self {
-            quick: false,
-            allow: AllowMissing::default(),
-        };
-        for word in words {
-            if word == "--quick" {
-                options.quick = true;
-            } else if !options.allow.take(word)? {
-                return Err(unknown(word));
-            }
-        }
-        Ok(options)
-    }
+    #[command(flatten)]
+    install: Install,
 }
 
 /// Runs the checks and the tests.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    packages::install(&[packages::BUILD]);
+    options.install.needs(&[packages::BUILD]);
     let fmt = || shown(&mut cargo(LIMIT, &["fmt", "--all", "--check"]));
     let clippy = || {
         let words = [
@@ -63,9 +51,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     let tests = || {
         if options.quick {
-            test::run_suites(&Suite::QUICK, None)
+            test::run_suites(&Suite::QUICK, None, options.install)
         } else {
-            test::run_suites(&Suite::all(), Some(&options.allow))
+            test::run_suites(&Suite::all(), Some(&options.allow), options.install)
         }
     };
     type Check<'c> = (&'c str, &'c dyn Fn() -> Result<()>);
@@ -92,19 +80,5 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Ok(())
     } else {
         Err(failures.join("\n"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_are_read_in_any_order() {
-        let parse =
-            |line: &str| Options::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-        assert!(parse("--allow-missing=vm --quick").unwrap().quick);
-        assert!(!parse("--allow-missing=vm --allow-missing=vm").unwrap().quick);
-        assert!(parse("--fast").is_err());
     }
 }

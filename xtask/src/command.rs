@@ -102,10 +102,19 @@ pub(crate) fn shown(command: &mut Command) -> Result<()> {
     }
 }
 
+/// A line that a program printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) text: String,
+    /// When it came, from the program's start on.
+    pub(crate) at: Duration,
+}
+
 /// Runs `command`, shows each line of its standard output as it comes, and returns how it ended and the lines.
-pub(crate) fn echoed(command: &mut Command) -> Result<(std::result::Result<(), String>, Vec<String>)> {
+pub(crate) fn echoed(command: &mut Command) -> Result<(Result<()>, Vec<Line>)> {
     let failed = |error: std::io::Error, shown: &str| format!("cannot run {shown}: {error}");
     let shown = line(command);
+    let start = Instant::now();
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
@@ -128,9 +137,10 @@ pub(crate) fn echoed(command: &mut Command) -> Result<(std::result::Result<(), S
     let mut ended = None;
     loop {
         match receiver.recv_timeout(Duration::from_millis(100)) {
-            Ok(line) => {
-                println!("{line}");
-                lines.push(line);
+            Ok(text) => {
+                println!("{text}");
+                let at = start.elapsed();
+                lines.push(Line { text, at });
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
@@ -168,7 +178,7 @@ mod tests {
         let (end, lines) =
             echoed(limited(Duration::from_secs(1), "sh").args(["-c", "echo on; exec sleep 60"])).unwrap();
         assert_eq!(end, Err("did not end in time".to_owned()));
-        assert_eq!(lines, ["on"]);
+        assert_eq!(lines[0].text, "on");
     }
 
     #[test]
@@ -176,7 +186,7 @@ mod tests {
         let start = Instant::now();
         let mut command = limited(Duration::from_secs(20), "sh");
         let (end, lines) = echoed(command.args(["-c", "sleep 8 & echo done"])).unwrap();
-        assert_eq!((end, lines), (Ok(()), vec!["done".to_owned()]));
+        assert_eq!((end, lines[0].text.as_str()), (Ok(()), "done"));
         assert!(
             start.elapsed() < Duration::from_secs(7),
             "waited {:?}",

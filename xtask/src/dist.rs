@@ -17,8 +17,8 @@ const LIMIT: Duration = Duration::from_secs(1800);
 const LOADER: &[u8] = b"/ld-linux-";
 
 /// Builds it, checks it, and prints its path as the last line.
-pub(crate) fn run() -> Result<()> {
-    packages::install(&[packages::BUILD]);
+pub(crate) fn run(install: packages::Install) -> Result<()> {
+    install.needs(&[packages::BUILD]);
     let path = build()?;
     output(limited(Duration::from_secs(10), &path).arg("--version"))?;
     let bytes = fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;

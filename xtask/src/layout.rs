@@ -30,6 +30,12 @@ impl Layout {
         Self::of_mounts(&std::fs::read_to_string("/proc/self/mounts").ok()?)
     }
 
+    /// The one this machine has, or why there is none.
+    pub(crate) fn found() -> Result<Self> {
+        Self::of_machine()
+            .ok_or_else(|| "/sys/fs/cgroup has neither of the freezers at its usual place".to_owned())
+    }
+
     /// Those that a machine with this one can't make inside of cgroups of its own.
     pub(crate) fn lacks(self) -> Vec<Self> {
         let makes = |layout: &Self| self == Self::Hybrid || self == *layout;

@@ -1,5 +1,9 @@
 //! Reads what Rust's test runner prints.
 
+use std::time::Duration;
+
+use crate::command::Line;
+
 /// What one or more runs of the test runner came to.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -13,15 +17,29 @@ pub(crate) struct Tally {
     pub(crate) ignored: u32,
     /// The names of those that failed.
     pub(crate) failures: Vec<String>,
+    /// How long the run waited for each test: from the end of the test before, in the order of their ends, to its own.
+    /// Of tests that ran one after the other this is the time that each took; a test beside others adds what it took
+    /// longer than they.
+    pub(crate) times: Vec<(Duration, String)>,
 }
 
 impl Tally {
     /// Counts the closing lines (`test result: ok. 3 passed; 1 failed; ...`) and collects the lists of failures.
-    pub(crate) fn of(lines: &[String]) -> Self {
+    pub(crate) fn of(lines: &[Line]) -> Self {
         let mut tally = Self::default();
         let mut listed = Vec::new();
-        for line in lines {
-            if let Some(result) = line.strip_prefix("test result: ") {
+        let mut before = Duration::ZERO;
+        for Line { text: line, at } in lines {
+            if line.starts_with("running ") {
+                before = *at;
+            }
+            if let Some((name, _)) = line
+                .strip_prefix("test ")
+                .and_then(|rest| rest.split_once(" ... "))
+            {
+                tally.times.push((*at - before, name.to_owned()));
+                before = *at;
+            } else if let Some(result) = line.strip_prefix("test result: ") {
                 tally.runs += 1;
                 tally.passed += number_before(result, "passed");
                 tally.failed += number_before(result, "failed");
@@ -47,6 +65,7 @@ impl Tally {
         self.failed += other.failed;
         self.ignored += other.ignored;
         self.failures.extend(other.failures);
+        self.times.extend(other.times);
     }
 }
 
@@ -64,8 +83,13 @@ fn number_before(text: &str, word: &str) -> u32 {
 mod tests {
     use super::*;
 
-    fn lines(text: &str) -> Vec<String> {
-        text.lines().map(str::to_owned).collect()
+    /// Lines of which one comes a second.
+    fn lines(text: &str) -> Vec<Line> {
+        let line = |(text, second): (&str, u64)| Line {
+            text: text.to_owned(),
+            at: Duration::from_secs(second),
+        };
+        text.lines().zip(1..).map(line).collect()
     }
 
     #[test]
@@ -80,9 +104,24 @@ mod tests {
                 runs: 2,
                 passed: 2,
                 ignored: 1,
+                times: ["a", "b"]
+                    .map(|name| (Duration::from_secs(1), name.to_owned()))
+                    .to_vec(),
                 ..Tally::default()
             }
         );
+    }
+
+    #[test]
+    fn a_test_took_the_time_since_the_end_of_the_one_before() {
+        let text = "noise\nrunning 2 tests\nit says so\ntest a ... ok\n\
+            test b has been running for over 60 seconds\n\ntest b - should panic ... FAILED\n";
+        let times = Tally::of(&lines(text)).times;
+        let times: Vec<(u64, &str)> = times
+            .iter()
+            .map(|(took, name)| (took.as_secs(), name.as_str()))
+            .collect();
+        assert_eq!(times, [(2, "a"), (3, "b - should panic")]);
     }
 
     #[test]

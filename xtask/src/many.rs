@@ -5,11 +5,10 @@ mod replay;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use crate::bench::{Bar, command, compile, in_mib, timed};
-use crate::command::{find, is_root, output, shown, target_dir};
-use crate::layout::{Layout, View};
+use crate::bench::{Bar, Options, command, compile, in_both, in_mib, timed};
+use crate::command::{find, is_root, output, target_dir};
+use crate::layout::Layout;
 use crate::records::crowd::{self, Crowd};
 use crate::records::shape::Member;
 use crate::stats::{Times, ms, ratio};
@@ -17,12 +16,11 @@ use crate::{Result, dist, packages};
 use replay::Replay;
 
 /// The containers that the project's bar speaks of, and their tasks.
-const COUNT: u32 = 1000;
+pub(crate) const COUNT: &str = "1000";
 const TASKS: u32 = 5;
 /// Of so many it is seen what is opened for each.
 const FEW: usize = 10;
 const ROUNDS: u32 = 15;
-const LIMIT: Duration = Duration::from_secs(900);
 /// No ID that anybody else gives begins so.
 const PREFIX: &str = "1cea8e1cea8e";
 
@@ -30,65 +28,20 @@ const PREFIX: &str = "1cea8e1cea8e";
 const MOST_LOOPS: f64 = 1.3;
 const MOST_MEMORY: u64 = 32 << 20;
 
-/// What was asked for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Options {
-    count: u32,
-    /// A binary that is measured in the place of the one that is built.
-    binary: Option<PathBuf>,
-    /// Only in the layout that this process sees: the way in which the task calls itself for another one.
-    here: bool,
-}
-
-impl Options {
-    /// Reads the words after `bench --many`.
-    pub(crate) fn parse(words: &[String]) -> Result<Self> {
-        let mut options = Self {
-            count: COUNT,
-            binary: None,
-            here: false,
-        };
-        let mut words = words.iter();
-        while let Some(word) = words.next() {
-            match word.as_str() {
-                "--here" => options.here = true,
-                "--binary" => {
-                    let binary = words.next().ok_or("--binary needs a file")?;
-                    options.binary = Some(PathBuf::from(binary));
-                }
-                number => options.count = crate::records::number("--many", number)?,
-            }
-        }
-        Ok(options)
-    }
-}
-
-/// Measures in the machine's own layout, and in v2 alone.
-pub(crate) fn run(options: &Options) -> Result<()> {
-    packages::install(&[packages::BUILD, packages::HOST, &[("strace", "strace")]]);
+/// Measures in the machine's own layout, and in v2 alone; returns how many bars were missed.
+pub(crate) fn run(options: &Options, count: u32) -> Result<u32> {
+    options
+        .install
+        .needs(&[packages::BUILD, packages::HOST, &[("strace", "strace")]]);
     if !is_root() {
         return Err("only root can make cgroups".to_owned());
     }
     let programs = Programs::build(options.binary.as_deref())?;
-    let found =
-        Layout::of_machine().ok_or("/sys/fs/cgroup has neither of the freezers at its usual place")?;
-    let mut missed = measure(&programs, found, options.count as usize)?;
-    if !options.here && found != Layout::V2 {
-        let own = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-        let mut command = View::of(Layout::V2)?.run(LIMIT, &own);
-        command.args([
-            "bench",
-            "--many",
-            &options.count.to_string(),
-            "--here",
-            "--binary",
-        ]);
-        missed += u32::from(shown(command.arg(&programs.iceaxe)).is_err());
-    }
-    match missed {
-        0 => Ok(()),
-        _ => Err("a bar was missed".to_owned()),
-    }
+    let many = format!("--many={count}");
+    let binary = programs.iceaxe.to_string_lossy();
+    in_both(options, &[&many, "--binary", &binary], |layout| {
+        measure(&programs, layout, count as usize)
+    })
 }
 
 struct Programs {

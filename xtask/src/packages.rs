@@ -1,9 +1,12 @@
 //! Installs what the tests need and this machine lacks.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{IsTerminal, Write, stdin};
 use std::time::Duration;
 
-use crate::command::{find, is_root, limited, shown};
+use crate::Result;
+use crate::command::{find, is_root, limited, output, shown};
 
 /// A need: the program (or whole path) that shows whether it is met, and the Debian package that meets it.
 pub(crate) type Need = (&'static str, &'static str);
@@ -62,40 +65,136 @@ pub(crate) const VM: &[Need] = &[
 /// Fetching and installing all of it takes a minute or two; a mirror that answers slowly has ten times as long.
 const LIMIT: Duration = Duration::from_secs(1200);
 
-/// Installs what is missing for `needs`, and says so before it does. What can't be installed is not an error here: the
-/// suites that need it will not be selected, and say why.
-pub(crate) fn install(needs: &[&[Need]]) {
-    let missing: BTreeSet<Need> = missing(needs).into_iter().collect();
-    let packages: BTreeSet<&str> = missing.iter().map(|(_, package)| *package).collect();
-    let lacks: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
-    if packages.is_empty() {
-        return;
+/// Whether what is missing may be installed without a question.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Install {
+    /// Install what is missing also where that upgrades or removes packages that this machine has.
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Install {
+    /// Installs what is missing for `needs`, and says before what that changes. What is not installed is not an error
+    /// here: the suites that need it will not be selected, and say why.
+    pub(crate) fn needs(self, needs: &[&[Need]]) {
+        let missing: BTreeSet<Need> = missing(needs).into_iter().collect();
+        let packages: BTreeSet<&str> = missing.iter().map(|(_, package)| *package).collect();
+        let lacks: Vec<&str> = missing.iter().map(|(program, _)| *program).collect();
+        if packages.is_empty() {
+            return;
+        }
+        let packages: Vec<&str> = packages.into_iter().collect();
+        println!("missing here: {}", lacks.join(" "));
+        if !is_root() || find("apt-get").is_none() {
+            let packages = packages.join(" ");
+            println!("not installed, as that needs root and apt-get: {packages}");
+            return;
+        }
+        println!("to be installed with apt-get: {}", packages.join(" "));
+        if let Err(error) = self.install(&packages) {
+            println!("not installed: {error}");
+        }
     }
-    let packages: Vec<&str> = packages.into_iter().collect();
-    println!("missing here: {}", lacks.join(" "));
-    if !is_root() || find("apt-get").is_none() {
-        println!(
-            "not installed, as that needs root and apt-get: {}",
-            packages.join(" ")
-        );
-        return;
-    }
-    println!("to be installed with apt-get: {}", packages.join(" "));
-    let apt = |words: &[&str]| {
-        let mut command = limited(LIMIT, "apt-get");
-        shown(
+
+    fn install(self, packages: &[&str]) -> Result<()> {
+        let apt = |words: &[&str]| {
+            let mut command = limited(LIMIT, "apt-get");
+            command.args(["-q", "-o", "Dpkg::Use-Pty=0"]).args(words);
             command
-                .args(["-q", "-o", "Dpkg::Use-Pty=0"])
-                .args(words)
-                .env("DEBIAN_FRONTEND", "noninteractive"),
-        )
-    };
-    // An update that fails in part can still leave lists that are good enough.
-    let install = ["install", "--yes", "--no-install-recommends"];
-    for result in [apt(&["update"]), apt(&[&install[..], &packages].concat())] {
-        if let Err(error) = result {
+                .env("DEBIAN_FRONTEND", "noninteractive")
+                .env("LC_ALL", "C");
+            command
+        };
+        // An update that fails in part can still leave lists that are good enough.
+        if let Err(error) = shown(&mut apt(&["update"])) {
             println!("{error}");
         }
+        let install = [&["install", "--yes", "--no-install-recommends"], packages].concat();
+        let changes = Changes::of(&output(apt(&["--simulate"]).args(&install))?);
+        print!("{changes}");
+        match changes.consent(self.yes || in_ci(), stdin().is_terminal()) {
+            Consent::Given => {}
+            Consent::Asked if confirmed() => {}
+            Consent::Asked => return Err("not wanted".to_owned()),
+            Consent::Lacking => {
+                return Err(
+                    "packages of this machine would be upgraded or removed, which needs --yes".to_owned(),
+                );
+            }
+        }
+        shown(&mut apt(&install))
+    }
+}
+
+/// Whether this is a CI's run, which nobody can answer.
+pub(crate) fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
+}
+
+/// Asks whether to go on.
+fn confirmed() -> bool {
+    print!("upgrade and remove these? [y/N] ");
+    let mut answer = String::new();
+    let read = std::io::stdout()
+        .flush()
+        .and_then(|()| stdin().read_line(&mut answer));
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
+/// What an installation would change, by the names of packages.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Changes {
+    installed: Vec<String>,
+    upgraded: Vec<String>,
+    removed: Vec<String>,
+}
+
+/// What an installation needs before it is done.
+#[derive(Debug, PartialEq, Eq)]
+enum Consent {
+    Given,
+    Asked,
+    /// And nobody can be asked.
+    Lacking,
+}
+
+impl Changes {
+    /// Reads what `apt-get --simulate` prints: `Inst NAME (NEW ...)`, `Inst NAME [OLD] (NEW ...)`, `Remv NAME [OLD]`.
+    fn of(simulated: &str) -> Self {
+        let mut changes = Self::default();
+        for line in simulated.lines() {
+            let mut words = line.split(' ');
+            let (verb, name, next) = (words.next(), words.next(), words.next());
+            let names = match (verb, next) {
+                (Some("Inst"), Some(old)) if old.starts_with('[') => &mut changes.upgraded,
+                (Some("Inst"), _) => &mut changes.installed,
+                (Some("Remv" | "Purg"), _) => &mut changes.removed,
+                _ => continue,
+            };
+            names.extend(name.map(str::to_owned));
+        }
+        changes
+    }
+
+    fn consent(&self, is_given: bool, can_ask: bool) -> Consent {
+        match (self.upgraded.is_empty() && self.removed.is_empty(), can_ask) {
+            (is_harmless, _) if is_harmless || is_given => Consent::Given,
+            (_, true) => Consent::Asked,
+            (_, false) => Consent::Lacking,
+        }
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [
+            ("new", &self.installed),
+            ("upgraded", &self.upgraded),
+            ("removed", &self.removed),
+        ];
+        all.iter()
+            .filter(|(_, names)| !names.is_empty())
+            .try_for_each(|(what, names)| writeln!(f, "{what}: {}", names.join(" ")))
     }
 }
 
@@ -110,7 +209,7 @@ pub(crate) fn missing(needs: &[&[Need]]) -> Vec<Need> {
 }
 
 /// Whether `needs` are met, or which are not.
-pub(crate) fn met(needs: &[Need]) -> crate::Result<()> {
+pub(crate) fn met(needs: &[Need]) -> Result<()> {
     match &missing(&[needs])[..] {
         [] => Ok(()),
         some => Err(format!(
@@ -126,6 +225,31 @@ pub(crate) fn met(needs: &[Need]) -> crate::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_change_is_read_from_the_simulation() {
+        let text = "Reading package lists...\n\
+            Inst libc6 [2.36-9] (2.36-10 Debian:12.9/stable [amd64]) [libc-bin:amd64 on libc6:amd64]\n\
+            Inst runc (1.1.5 Debian:12.9/stable [amd64])\nRemv docker-ce [5:27.1]\nConf runc (1.1.5)\n";
+        let changes = Changes::of(text);
+        assert_eq!(
+            changes.to_string(),
+            "new: runc\nupgraded: libc6\nremoved: docker-ce\n"
+        );
+        assert_eq!(Changes::of("Conf runc (1.1.5)\n").to_string(), "");
+    }
+
+    #[test]
+    fn only_what_upgrades_or_removes_is_asked_for() {
+        let harmless = Changes::of("Inst runc (1)");
+        assert_eq!(harmless.consent(false, false), Consent::Given);
+        for text in ["Inst runc [1] (2)", "Remv runc [1]"] {
+            let changes = Changes::of(text);
+            assert_eq!(changes.consent(true, false), Consent::Given, "{text}");
+            assert_eq!(changes.consent(false, true), Consent::Asked, "{text}");
+            assert_eq!(changes.consent(false, false), Consent::Lacking, "{text}");
+        }
+    }
 
     #[test]
     fn only_what_is_missing_is_named() {

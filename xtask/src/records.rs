@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::bench::{Bar, command, compile, in_mib, timed};
+use crate::bench::{Bar, Options, command, compile, in_mib, timed};
 use crate::command::{find, is_root, limited, output, shown, target_dir};
 use crate::layout::Layout;
 use crate::stats::{Times, ms, ratio};
@@ -21,7 +21,7 @@ use crowd::Crowd;
 use trace::Trace;
 
 /// The containers that the project's bar speaks of.
-const COUNT: u32 = 10_000;
+pub(crate) const COUNT: &str = "10000";
 /// A host with few containers.
 const FEW: usize = 10;
 /// What is left of the PIDs for the rest of the machine.
@@ -39,51 +39,14 @@ const MOST_LOOPS: f64 = 1.3;
 const MOST_LISTINGS: f64 = 1.0;
 const MOST_MEMORY: u64 = 32 << 20;
 
-/// What was asked for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Options {
-    count: u32,
-    /// Where docker's data root lies in truth, for the task that calls itself in namespaces of its own.
-    data: Option<PathBuf>,
-}
-
-impl Options {
-    /// Reads the words after `bench --records`.
-    pub(crate) fn parse(words: &[String]) -> Result<Self> {
-        let (count, data) = match words {
-            [] => (COUNT, None),
-            [count] => (number("--records", count)?, None),
-            [count, option, data] if option == "--data" => {
-                (number("--records", count)?, Some(PathBuf::from(data)))
-            }
-            [_, other, ..] => return Err(crate::unknown(other)),
-        };
-        Ok(Self { count, data })
-    }
-}
-
-/// A number of containers.
-pub(crate) fn number(option: &str, word: &str) -> Result<u32> {
-    let few = u32::try_from(FEW).unwrap_or(u32::MAX);
-    word.parse()
-        .ok()
-        .filter(|&count| count >= few)
-        .ok_or_else(|| format!("{option} needs a whole number, {FEW} or more, not {word:?}"))
-}
-
-/// Measures all of it, in a mount namespace in which docker's places are empty: the machine's own stay untouched.
-pub(crate) fn run(options: &Options) -> Result<()> {
+/// Measures all of it, in a mount namespace in which docker's places are empty: the machine's own stay untouched. Returns
+/// how many bars were missed.
+pub(crate) fn run(options: &Options, count: u32) -> Result<u32> {
     let Some(data) = &options.data else {
-        return enter(options.count);
+        return enter(options.install, count);
     };
-    let layout =
-        Layout::of_machine().ok_or("/sys/fs/cgroup has neither of the freezers at its usual place")?;
     let programs = Programs::build()?;
-    let missed = measure(&programs, layout, options.count as usize, data)?;
-    match missed {
-        0 => Ok(()),
-        _ => Err("a bar was missed".to_owned()),
-    }
+    measure(&programs, Layout::found()?, count as usize, data)
 }
 
 /// The data root is on a disk, as on a host, and the rest in memory, as /run is.
@@ -95,8 +58,8 @@ mount --bind \"$1\" /var/lib/docker
 shift
 exec \"$@\"";
 
-fn enter(count: u32) -> Result<()> {
-    packages::install(&[
+fn enter(install: packages::Install, count: u32) -> Result<u32> {
+    install.needs(&[
         packages::BUILD,
         packages::HOST,
         &[("strace", "strace"), ("find", "findutils")],
@@ -113,10 +76,10 @@ fn enter(count: u32) -> Result<()> {
     let mut command = limited(LIMIT, "unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-ec", ROOM, "sh"]);
     command.arg(&data).arg(own);
-    command.args(["bench", "--records", &count.to_string(), "--data"]);
+    command.args(["bench", &format!("--records={count}"), "--data"]);
     let result = shown(command.arg(&data));
     let _ = fs::remove_dir(&data); // the records were removed with it already, unless the namespace could not be had
-    result
+    result.map(|()| 0)
 }
 
 fn check_pids(count: u32) -> Result<()> {
@@ -402,21 +365,6 @@ fn quotient(times: &Times, floor: &Times) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn parse(line: &str) -> Result<Options> {
-        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        Options::parse(&words)
-    }
-
-    #[test]
-    fn the_number_may_be_left_out() {
-        let count = |line| parse(line).map(|options| options.count);
-        assert_eq!(count(""), Ok(COUNT));
-        assert_eq!(count("500"), Ok(500));
-        for line in ["9", "x", "500 600", "500 --data", "--data /x"] {
-            assert!(parse(line).is_err(), "{line}");
-        }
-    }
 
     #[test]
     fn the_list_is_read_by_its_ids() {

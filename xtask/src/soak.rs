@@ -59,44 +59,25 @@ const HARD_LIMIT: Duration = Duration::from_secs(60);
 const ENOUGH: usize = 10;
 
 /// What was asked for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    /// How often to freeze and thaw; of the rest it does the same part.
+    #[arg(long, value_name = "N", default_value_t = ROUNDS, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Where holds and leases are killed comes from it.
+    #[arg(long, value_name = "N", default_value_t = now())]
     seed: u64,
-}
-
-impl Options {
-    /// Reads the words after `soak`.
-    pub(crate) fn parse(words: &[String]) -> Result<Self> {
-        let mut rounds = Vec::new();
-        let mut seed = Vec::new();
-        let mut words = words.iter().cloned();
-        while let Some(word) = words.next() {
-            let of = if word.starts_with("--seed") {
-                &mut seed
-            } else {
-                &mut rounds
-            };
-            let is_half = !word.contains('=');
-            of.push(word);
-            of.extend(words.next().filter(|_| is_half));
-        }
-        Ok(Self {
-            rounds: crate::number_option(&rounds, "--rounds", ROUNDS)?,
-            seed: crate::number_option(&seed, "--seed", now())?.into(),
-        })
-    }
+    #[command(flatten)]
+    install: packages::Install,
 }
 
 /// Builds the release and does as many rounds with it as were asked for, in each hierarchy of this machine.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    packages::install(&[packages::BUILD, packages::SOAK]);
+    options.install.needs(&[packages::BUILD, packages::SOAK]);
     if !is_root() {
         return Err("only root can freeze".to_owned());
     }
-    let layout =
-        Layout::of_machine().ok_or("/sys/fs/cgroup has neither of the freezers at its usual place")?;
+    let layout = Layout::found()?;
     let limit = Duration::from_secs(1800);
     let words = [
         "build",
@@ -120,9 +101,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// A seed that is another one each time.
-fn now() -> u32 {
+fn now() -> u64 {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default(); // a clock that is before 1970 has no news
-    u32::try_from(since.as_millis() & 0xffff_ffff).unwrap_or(1).max(1)
+    since.as_secs()
 }
 
 /// What is done in each hierarchy.
@@ -138,7 +119,7 @@ impl Plan {
     pub(crate) fn few() -> Self {
         Self {
             rounds: FEW_ROUNDS,
-            seed: now().into(),
+            seed: now(),
             bars: Bars::Measured,
         }
     }

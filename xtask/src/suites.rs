@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::artifacts::Program;
-use crate::command::{self, cargo, echoed, is_root, limited, workspace};
+use crate::command::{self, Line, cargo, echoed, is_root, limited, workspace};
 use crate::layout::{Layout, View};
 use crate::libtest::Tally;
 use crate::packages::{self, Need};
@@ -73,6 +73,20 @@ impl Suite {
     /// Those that `ci --quick` runs.
     pub(crate) const QUICK: [Self; 3] = [Self::Lib, Self::Host(Layout::V1), Self::Host(Layout::V2)];
 
+    /// All names, in the order in which they run.
+    pub(crate) const NAMES: [&str; 10] = [
+        "lib",
+        "hosts",
+        "host-v1",
+        "host-v2",
+        "host-hybrid",
+        "soak",
+        "runc",
+        "docker",
+        "systemd",
+        "vm",
+    ];
+
     /// What it is called in a request; all rows of virtual machines are called the same.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -127,8 +141,8 @@ impl Suite {
             Self::Hosts => Ok(Ready::Hosts),
             Self::Docker => Ok(Ready::Runtime("docker")),
             Self::Runc => Ok(Ready::Runtime("runc")),
-            Self::Systemd => machine().map(Ready::Systemd),
-            Self::Soak => machine().map(Ready::Soak),
+            Self::Systemd => Layout::found().map(Ready::Systemd),
+            Self::Soak => Layout::found().map(Ready::Soak),
             Self::Vm(row) => Ok(Ready::Vm(row, row.image()?)),
         }
     }
@@ -141,11 +155,6 @@ impl fmt::Display for Suite {
             suite => f.write_str(suite.name()),
         }
     }
-}
-
-fn machine() -> Result<Layout> {
-    Layout::of_machine()
-        .ok_or_else(|| "/sys/fs/cgroup has neither of the freezers at its usual place".to_owned())
 }
 
 /// The kernel tests that need FUSE, which the kernels of the virtual machines do not have built in.
@@ -321,7 +330,7 @@ fn runner(mut command: Command) -> Command {
     command
 }
 
-fn counted(ended: Result<(Result<()>, Vec<String>)>) -> (Tally, Result<()>) {
+fn counted(ended: Result<(Result<()>, Vec<Line>)>) -> (Tally, Result<()>) {
     match ended {
         Ok((end, lines)) => (Tally::of(&lines), end),
         Err(error) => (Tally::default(), Err(error)),
@@ -329,7 +338,7 @@ fn counted(ended: Result<(Result<()>, Vec<String>)>) -> (Tally, Result<()>) {
 }
 
 /// Counts one test runner's tests, and holds against it what its exit code alone does not tell.
-fn judged(ended: Result<(Result<()>, Vec<String>)>) -> (Tally, Result<()>) {
+fn judged(ended: Result<(Result<()>, Vec<Line>)>) -> (Tally, Result<()>) {
     let (tally, end) = counted(ended);
     let end = match end {
         Ok(()) if tally.runs == 0 => Err("it ended without a result".to_owned()),
@@ -346,7 +355,11 @@ mod tests {
 
     #[test]
     fn a_runner_is_not_believed_by_its_exit_code_alone() {
-        let line = |text: &str| vec![format!("test result: ok. {text}; 0 measured; 3 filtered out")];
+        let line = |text: &str| {
+            let text = format!("test result: ok. {text}; 0 measured; 3 filtered out");
+            let at = Duration::ZERO;
+            vec![Line { text, at }]
+        };
         for (lines, error) in [
             (line("2 passed; 0 failed; 0 ignored"), None),
             (line("0 passed; 0 failed; 0 ignored"), Some("no test ran")),
@@ -369,20 +382,6 @@ mod tests {
     fn every_suite_has_a_name_of_its_own_but_the_rows_of_machines() {
         let mut names: Vec<&str> = Suite::all().into_iter().map(Suite::name).collect();
         names.dedup();
-        assert_eq!(
-            names,
-            [
-                "lib",
-                "hosts",
-                "host-v1",
-                "host-v2",
-                "host-hybrid",
-                "soak",
-                "runc",
-                "docker",
-                "systemd",
-                "vm"
-            ]
-        );
+        assert_eq!(names, Suite::NAMES);
     }
 }

@@ -6,77 +6,64 @@ use std::time::{Duration, Instant};
 
 use crate::command::cargo;
 use crate::libtest::Tally;
+use crate::packages::{Install, in_ci};
 use crate::suites::{Built, Ready, Suite};
-use crate::{Result, artifacts, packages, unknown, vm};
+use crate::{Result, artifacts, packages, vm};
 
 /// The suites without which a run of `ci`, or one with CI=true, counts as failed.
 const MINIMUM: [&str; 5] = ["host-v1", "host-v2", "docker", "runc", "vm"];
+/// How many of the slowest tests are named.
+const SLOWEST: usize = 10;
 const BUILD_LIMIT: Duration = Duration::from_secs(1800);
 
-/// What of the minimum may be missing, as asked for by `--allow-missing=NAME`.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct AllowMissing(BTreeSet<&'static str>);
+/// What of the minimum may be missing.
+#[derive(Debug, Default, Clone, clap::Args)]
+pub(crate) struct AllowMissing {
+    /// Do not fail where this one is missing.
+    #[arg(long, value_name = "NAME", value_parser = MINIMUM)]
+    allow_missing: Vec<String>,
+}
 
 impl AllowMissing {
-    /// Takes `word` if it is such an option.
-    pub(crate) fn take(&mut self, word: &str) -> Result<bool> {
-        let Some(name) = word.strip_prefix("--allow-missing=") else {
-            return Ok(false);
-        };
-        let known = MINIMUM.into_iter().find(|known| *known == name);
-        let known = known.ok_or_else(|| format!("{name:?} is not in the minimum: {}", MINIMUM.join(", ")))?;
-        self.0.insert(known);
-        Ok(true)
-    }
-
     /// The names in the minimum that are neither among `selected` nor allowed to be missing.
     fn lacking(&self, selected: &[Suite]) -> Vec<&'static str> {
         let has = |name: &str| selected.iter().any(|suite| suite.name() == name);
         MINIMUM
             .into_iter()
-            .filter(|name| !has(name) && !self.0.contains(name))
+            .filter(|name| !has(name) && !self.allow_missing.iter().any(|allowed| allowed == name))
             .collect()
     }
 }
 
 /// What was asked for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    suites: Vec<Suite>,
+    /// Those to run; all where none is named.
+    #[arg(value_name = "SUITE", value_parser = Suite::NAMES)]
+    suites: Vec<String>,
+    #[command(flatten)]
     allow: AllowMissing,
+    #[command(flatten)]
+    install: Install,
 }
 
 impl Options {
-    /// Reads the words after `test`.
-    pub(crate) fn parse(words: &[String]) -> Result<Self> {
-        let mut options = Self {
-            suites: Vec::new(),
-            allow: AllowMissing::default(),
-        };
-        let all = Suite::all();
-        for word in words {
-            if options.allow.take(word)? {
-                continue;
-            }
-            let known = options.suites.len();
-            options
-                .suites
-                .extend(all.iter().filter(|suite| suite.name() == word));
-            if options.suites.len() == known {
-                return Err(unknown(word));
-            }
+    fn suites(&self) -> Vec<Suite> {
+        let mut suites = Vec::new();
+        for name in &self.suites {
+            suites.extend(Suite::all().into_iter().filter(|suite| suite.name() == name));
         }
-        if options.suites.is_empty() {
-            options.suites = all;
-        }
-        Ok(options)
+        if suites.is_empty() { Suite::all() } else { suites }
     }
 }
 
 /// Runs what was asked for. Insists on the minimum only in a CI.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
-    run_suites(&options.suites, in_ci.then_some(&options.allow))
+    run_suites(
+        &options.suites(),
+        in_ci().then_some(&options.allow),
+        options.install,
+    )
 }
 
 /// How a suite ended.
@@ -97,13 +84,13 @@ enum End {
 
 /// Runs `suites`, all of them whatever happens, and then names what failed. With a `minimum`, what is missing of it
 /// has failed too.
-pub(crate) fn run_suites(suites: &[Suite], minimum: Option<&AllowMissing>) -> Result<()> {
+pub(crate) fn run_suites(suites: &[Suite], minimum: Option<&AllowMissing>, install: Install) -> Result<()> {
     let needs: Vec<_> = suites
         .iter()
         .map(|suite| suite.needs())
         .chain([packages::BUILD])
         .collect();
-    packages::install(&needs);
+    install.needs(&needs);
     let mut ready = Vec::new();
     let mut rows = Vec::new();
     for suite in suites {
@@ -129,9 +116,9 @@ pub(crate) fn run_suites(suites: &[Suite], minimum: Option<&AllowMissing>) -> Re
         rows.push(run_suite(*suite, ready, &built, start));
     }
     rows.sort_by_key(|row| suites.iter().position(|suite| *suite == row.suite));
-    println!("\n{}", summary(&rows));
-    if let Some(AllowMissing(allowed)) = minimum {
-        allowed
+    println!("\n{}\n{}", slowest(&rows), summary(&rows));
+    if let Some(AllowMissing { allow_missing }) = minimum {
+        allow_missing
             .iter()
             .for_each(|name| println!("allowed to be missing: {name}"));
     }
@@ -189,6 +176,23 @@ fn build(selected: &[Suite]) -> Built {
         features,
         initramfs,
     }
+}
+
+/// The tests that took longest.
+fn slowest(rows: &[Row]) -> String {
+    let of = |row: &'_ Row| -> Vec<_> {
+        let times = row.tally.times.iter();
+        times
+            .map(|(took, name)| (*took, format!("{}: {name}", row.suite)))
+            .collect()
+    };
+    let mut all: Vec<(Duration, String)> = rows.iter().flat_map(of).collect();
+    all.sort_by_key(|(took, _)| std::cmp::Reverse(*took));
+    let mut text = "slowest tests, in seconds from the end of the test before:\n".to_owned();
+    for (took, name) in all.iter().take(SLOWEST) {
+        text += &format!("{:>8.1}  {name}\n", took.as_secs_f64());
+    }
+    text
 }
 
 fn summary(rows: &[Row]) -> String {
@@ -250,8 +254,11 @@ mod tests {
     use super::*;
     use crate::layout::Layout;
 
-    fn options(line: &str) -> Result<Options> {
-        Options::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    fn options(line: &str) -> Options {
+        match crate::parse(&format!("test {line}")) {
+            Ok(crate::Task::Test(options)) => options,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn row(suite: Suite, end: End) -> Row {
@@ -266,6 +273,9 @@ mod tests {
             failed: u32::from(!failures.is_empty()),
             ignored: 0,
             failures,
+            times: (1..8)
+                .map(|second| (Duration::from_secs(second), "v1::a".to_owned()))
+                .collect(),
         };
         Row {
             suite,
@@ -277,12 +287,9 @@ mod tests {
 
     #[test]
     fn suites_are_asked_for_by_name() {
-        assert_eq!(options("").unwrap().suites, Suite::all());
-        assert_eq!(options("runc lib").unwrap().suites, [Suite::Runc, Suite::Lib]);
-        assert_eq!(options("vm").unwrap().suites.len(), 2);
-        for line in ["podman", "--allow-missing=lib", "--allow-missing", "--all"] {
-            assert!(options(line).is_err(), "{line}");
-        }
+        assert_eq!(options("").suites(), Suite::all());
+        assert_eq!(options("runc lib").suites(), [Suite::Runc, Suite::Lib]);
+        assert_eq!(options("vm").suites().len(), 2);
     }
 
     #[test]
@@ -297,9 +304,7 @@ mod tests {
         ];
         assert_eq!(AllowMissing::default().lacking(&selected), ["docker"]);
         assert_eq!(AllowMissing::default().lacking(&selected[..4]), ["docker", "vm"]);
-        let allow = options("--allow-missing=docker --allow-missing=vm")
-            .unwrap()
-            .allow;
+        let allow = options("--allow-missing=docker --allow-missing=vm").allow;
         assert!(allow.lacking(&selected[..4]).is_empty());
         assert_eq!(allow.lacking(&selected[..3]), ["runc"]);
     }
@@ -317,6 +322,17 @@ mod tests {
         }
         assert_eq!(verdict(&rows[..1], &[]), Ok(()));
         assert!(verdict(&rows[2..], &[]).is_err(), "a run of nothing");
+    }
+
+    #[test]
+    fn the_slowest_tests_of_all_suites_are_named_with_their_suite() {
+        let text = slowest(&[row(Suite::Lib, End::Passed), row(Suite::Runc, End::Passed)]);
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        assert_eq!((lines.len(), lines[0]), (SLOWEST, "     7.0  lib: v1::a"));
+        assert_eq!(
+            (lines[1], lines[2]),
+            ("     7.0  runc: v1::a", "     6.0  lib: v1::a")
+        );
     }
 
     #[test]

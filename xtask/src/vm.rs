@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::command::{echoed, limited, target_dir};
+use crate::command::{Line, echoed, limited, target_dir};
 use crate::cpio::Archive;
 use crate::dist::{only, static_cargo};
 use crate::kernels::{KERNELS, Kernel};
 use crate::layout::Layout;
+use crate::packages::Install;
 use crate::suites::{self, Suite};
-use crate::{Result, artifacts, unknown};
+use crate::{Result, artifacts};
 
 /// All tests together take up to 6 minutes with an emulated processor, a boot 3 s of it (measured on two cores).
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -44,21 +45,12 @@ impl Row {
         ]
     }
 
+    /// Each kernel in each layout.
     fn all() -> Vec<Self> {
         KERNELS
             .iter()
             .flat_map(|kernel| Layout::ALL.map(|layout| Self { kernel, layout }))
             .collect()
-    }
-
-    /// The rows that are meant by the words after `vm`.
-    pub(crate) fn parse_all(words: &[String]) -> Result<Vec<Self>> {
-        match words {
-            [] => Ok(Self::usual()),
-            [all] if all == "--all" => Ok(Self::all()),
-            [option, ..] if option.starts_with('-') => Err(unknown(option)),
-            pairs => pairs.chunks(2).map(Self::parse).collect(),
-        }
     }
 
     fn parse(pair: &[String]) -> Result<Self> {
@@ -80,21 +72,25 @@ impl Row {
     }
 
     /// Boots `image` and returns how the tests ended, and what they printed.
-    pub(crate) fn boot(self, image: &Path, initramfs: &Path) -> Result<(Result<()>, Vec<String>)> {
+    pub(crate) fn boot(self, image: &Path, initramfs: &Path) -> Result<(Result<()>, Vec<Line>)> {
         let console = target_dir()
             .join("vm")
             .join(format!("console-{}-{}.log", self.kernel.name, self.layout));
         let (end, lines) = echoed(&mut self.qemu(image, initramfs, &console))?;
-        let end = end.and_then(
-            |()| match lines.iter().rev().find_map(|line| line.strip_prefix(CLOSING)) {
+        let end = end.and_then(|()| {
+            match lines
+                .iter()
+                .rev()
+                .find_map(|line| line.text.strip_prefix(CLOSING))
+            {
                 Some("0") => Ok(()),
                 Some(code) => Err(format!("exit code {code}")),
                 None => Err(format!(
                     "the machine did not come to its end; its console is in {}",
                     console.display()
                 )),
-            },
-        );
+            }
+        });
         Ok((end, lines))
     }
 
@@ -137,9 +133,33 @@ impl fmt::Display for Row {
     }
 }
 
-/// Runs `rows`.
-pub(crate) fn run(rows: &[Row]) -> Result<()> {
-    crate::test::run_suites(&rows.iter().copied().map(Suite::Vm).collect::<Vec<_>>(), None)
+/// What was asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Boot every kernel with every layout.
+    #[arg(long, conflicts_with = "rows")]
+    all: bool,
+    /// 5.10, 6.1, 6.12, or this host's (host); then v1, hybrid or v2.
+    #[arg(value_name = "KERNEL LAYOUT")]
+    rows: Vec<String>,
+    #[command(flatten)]
+    install: Install,
+}
+
+impl Options {
+    fn rows(&self) -> Result<Vec<Row>> {
+        match &self.rows[..] {
+            [] if self.all => Ok(Row::all()),
+            [] => Ok(Row::usual()),
+            pairs => pairs.chunks(2).map(Row::parse).collect(),
+        }
+    }
+}
+
+/// Runs the rows that were asked for.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let suites: Vec<Suite> = options.rows()?.into_iter().map(Suite::Vm).collect();
+    crate::test::run_suites(&suites, None, options.install)
 }
 
 /// Builds the first file system and returns its path.
@@ -154,23 +174,10 @@ pub(crate) fn initramfs() -> Result<PathBuf> {
         "--test",
         "kernel",
     ]);
-    let mut init = static_cargo(&[
-        "build",
-        "--package",
-        "xtask",
-        "--features",
-        "vminit",
-        "--bin",
-        "vminit",
-    ]);
     // Link-time optimization doubles the build and buys nothing here.
-    for command in [&mut tests, &mut init] {
-        command
-            .env("CARGO_PROFILE_RELEASE_LTO", "off")
-            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
-    }
+    tests.env("CARGO_PROFILE_RELEASE_LTO", "off");
+    tests.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     let tests = artifacts::build(&mut tests)?;
-    let init = artifacts::build(&mut init)?;
     let kernel = tests
         .iter()
         .find(|program| program.name == "kernel" && program.is_test);
@@ -178,7 +185,7 @@ pub(crate) fn initramfs() -> Result<PathBuf> {
     let mut archive = Archive::default();
     archive.directory("t");
     for (path, program) in [
-        ("init", only(&init, "vminit")?),
+        ("init", only(&tests, "vminit")?),
         ("t/kernel", kernel),
         ("t/iceaxe", only(&tests, "iceaxe")?),
         ("t/zoo", only(&tests, "zoo")?),
@@ -200,8 +207,10 @@ mod tests {
     use super::*;
 
     fn rows(line: &str) -> Result<Vec<String>> {
-        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        Row::parse_all(&words).map(|rows| rows.iter().map(Row::to_string).collect())
+        match crate::parse(&format!("vm {line}")) {
+            Ok(crate::Task::Vm(options)) => Ok(options.rows()?.iter().map(Row::to_string).collect()),
+            other => Err(format!("{other:?}")),
+        }
     }
 
     #[test]
