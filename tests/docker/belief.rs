@@ -1,10 +1,9 @@
 //! What docker believes beside what is so, and the documented way to bring the two back in step.
 
-use kit::Hierarchy;
 use kit::engines::Layout;
+use kit::{Hierarchy, in_each_layout};
 
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     a_freeze_behind_dockers_back_is_told_apart_from_dockers_belief

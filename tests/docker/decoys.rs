@@ -8,11 +8,10 @@ use std::process::Command;
 
 use kit::engines::decoys::{self, Decoys};
 use kit::engines::{self, Ended, Layout, PROMPT, Program};
-use kit::{Cgroup, Hierarchy, PATIENCE};
+use kit::{Cgroup, Hierarchy, PATIENCE, in_each_layout};
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::in_each_layout;
 use crate::inside::all_rights;
 
 in_each_layout! {

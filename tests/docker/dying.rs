@@ -5,13 +5,12 @@ use std::fs;
 use std::process::Command;
 
 use kit::engines::{Ended, Layout};
-use kit::{eventually, letter, program};
+use kit::{eventually, in_each_layout, letter, program};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::container::{Container, FORMS};
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     a_container_whose_first_thread_has_ended_is_found_by_each_form

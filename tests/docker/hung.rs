@@ -10,13 +10,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kit::engines::{Layout, PROMPT, Program, Vessel};
-use kit::{Cgroup, Hierarchy, PATIENCE, Scene, eventually};
+use kit::{Cgroup, Hierarchy, PATIENCE, Scene, eventually, in_each_layout};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     a_task_that_waits_for_a_file_system_whose_server_fell_silent_blocks_a_freeze_and_is_named

@@ -5,11 +5,10 @@ use std::fs;
 use std::process::Command;
 
 use kit::engines::{BEATING, Ended, Layout, Program};
-use kit::{Hierarchy, PATIENCE, has_keys};
+use kit::{Hierarchy, PATIENCE, has_keys, in_each_layout};
 
 use crate::container::{Container, FORMS};
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     from_a_container_in_the_hosts_cgroup_namespace_all_is_as_outside

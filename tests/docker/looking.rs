@@ -6,11 +6,11 @@ use std::path::Path;
 
 use kit::engines::Layout;
 use kit::has_keys;
+use kit::in_each_layout;
 use serde_json::Value;
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     a_list_shows_every_running_container_with_its_states_and_what_docker_believes

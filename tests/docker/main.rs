@@ -27,26 +27,3 @@ mod refusals;
 mod resync;
 mod story;
 mod witness;
-
-/// Makes each function a test in both layouts: that of this machine, and v2 alone.
-macro_rules! in_each_layout {
-    ($($name:ident)*) => {
-        mod as_found {
-            $(
-                #[test]
-                fn $name() {
-                    super::$name(kit::engines::Layout::AsFound);
-                }
-            )*
-        }
-        mod v2 {
-            $(
-                #[test]
-                fn $name() {
-                    super::$name(kit::engines::Layout::V2);
-                }
-            )*
-        }
-    };
-}
-pub(crate) use in_each_layout;

@@ -1,10 +1,10 @@
 //! Many at once: which containers are meant, by what docker has on record of them, with all its daemons dead.
 
 use kit::engines::{BEATING, Layout};
+use kit::in_each_layout;
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     those_with_a_label_are_thawed_and_no_others

@@ -1,10 +1,10 @@
 //! From what is typed to one container, or to an error that names what it could mean.
 
 use kit::engines::{BEATING, Layout};
+use kit::in_each_layout;
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     a_rename_is_seen_at_once

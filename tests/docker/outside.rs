@@ -6,12 +6,11 @@ use std::path::Path;
 use std::process::Command;
 
 use kit::engines::{BEATING, Layout, Program};
-use kit::{Cgroup, Hierarchy, eventually, parent_of};
+use kit::{Cgroup, Hierarchy, eventually, in_each_layout, parent_of};
 use serde_json::{Value, json};
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     who_comes_by_exec_is_inside_and_by_nsenter_outside_and_runs_on

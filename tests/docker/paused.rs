@@ -3,10 +3,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kit::engines::Layout;
-use kit::{eventually, is_gone};
+use kit::{eventually, in_each_layout, is_gone};
 
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     docker_stops_what_iceaxe_froze

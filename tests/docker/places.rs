@@ -2,13 +2,12 @@
 //! a cgroup inside.
 
 use kit::engines::{BEATING, Layout, above, below};
-use kit::{Cgroup, Hierarchy, Scene, eventually, letter};
+use kit::{Cgroup, Hierarchy, Scene, eventually, in_each_layout, letter};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::container::{Container, FORMS};
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     a_container_under_another_parent_is_thawed_by_each_form

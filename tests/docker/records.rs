@@ -5,13 +5,12 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use kit::engines::{Layout, PROMPT};
-use kit::{Cgroup, eventually};
+use kit::{Cgroup, eventually, in_each_layout};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     damaged_names_make_a_name_uncertain_and_an_id_works

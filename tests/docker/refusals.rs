@@ -1,9 +1,9 @@
 //! What a freeze refuses, and leaves untouched.
 
 use kit::engines::{BEATING, Ended, Layout, above};
+use kit::in_each_layout;
 
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     a_freeze_of_the_parent_of_containers_is_refused_unless_forced

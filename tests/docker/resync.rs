@@ -8,14 +8,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use kit::engines::{Ended, HANGS, Layout, Program, find};
-use kit::{PATIENCE, eventually, is_gone, parent_of};
+use kit::{PATIENCE, eventually, in_each_layout, is_gone, parent_of};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     resync_brings_docker_back_in_step_after_a_thaw_behind_its_back

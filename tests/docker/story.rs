@@ -1,11 +1,11 @@
 //! What the project exists for: containers are paused, and whoever should unpause them hangs or is dead.
 
 use kit::engines::{HANGS, Layout};
+use kit::in_each_layout;
 use kit::tasks_add_up;
 
 use crate::container::{Container, FORMS};
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     a_wedged_dockerd_keeps_nobody_from_thawing

@@ -6,12 +6,11 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 
 use kit::engines::{HANGS, Layout, starttime};
-use kit::{eventually, stands_still};
+use kit::{eventually, in_each_layout, stands_still};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::container::Container;
 use crate::docker::Docker;
-use crate::in_each_layout;
 
 in_each_layout! {
     nothing_changes_in_a_container_but_the_time

@@ -6,10 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use kit::engines::{Layout, Scratch, turn};
-use kit::{Cgroup, Hierarchy, Scene, eventually, iceaxe, program};
+use kit::{Cgroup, Hierarchy, Scene, eventually, iceaxe, in_each_layout, program};
 use serde_json::json;
-
-use crate::in_each_layout;
 
 in_each_layout! {
     a_server_and_its_reader_are_frozen_together_in_either_order

@@ -1,9 +1,9 @@
 //! runc containers by their IDs, their processes and their places.
 
 use kit::engines::{Layout, Vessel};
+use kit::in_each_layout;
 
 use crate::bundles::{Runc, own_digits, own_id};
-use crate::in_each_layout;
 
 in_each_layout! {
     a_paused_container_is_thawed_by_each_form

@@ -15,26 +15,3 @@ mod pods;
 mod records;
 mod stuck;
 mod users;
-
-/// Makes each function a test in both layouts: that of this machine, and v2 alone.
-macro_rules! in_each_layout {
-    ($($name:ident)*) => {
-        mod as_found {
-            $(
-                #[test]
-                fn $name() {
-                    super::$name(kit::engines::Layout::AsFound);
-                }
-            )*
-        }
-        mod v2 {
-            $(
-                #[test]
-                fn $name() {
-                    super::$name(kit::engines::Layout::V2);
-                }
-            )*
-        }
-    };
-}
-pub(crate) use in_each_layout;

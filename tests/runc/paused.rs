@@ -5,10 +5,9 @@ use std::io::Write;
 use std::path::Path;
 
 use kit::engines::{HANGS, Layout, above, below};
-use kit::{Cgroup, Hierarchy, eventually, is_gone, mount_of};
+use kit::{Cgroup, Hierarchy, eventually, in_each_layout, is_gone, mount_of};
 
 use crate::bundles::{Runc, own_id};
-use crate::in_each_layout;
 
 in_each_layout! {
     runc_starts_nothing_in_what_iceaxe_froze_until_it_is_thawed

@@ -4,9 +4,9 @@
 use std::path::Path;
 
 use kit::engines::{Layout, Vessel};
+use kit::in_each_layout;
 
 use crate::bundles::{Runc, own_digits, own_id};
-use crate::in_each_layout;
 
 in_each_layout! {
     a_pod_means_its_application_containers_and_never_its_sandbox

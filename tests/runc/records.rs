@@ -4,14 +4,13 @@ use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 
 use kit::engines::{Layout, Vessel};
-use kit::{eventually, is_gone};
+use kit::{eventually, in_each_layout, is_gone};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use serde_json::{Value, json};
 
 use crate::bundles::{Runc, own_id};
-use crate::in_each_layout;
 
 in_each_layout! {
     a_record_of_a_dead_process_is_known_but_not_running

@@ -1,10 +1,9 @@
 //! Half frozen containers, which runc itself can't undo.
 
 use kit::engines::{HANGS, Layout, Vessel, is_in_v1_and_v2};
-use kit::{Cgroup, Scene, Zoo};
+use kit::{Cgroup, Scene, Zoo, in_each_layout};
 
 use crate::bundles::Runc;
-use crate::in_each_layout;
 
 in_each_layout! {
     a_freeze_that_waits_for_an_uninterruptible_task_is_undone_where_runc_hangs

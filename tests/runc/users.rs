@@ -5,12 +5,12 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 
 use kit::engines::{Layout, PROMPT, Vessel, starttime};
+use kit::in_each_layout;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::json;
 
 use crate::bundles::{Runc, own_id};
-use crate::in_each_layout;
 
 in_each_layout! {
     a_users_record_of_roots_container_is_refused

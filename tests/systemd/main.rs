@@ -24,14 +24,7 @@ mod user;
 /// Makes each function a test in one layout.
 macro_rules! in_layout {
     ($layout:ident $variant:ident: $($name:ident)*) => {
-        mod $layout {
-            $(
-                #[test]
-                fn $name() {
-                    super::$name(crate::boot::Layout::$variant);
-                }
-            )*
-        }
+        kit::promises! { $layout = crate::boot::Layout::$variant => $($name)* }
     };
 }
 pub(crate) use in_layout;

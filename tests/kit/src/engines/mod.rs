@@ -44,3 +44,27 @@ pub fn find(name: &str) -> PathBuf {
         .find(|file| Path::is_file(file));
     found.unwrap_or_else(|| panic!("there is no {name} in PATH"))
 }
+
+/// Makes each function a test in this module, which calls it with this value.
+#[macro_export]
+macro_rules! promises {
+    ($module:ident = $value:expr => $($name:ident)*) => {
+        mod $module {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name($value);
+                }
+            )*
+        }
+    };
+}
+
+/// Makes each function a test in both layouts: that of this machine, and v2 alone.
+#[macro_export]
+macro_rules! in_each_layout {
+    ($($name:ident)*) => {
+        $crate::promises! { as_found = $crate::engines::Layout::AsFound => $($name)* }
+        $crate::promises! { v2 = $crate::engines::Layout::V2 => $($name)* }
+    };
+}
