@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::bundle::{Container, TASKS};
 use crate::command::{find, is_root, output, shown, target_dir, workspace};
 use crate::layout::{Layout, View};
@@ -321,8 +323,7 @@ pub(crate) fn timed(command: &mut Command) -> Result<Duration> {
 
 /// The whole number that a JSON object has under `key`.
 pub(crate) fn number(json: &str, key: &str) -> Option<u64> {
-    let (_, value) = json.split_once(&format!("\"{key}\":"))?;
-    value.split([',', '}']).next()?.trim().parse().ok()
+    serde_json::from_str::<Value>(json).ok()?[key].as_u64()
 }
 
 fn in_ms(time: Duration) -> f64 {

@@ -7,12 +7,14 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kit::{Hierarchy, is_gone};
+use serde_json::Value;
+
 use crate::Result;
 use crate::bench::{Bar, number};
 use crate::command::{limited, output};
-use crate::layout::Layout;
-use crate::pen::Pen;
 use crate::stats::{Times, ms};
+use crate::workload::Workload;
 
 const CONTAINERS: usize = 50;
 const TASKS: usize = 10;
@@ -43,13 +45,13 @@ pub(crate) enum Bars {
 
 /// Measures and checks it in one hierarchy; returns what failed.
 pub(crate) fn soak(
-    layout: Layout,
-    version: &'static str,
+    hierarchy: Hierarchy,
     iceaxe: &Path,
     zoo: &Path,
     bars: Bars,
     share: impl Fn(u32) -> u32,
 ) -> Result<Vec<String>> {
+    let version = hierarchy.word();
     let mut failures = Vec::new();
     println!(
         "{:<28} {:>6} {:>9} {:>9} {:>9} {:>9}",
@@ -61,7 +63,7 @@ pub(crate) fn soak(
         "skew"
     );
     for (kind, name, has_bar) in KINDS {
-        let group = Group::open(layout, version, iceaxe, zoo, |_| vec![kind; TASKS])?;
+        let group = Group::open(hierarchy, iceaxe, zoo, |_| vec![kind; TASKS])?;
         let (spans, skews) = group.toggle(share(ROUNDS))?;
         println!(
             "{name:<28} {:>6} {:>9} {:>9} {:>9} {:>9}",
@@ -94,7 +96,7 @@ pub(crate) fn soak(
             vec!["doze"]
         }
     };
-    let group = Group::open(layout, version, iceaxe, zoo, stuck)?;
+    let group = Group::open(hierarchy, iceaxe, zoo, stuck)?;
     let rounds = share(STUCK_ROUNDS);
     for round in 0..rounds {
         if let Err(error) = group.cannot_freeze() {
@@ -110,43 +112,40 @@ pub(crate) fn soak(
 
 struct Group<'g> {
     iceaxe: &'g Path,
-    pens: Vec<Pen>,
+    workloads: Vec<Workload>,
 }
 
 impl<'g> Group<'g> {
     fn open(
-        layout: Layout,
-        version: &'static str,
+        hierarchy: Hierarchy,
         iceaxe: &'g Path,
         zoo: &Path,
         kinds: impl Fn(usize) -> Vec<&'static str>,
     ) -> Result<Self> {
-        let mut pens = Vec::new();
+        let mut workloads = Vec::new();
         for nth in 0..CONTAINERS {
-            let pen = Pen::open(layout, version, zoo, &kinds(nth))?;
+            let workload = Workload::open(hierarchy, zoo, &kinds(nth))?;
             // Until all are there, and else those to come would hardly get a CPU.
-            pen.freeze()?;
-            pens.push(pen);
+            workload.ask();
+            workloads.push(workload);
         }
         urge(MOST_URGENT)?;
-        pens.iter().try_for_each(Pen::thaw)?;
-        Ok(Self { iceaxe, pens })
+        workloads.iter().for_each(|workload| workload.thaw());
+        Ok(Self { iceaxe, workloads })
     }
 
     fn iceaxe(&self, words: &[&str], containers: usize) -> Command {
         let mut command = limited(LIMIT, self.iceaxe);
-        command
-            .args(words)
-            .args(self.pens[..containers].iter().map(Pen::target));
+        command.args(words).args(
+            self.workloads[..containers]
+                .iter()
+                .map(|workload| workload.target()),
+        );
         command
     }
 
-    fn asking(&self) -> Result<usize> {
-        let mut asking = 0;
-        for pen in &self.pens {
-            asking += usize::from(pen.asks()?);
-        }
-        Ok(asking)
+    fn asking(&self) -> usize {
+        self.workloads.iter().filter(|workload| workload.asks()).count()
     }
 
     /// Freezes and thaws all; from the first write to the last one settled, and from the first settled to the last.
@@ -154,7 +153,7 @@ impl<'g> Group<'g> {
         let (mut spans, mut skews) = (Times::default(), Times::default());
         for round in 0..rounds {
             let json = output(&mut self.iceaxe(&["freeze", "--json", "--timeout=60s"], CONTAINERS))?;
-            let asking = self.asking()?;
+            let asking = self.asking();
             if asking != CONTAINERS {
                 return Err(format!("round {round}: {asking} of {CONTAINERS} are frozen"));
             }
@@ -175,7 +174,7 @@ impl<'g> Group<'g> {
             .stdout(Stdio::null())
             .output()
             .map_err(|error| format!("cannot run iceaxe: {error}"))?;
-        let (code, asking) = (ended.status.code(), self.asking()?);
+        let (code, asking) = (ended.status.code(), self.asking());
         if code != Some(6) || asking != 0 {
             let said = String::from_utf8_lossy(&ended.stderr).into_owned();
             return Err(format!(
@@ -188,7 +187,7 @@ impl<'g> Group<'g> {
     /// What the guard of so many costs.
     fn guard(&self, containers: usize) -> Result<()> {
         output(&mut self.iceaxe(&["freeze", "--for=10m", "--timeout=60s"], containers))?;
-        let guard = guard_of(&self.pens[0])?;
+        let guard = guard_of(&self.workloads[0])?;
         let (before, rss) = (cpu_of(guard)?, rss_of(guard)?);
         thread::sleep(WATCHED);
         let used = cpu_of(guard)? - before;
@@ -198,7 +197,7 @@ impl<'g> Group<'g> {
             WATCHED.as_secs()
         );
         let start = Instant::now();
-        while is_there(guard) {
+        while !is_gone(guard.cast_signed()) {
             if start.elapsed() > GOES {
                 return Err("it does not go".to_owned());
             }
@@ -215,10 +214,8 @@ impl<'g> Group<'g> {
 
 impl Drop for Group<'_> {
     fn drop(&mut self) {
-        for pen in &self.pens {
-            let _ = pen.freeze(); // as it was made; it is only slower without
-        }
-        let _ = urge(USUAL); // as above
+        self.workloads.iter().for_each(|workload| workload.ask()); // as it was made
+        let _ = urge(USUAL); // it is only slower without
     }
 }
 
@@ -248,27 +245,18 @@ fn times(json: &str) -> Option<(Duration, Duration)> {
 }
 
 /// The guard that a container's record names: the last of those who answer for it.
-fn guard_of(pen: &Pen) -> Result<u32> {
-    let prefix = pen.records()?;
+fn guard_of(workload: &Workload) -> Result<u32> {
+    let prefix = workload.records()?;
     let names = fs::read_dir("/run/iceaxe").into_iter().flatten().flatten(); // there is none, then
     let mut texts = names
         .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
         .filter_map(|entry| fs::read_to_string(entry.path()).ok());
     let text = texts.next().ok_or("there is no record")?;
-    let owners = text
-        .split_once(r#""owners":["#)
-        .and_then(|(_, rest)| rest.split(']').next());
-    let last = owners.and_then(|owners| owners.rsplit('{').next());
-    let pid = last.and_then(|last| number(&format!("{{{last}"), "pid"));
-    let pid = pid.and_then(|pid| u32::try_from(pid).ok());
-    pid.ok_or_else(|| format!("no guard in {text}"))
-}
-
-/// Whether a process is there, and has not ended and is only to be collected.
-fn is_there(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default(); // it is gone, then
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    !matches!(state, None | Some('Z' | 'X'))
+    let record: Value = serde_json::from_str(&text).map_err(|error| format!("{error} in {text}"))?;
+    let last = record["owners"].as_array().and_then(|owners| owners.last());
+    let pid = last.and_then(|last| last["pid"].as_u64());
+    pid.and_then(|pid| u32::try_from(pid).ok())
+        .ok_or_else(|| format!("no guard in {text}"))
 }
 
 /// The CPU time of a process, in ticks.

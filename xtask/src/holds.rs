@@ -12,12 +12,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kit::Hierarchy;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::Result;
 use crate::command::{limited, output};
 use crate::janitor::Janitor;
-use crate::layout::Layout;
-use crate::pen::{Pen, Sender};
 use crate::stats::{Times, ms};
+use crate::workload::Workload;
 
 /// Who works at one time: what a round does most is to wait.
 const WORKERS: usize = 6;
@@ -202,8 +205,7 @@ struct Seen {
 /// Who does rounds, with cgroups of its own.
 struct Worker {
     iceaxe: PathBuf,
-    pens: Vec<Pen>,
-    sender: Sender,
+    workloads: Vec<Workload>,
     elsewhere: Option<Elsewhere>,
     /// How long one takes that is not killed, its command left out.
     takes: Duration,
@@ -211,13 +213,13 @@ struct Worker {
 
 /// Does so many of these rounds, of 2,000 of the whole soak, in one hierarchy.
 pub(crate) fn soak(
-    layout: Layout,
-    version: &'static str,
+    hierarchy: Hierarchy,
     iceaxe: &Path,
     zoo: &Path,
     seed: u64,
     share: impl Fn(u32) -> u32,
 ) -> Result<Vec<String>> {
+    let version = hierarchy.word();
     let mut failures = Vec::new();
     let mut table = format!(
         "{:<18} {:>6} {:>6} {:>9} {:>9} {:>6} {:>6} {:>6} {:>9} {:>9} {:>9}\n",
@@ -236,7 +238,7 @@ pub(crate) fn soak(
     for (set, rounds) in Set::ALL {
         let mut workers = Vec::new();
         for _ in 0..WORKERS {
-            workers.push(Worker::new(layout, version, iceaxe, zoo, set)?);
+            workers.push(Worker::new(hierarchy, iceaxe, zoo, set)?);
         }
         let seen = rounds_of(set, share(rounds), seed, workers)?;
         let count = |point| seen.points.get(&point).copied().unwrap_or_default();
@@ -290,7 +292,8 @@ fn rounds_of(set: Set, rounds: u32, seed: u64, workers: Vec<Worker>) -> Result<S
                     seen.late.push(late);
                 }
                 Err(error) => {
-                    let target = worker.pens[0].target();
+                    let target = worker.workloads[0].target();
+                    let target = target.display();
                     println!("seed {seed}: {round:?}: {target}: {error}");
                     seen.failures
                         .push(format!("seed {seed}: {} {number}: {target}: {error}", set.name()));
@@ -318,12 +321,11 @@ fn rounds_of(set: Set, rounds: u32, seed: u64, workers: Vec<Worker>) -> Result<S
 }
 
 impl Worker {
-    fn new(layout: Layout, version: &'static str, iceaxe: &Path, zoo: &Path, set: Set) -> Result<Self> {
-        let pen = || Pen::open(layout, version, zoo, &TASKS);
+    fn new(hierarchy: Hierarchy, iceaxe: &Path, zoo: &Path, set: Set) -> Result<Self> {
+        let open = || Workload::open(hierarchy, zoo, &TASKS);
         Ok(Self {
             iceaxe: iceaxe.to_owned(),
-            pens: vec![pen()?, pen()?],
-            sender: Sender::new()?,
+            workloads: vec![open()?, open()?],
             elsewhere: (set == Set::FullDisk).then(Elsewhere::new).transpose()?,
             takes: Duration::ZERO,
         })
@@ -344,12 +346,12 @@ impl Worker {
             child.wait().map_err(|error| error.to_string())?;
             let own = start.elapsed().saturating_sub(round.runs_for());
             self.takes = if number == 0 { own } else { self.takes.min(own) };
-            for pen in &self.pens {
+            for workload in &self.workloads {
                 output(
                     limited(LIMIT, &self.iceaxe)
                         .args(self.root())
                         .arg("thaw")
-                        .arg(pen.target()),
+                        .arg(workload.target()),
                 )?;
             }
         }
@@ -379,7 +381,11 @@ impl Worker {
         if round.act == Act::Lease {
             command.arg(format!("--for={}ms", round.lasting.as_millis()));
         }
-        command.args(self.pens[..round.targets].iter().map(Pen::target));
+        command.args(
+            self.workloads[..round.targets]
+                .iter()
+                .map(|workload| workload.target()),
+        );
         if round.act == Act::Hold {
             command.args(["--", "sleep", &format!("{:.3}", round.lasting.as_secs_f64())]);
         }
@@ -392,9 +398,14 @@ impl Worker {
 
     /// Does one round; how far it had come, and how much later than it should it came back.
     fn round(&mut self, round: &Round) -> Result<(Point, Duration)> {
-        let mark = format!("{}-{:?}-{}", self.pens[0].target(), round.set, round.number);
+        let mark = format!(
+            "{}-{:?}-{}",
+            self.workloads[0].target().display(),
+            round.set,
+            round.number
+        );
         if round.is_theirs {
-            self.pens[0].freeze()?;
+            self.workloads[0].ask();
         }
         let start = Instant::now();
         let mut command = self.command(round, &mark);
@@ -426,9 +437,9 @@ impl Worker {
             ));
         }
         if round.is_theirs {
-            self.pens[0].thaw()?;
+            self.workloads[0].thaw();
         }
-        self.pens.iter().try_for_each(Pen::goes_on)?;
+        self.workloads.iter().try_for_each(Workload::goes_on)?;
         if let Some(elsewhere) = &self.elsewhere {
             elsewhere.empty()?;
         }
@@ -447,7 +458,10 @@ impl Worker {
         let kill_at = start + takes.mul_f64(round.at as f64 / PARTS as f64);
         if round.victims == Victims::All || self.elsewhere.is_some() {
             // The record first.
-            while self.records(self.pens.len())?.is_empty() && !has_ended(child)? && start.elapsed() < LIMIT {
+            while self.records(self.workloads.len())?.is_empty()
+                && !has_ended(child)?
+                && start.elapsed() < LIMIT
+            {
                 thread::sleep(Duration::from_micros(100));
             }
         }
@@ -462,16 +476,16 @@ impl Worker {
         let started = child.id();
         let mut victims = vec![started];
         if round.victims != Victims::Started {
-            self.sender.send("STOP", &victims)?;
+            send(Signal::SIGSTOP, &victims);
             victims.extend(match round.victims {
                 Victims::Worker | Victims::Both => children_of(started, &self.iceaxe),
                 _ => processes(&self.iceaxe, Some(mark)),
             });
-            self.sender.send("STOP", &victims)?;
+            send(Signal::SIGSTOP, &victims);
         }
         let point = if has_ended(child)? {
             Point::Ended
-        } else if self.asks(round)? {
+        } else if self.asks(round) {
             Point::Asked
         } else if self.records(round.targets)?.is_empty() {
             Point::Unrecorded
@@ -485,9 +499,9 @@ impl Worker {
             victims.retain(|victim| *victim != started); // its number may be another's by now
         }
         // Who was stopped on its last way out too: it would stay so.
-        self.sender.send("KILL", &victims)?;
+        send(Signal::SIGKILL, &victims);
         if round.victims == Victims::Worker {
-            self.sender.send("CONT", &[started])?;
+            send(Signal::SIGCONT, &[started]);
         }
         Ok((point, victims))
     }
@@ -514,10 +528,10 @@ impl Worker {
     fn wait(&self, round: &Round, mark: &str, due: Instant) -> Result<Instant> {
         let mut back = None;
         loop {
-            if round.is_theirs && !self.pens[0].asks()? {
+            if round.is_theirs && !self.workloads[0].asks() {
                 return Err("what somebody else had frozen was thawed".to_owned());
             }
-            if back.is_none() && !self.asks(round)? {
+            if back.is_none() && !self.asks(round) {
                 back = Some(Instant::now());
                 if back > Some(due + LATE) {
                     return Err("it came back too late".to_owned());
@@ -547,20 +561,16 @@ impl Worker {
     }
 
     /// Whether one is asked to freeze that nobody else had frozen.
-    fn asks(&self, round: &Round) -> Result<bool> {
-        for pen in &self.pens[usize::from(round.is_theirs)..round.targets] {
-            if pen.asks()? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    fn asks(&self, round: &Round) -> bool {
+        let own = &self.workloads[usize::from(round.is_theirs)..round.targets];
+        own.iter().any(|workload| workload.asks())
     }
 
     /// The names of what is on record of the first cgroups, drafts too.
     fn records(&self, targets: usize) -> Result<Vec<String>> {
-        let prefixes: Vec<String> = self.pens[..targets]
+        let prefixes: Vec<String> = self.workloads[..targets]
             .iter()
-            .map(Pen::records)
+            .map(Workload::records)
             .collect::<Result<_>>()?;
         // There is none yet, then.
         let names = fs::read_dir(self.records_dir()).into_iter().flatten().flatten();
@@ -575,17 +585,17 @@ impl Worker {
     /// Makes all as it was before, as far as that can be done.
     fn clear_up(&mut self) {
         // The next round tells what could not be done.
-        for pen in &self.pens {
+        for workload in &self.workloads {
             let _ = output(
                 limited(LIMIT, &self.iceaxe)
                     .args(self.root())
                     .arg("thaw")
-                    .arg(pen.target()),
+                    .arg(workload.target()),
             );
-            let _ = pen.thaw();
+            workload.thaw();
         }
         let _ = self.elsewhere.as_ref().map(Elsewhere::empty);
-        let records = self.records(self.pens.len()).unwrap_or_default();
+        let records = self.records(self.workloads.len()).unwrap_or_default();
         for name in records {
             let _ = fs::remove_file(self.records_dir().join(name));
         }
@@ -607,6 +617,13 @@ impl std::fmt::Display for Said {
             self.code,
             self.err.trim_end()
         )
+    }
+}
+
+/// Sends it; a process that is gone needs none.
+fn send(signal: Signal, pids: &[u32]) {
+    for pid in pids {
+        let _ = kill(Pid::from_raw(pid.cast_signed()), signal);
     }
 }
 

@@ -7,6 +7,8 @@ use std::process::Command;
 use std::str::FromStr;
 use std::time::Duration;
 
+use kit::Hierarchy;
+
 use crate::Result;
 use crate::command::{self, limited};
 
@@ -42,13 +44,13 @@ impl Layout {
         Self::ALL.into_iter().filter(|layout| !makes(layout)).collect()
     }
 
-    /// Where a hierarchy of it is mounted.
-    pub(crate) fn top(self, version: &str) -> &'static Path {
-        Path::new(match (self, version) {
-            (_, "v1") => "/sys/fs/cgroup/freezer",
-            (Self::Hybrid, _) => "/sys/fs/cgroup/unified",
-            _ => "/sys/fs/cgroup",
-        })
+    /// Its hierarchies.
+    pub(crate) fn hierarchies(self) -> &'static [Hierarchy] {
+        match self {
+            Self::V1 => &[Hierarchy::V1],
+            Self::Hybrid => &[Hierarchy::V1, Hierarchy::V2],
+            Self::V2 => &[Hierarchy::V2],
+        }
     }
 
     fn of_mounts(mounts: &str) -> Option<Self> {

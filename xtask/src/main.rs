@@ -17,12 +17,10 @@ mod holds;
 mod imports;
 mod janitor;
 mod kernels;
-mod lab;
 mod layout;
 mod libtest;
 mod many;
 mod packages;
-mod pen;
 mod records;
 mod soak;
 mod stats;
@@ -31,6 +29,7 @@ mod test;
 mod tidy;
 mod verdict;
 mod vm;
+mod workload;
 
 use std::process::ExitCode;
 

@@ -7,13 +7,15 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kit::{Cgroup, Hierarchy, is_gone};
+
 use crate::artifacts::Program;
 use crate::command::{cargo, is_root, limited, output};
 use crate::group::{self, Bars};
-use crate::lab::Lab;
 use crate::layout::Layout;
 use crate::stats::{Times, ms};
 use crate::verdict::{Pulse, Verdict};
+use crate::workload::{AWAKE, Bench};
 use crate::{Result, artifacts, dist, holds, packages};
 
 const ROUNDS: u32 = 2000;
@@ -45,8 +47,6 @@ const KINDS: [&str; 19] = [
 const ONLY_V2: &str = "reexec";
 /// How long a freeze lasts, at least: the slowest pulse is 2 ms.
 const STILL: Duration = Duration::from_millis(20);
-/// How long a thawed task may take until it beats: very many share few CPUs.
-const AWAKE: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(1);
 /// A command's own limit for a target (10 s, 5 s) and a second to say so.
 const DEADLINES: [(&str, Duration); 2] = [
@@ -144,18 +144,19 @@ pub(crate) fn rounds(layout: Layout, programs: &[Program], plan: &Plan) -> Resul
         .map_err(|error| format!("{}: {error}", iceaxe.display()))?;
     let mut hierarchies = 0;
     let mut failures = Vec::new();
-    for version in Lab::versions(layout) {
+    for &hierarchy in layout.hierarchies() {
+        let version = hierarchy.word();
         let mut kinds = KINDS.to_vec();
-        if *version == "v2" {
+        if hierarchy == Hierarchy::V2 {
             kinds.push(ONLY_V2);
         }
-        let lab = Lab::open(layout, zoo, &kinds)?;
-        failures.extend(soak(lab, version, iceaxe, plan.rounds)?);
+        let bench = Bench::open(layout.hierarchies(), zoo, &kinds)?;
+        failures.extend(soak(bench, hierarchy, iceaxe, plan.rounds)?);
         println!("\n{version}: holds and leases, seed {}", plan.seed);
         let share = |of| plan.share(of);
-        failures.extend(holds::soak(layout, version, iceaxe, zoo, plan.seed, share)?);
+        failures.extend(holds::soak(hierarchy, iceaxe, zoo, plan.seed, share)?);
         println!();
-        failures.extend(group::soak(layout, version, iceaxe, zoo, plan.bars, share)?);
+        failures.extend(group::soak(hierarchy, iceaxe, zoo, plan.bars, share)?);
         hierarchies += 1;
     }
     if failures.is_empty() {
@@ -166,12 +167,14 @@ pub(crate) fn rounds(layout: Layout, programs: &[Program], plan: &Plan) -> Resul
 }
 
 /// Does so many rounds in one hierarchy; returns what failed.
-fn soak(mut lab: Lab, version: &str, iceaxe: &Path, rounds: u32) -> Result<Vec<String>> {
-    let target = &lab.target(version);
+fn soak(mut bench: Bench, hierarchy: Hierarchy, iceaxe: &Path, rounds: u32) -> Result<Vec<String>> {
+    let cgroup = bench.cgroups.iter().find(|cgroup| cgroup.hierarchy == hierarchy);
+    let target = cgroup.ok_or("no such hierarchy")?.target();
+    let target = &target.to_string_lossy();
     println!("{target}: {rounds} rounds");
     let mut soak = Soak {
         iceaxe,
-        lab: &lab,
+        bench: &bench,
         froze: Times::default(),
         thawed: Times::default(),
         words: BTreeMap::new(),
@@ -184,7 +187,7 @@ fn soak(mut lab: Lab, version: &str, iceaxe: &Path, rounds: u32) -> Result<Vec<S
         if let Err(error) = soak.round(target) {
             println!("round {round}: {target}: {error}");
             failures.push(format!("round {round}: {target}: {error}"));
-            lab.thaw();
+            bench.cgroups.iter().for_each(Cgroup::thaw);
         }
         if failures.len() >= ENOUGH {
             break;
@@ -198,7 +201,7 @@ fn soak(mut lab: Lab, version: &str, iceaxe: &Path, rounds: u32) -> Result<Vec<S
         }
     }
     println!("{}", soak.summary());
-    match lab.shut_the_door() {
+    match bench.shut_the_door() {
         Ok(visits) => println!("{visits} visitors came from outside"),
         Err(error) => failures.push(error),
     }
@@ -207,7 +210,7 @@ fn soak(mut lab: Lab, version: &str, iceaxe: &Path, rounds: u32) -> Result<Vec<S
 
 struct Soak<'s> {
     iceaxe: &'s Path,
-    lab: &'s Lab,
+    bench: &'s Bench,
     froze: Times,
     thawed: Times,
     /// How often each word was said of a task, by verb.
@@ -222,7 +225,7 @@ impl Soak<'_> {
         let at_first = self.pulses(frozen.proofs.keys().copied())?;
         thread::sleep(STILL);
         // Everybody who is there, too: who is missing in the report and goes on is worse than who is in it.
-        let here = self.lab.tids()?;
+        let here = self.bench.tids();
         self.late += here.iter().filter(|tid| !frozen.proofs.contains_key(tid)).count();
         let before = self.pulses(here.iter().chain(frozen.proofs.keys()).copied())?;
         let mut wrong: Vec<String> = before
@@ -244,7 +247,7 @@ impl Soak<'_> {
             return Err(format!("freeze: {}", self.told(&wrong, &frozen)));
         }
         let thawed = self.act("thaw", target)?;
-        if self.lab.asks()? {
+        if self.bench.cgroups.iter().any(Cgroup::asks) {
             return Err("thaw: a freeze is still asked for".to_owned());
         }
         let start = Instant::now();
@@ -262,21 +265,21 @@ impl Soak<'_> {
 
     /// The tasks in a thaw's report that are still there, are such as beat, and have not done so since.
     fn silent(&self, thawed: &Verdict) -> Result<Vec<String>> {
-        let here = self.lab.tids()?;
+        let here = self.bench.tids();
         let mut silent = Vec::new();
         for (tid, word) in &thawed.proofs {
-            let pulse = self.lab.pulse(*tid)?;
-            if here.contains(tid) && pulse.is_felt() && !thawed.borne_out_by(pulse) && !is_dead(*tid) {
+            let pulse = self.bench.pulse(*tid)?;
+            if here.contains(tid) && pulse.is_felt() && !thawed.borne_out_by(pulse) && !is_gone(*tid) {
                 silent.push(format!("{tid} is {word}: {pulse:?}"));
             }
         }
         Ok(silent)
     }
 
-    fn pulses(&self, tids: impl Iterator<Item = u32>) -> Result<BTreeMap<u32, Pulse>> {
-        let tids: BTreeSet<u32> = tids.collect();
+    fn pulses(&self, tids: impl Iterator<Item = i32>) -> Result<BTreeMap<i32, Pulse>> {
+        let tids: BTreeSet<i32> = tids.collect();
         tids.into_iter()
-            .map(|tid| Ok((tid, self.lab.pulse(tid)?)))
+            .map(|tid| Ok((tid, self.bench.pulse(tid)?)))
             .collect()
     }
 
@@ -339,11 +342,4 @@ impl Soak<'_> {
             self.late
         )
     }
-}
-
-/// Whether a task has ended, collected by its parent or not.
-fn is_dead(tid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{tid}/task/{tid}/stat")).unwrap_or_default();
-    let letter = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    matches!(letter, None | Some('Z' | 'X'))
 }

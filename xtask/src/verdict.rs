@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::Result;
 
 /// What a task wrote of itself, in microseconds of the clock of `verified_at_us`.
@@ -43,40 +45,24 @@ pub(crate) struct Verdict {
     /// When it was found to be so.
     pub(crate) at: u64,
     /// What is said of each task.
-    pub(crate) proofs: BTreeMap<u32, String>,
+    pub(crate) proofs: BTreeMap<i32, String>,
 }
 
 impl Verdict {
     /// Reads the object that `iceaxe --json --verbose` prints.
     pub(crate) fn read(json: &str) -> Result<Self> {
-        let after = |mark: &str| {
-            let found = json.split_once(mark).map(|(_, rest)| rest);
-            found.ok_or_else(|| format!("no {mark} in the report {}", json.trim_end()))
-        };
         let odd = || format!("not understood: {}", json.trim_end());
-        let at = after(r#""verified_at_us":"#)?;
-        let at = at.split([',', '}']).next().and_then(|number| number.parse().ok());
-        let proofs = after(r#""proofs":{"#)?.split('}').next().ok_or_else(odd)?;
-        let pair = |pair: &str| {
-            let (tid, word) = pair.split_once(':')?;
-            Some((
-                tid.trim_matches('"').parse().ok()?,
-                word.trim_matches('"').to_owned(),
-            ))
-        };
-        let proofs: Option<BTreeMap<u32, String>> = proofs
-            .split(',')
-            .filter(|pair| !pair.is_empty())
-            .map(pair)
-            .collect();
+        let report: Value = serde_json::from_str(json).map_err(|error| format!("{error}: {}", odd()))?;
+        let proof = |(tid, word): (&String, &Value)| Some((tid.parse().ok()?, word.as_str()?.to_owned()));
+        let proofs = report["proofs"].as_object().ok_or_else(odd)?.iter().map(proof);
         Ok(Self {
-            at: at.ok_or_else(odd)?,
-            proofs: proofs.ok_or_else(odd)?,
+            at: report["verified_at_us"].as_u64().ok_or_else(odd)?,
+            proofs: proofs.collect::<Option<_>>().ok_or_else(odd)?,
         })
     }
 
     /// What is wrong with it, as a freeze, in the light of a pulse that was taken before the thaw.
-    pub(crate) fn refuted(&self, tid: u32, pulse: Pulse) -> Option<String> {
+    pub(crate) fn refuted(&self, tid: i32, pulse: Pulse) -> Option<String> {
         if pulse.last <= self.at {
             return None;
         }
@@ -90,7 +76,7 @@ impl Verdict {
     }
 
     /// Whether it says that the task stands still.
-    pub(crate) fn holds(&self, tid: u32) -> bool {
+    pub(crate) fn holds(&self, tid: i32) -> bool {
         self.proofs
             .get(&tid)
             .is_some_and(|word| word == "frozen" || word == "new")
@@ -115,7 +101,7 @@ mod tests {
     #[test]
     fn the_claims_are_read_from_the_report() {
         let verdict = Verdict::read(REPORT).unwrap();
-        let words: Vec<(u32, &str)> = verdict
+        let words: Vec<(i32, &str)> = verdict
             .proofs
             .iter()
             .map(|(tid, word)| (*tid, word.as_str()))

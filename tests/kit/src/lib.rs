@@ -20,9 +20,11 @@ mod zoo;
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use tempfile::NamedTempFile;
 
 pub use bar::{CLEARED, cleared_after, is_as_quick, is_quick, usually_cleared_after};
 pub use cgroup::{Cgroup, Hierarchy, mount_of, mount_of_controller};
@@ -72,6 +74,19 @@ pub fn stands_still(what: &str, mut number: impl FnMut() -> u64) {
     }
 }
 
+/// A new file in memory, where there is such a place: a file on a disk would make tasks wait for it, which no freezer can
+/// end.
+#[track_caller]
+pub fn memory_file() -> NamedTempFile {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        NamedTempFile::new_in(memory)
+    } else {
+        NamedTempFile::new()
+    }
+    .unwrap()
+}
+
 /// The running kernel, `(6, 12)`.
 pub fn kernel() -> (u32, u32) {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
@@ -92,13 +107,21 @@ pub fn freezes_in_place() -> bool {
 #[derive(Debug, Default)]
 pub struct Scene {
     cgroups: RefCell<Vec<Cgroup>>,
-    keepers: RefCell<Vec<Rc<zoo::Keeper>>>,
+    keepers: RefCell<Vec<Arc<zoo::Keeper>>>,
     moved: RefCell<Vec<(Hierarchy, i32)>>,
+    zoo: Option<PathBuf>,
 }
 
 impl Scene {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A scene whose tasks are this program's.
+    pub fn with_zoo(program: &Path) -> Self {
+        let mut scene = Self::default();
+        scene.zoo = Some(program.to_owned());
+        scene
     }
 
     /// A new cgroup right below the hierarchy's root.
@@ -126,7 +149,8 @@ impl Scene {
     /// The same with further options of the zoo.
     #[track_caller]
     pub fn zoo_with(&self, cgroups: &[&Cgroup], options: &[&str], kinds: &[&str]) -> Zoo {
-        let (zoo, keeper) = Zoo::open(cgroups, options, kinds);
+        let program = self.zoo.clone().unwrap_or_else(|| program("zoo"));
+        let (zoo, keeper) = Zoo::open(&program, cgroups, options, kinds);
         self.keepers.borrow_mut().push(keeper);
         zoo
     }

@@ -1,15 +1,15 @@
 //! The zoo from outside: its keeper's process, and its tasks by their numbers.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use super::{Cgroup, PATIENCE, PAUSE, eventually, program, stands_still};
+use super::{Cgroup, PATIENCE, PAUSE, eventually, memory_file, stands_still};
 
 /// The length of a slot of the heartbeat file: task, beats, word, futex.
 const SLOT: u64 = 32;
@@ -17,29 +17,29 @@ const SLOT: u64 = 32;
 /// A zoo's first process. It stays outside of the cgroups and ends its tasks when its input does.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    child: RefCell<Child>,
-    input: RefCell<Option<ChildStdin>>,
-    output: RefCell<BufReader<ChildStdout>>,
+    child: Mutex<Child>,
+    input: Mutex<Option<ChildStdin>>,
+    output: Mutex<BufReader<ChildStdout>>,
     beats: File,
 }
 
 impl Keeper {
     fn line(&self) -> String {
         let mut line = String::new();
-        self.output.borrow_mut().read_line(&mut line).unwrap();
+        self.output.lock().unwrap().read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
     fn order(&self, order: &str) -> String {
-        writeln!(self.input.borrow_mut().as_ref().unwrap(), "{order}").unwrap();
+        writeln!(self.input.lock().unwrap().as_ref().unwrap(), "{order}").unwrap();
         self.line()
     }
 
     /// Ends it, and its tasks with it. Their cgroups must be thawed.
     pub(super) fn close(&self) {
-        drop(self.input.take());
+        drop(self.input.lock().unwrap().take());
         let began = Instant::now();
-        let mut child = self.child.borrow_mut();
+        let mut child = self.child.lock().unwrap();
         while let Ok(None) = child.try_wait() {
             if began.elapsed() > PATIENCE {
                 // Its tasks die with it.
@@ -54,16 +54,21 @@ impl Keeper {
 /// Tasks in states of their own, in the order of their kinds.
 #[derive(Debug)]
 pub struct Zoo {
-    keeper: Rc<Keeper>,
+    keeper: Arc<Keeper>,
     /// Of each kind the tasks, and the slot of the first one.
     tasks: Vec<(Vec<i32>, u64)>,
 }
 
 impl Zoo {
     #[track_caller]
-    pub(super) fn open(cgroups: &[&Cgroup], options: &[&str], kinds: &[&str]) -> (Self, Rc<Keeper>) {
-        let beats = tempfile::NamedTempFile::new().unwrap();
-        let mut command = Command::new(program("zoo"));
+    pub(super) fn open(
+        program: &Path,
+        cgroups: &[&Cgroup],
+        options: &[&str],
+        kinds: &[&str],
+    ) -> (Self, Arc<Keeper>) {
+        let beats = memory_file();
+        let mut command = Command::new(program);
         for cgroup in cgroups {
             command.arg("--in").arg(&cgroup.dir);
         }
@@ -73,10 +78,10 @@ impl Zoo {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let keeper = Rc::new(Keeper {
-            input: RefCell::new(child.stdin.take()),
-            output: RefCell::new(BufReader::new(child.stdout.take().unwrap())),
-            child: RefCell::new(child),
+        let keeper = Arc::new(Keeper {
+            input: Mutex::new(child.stdin.take()),
+            output: Mutex::new(BufReader::new(child.stdout.take().unwrap())),
+            child: Mutex::new(child),
             beats: beats.reopen().unwrap(),
         });
         let mut tasks: Vec<(Vec<i32>, u64)> = kinds.iter().map(|_| (Vec::new(), 0)).collect();
@@ -102,7 +107,7 @@ impl Zoo {
         }
         (
             Self {
-                keeper: Rc::clone(&keeper),
+                keeper: Arc::clone(&keeper),
                 tasks,
             },
             keeper,
@@ -126,7 +131,7 @@ impl Zoo {
 
     /// The process that keeps them.
     pub fn keeper(&self) -> i32 {
-        i32::try_from(self.keeper.child.borrow().id()).unwrap()
+        i32::try_from(self.keeper.child.lock().unwrap().id()).unwrap()
     }
 
     fn read(&self, slot: u64, word: u64) -> u64 {
@@ -204,7 +209,7 @@ impl Zoo {
     #[track_caller]
     pub fn release_later(&self, index: usize) {
         writeln!(
-            self.keeper.input.borrow_mut().as_ref().unwrap(),
+            self.keeper.input.lock().unwrap().as_ref().unwrap(),
             "release {index}"
         )
         .unwrap();
