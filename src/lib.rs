@@ -3,25 +3,27 @@
 //!
 //! ```no_run
 //! use std::time::Duration;
-//! use iceaxe::{Host, Patience};
+//! use iceaxe::{Host, Proof};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let host = Host::system()?;
-//! let web = host.resolve("web")?;
-//! let frozen = web.freeze(Patience::of(Duration::from_secs(10)))?; // proven; dropping it thaws
-//! let report = frozen.thaw(Patience::of(Duration::from_secs(5)))?; // the proof, task by task, is inside
-//! assert_eq!(report.outcome, iceaxe::report::Outcome::Confirmed);
+//! let cgroup = host.cgroup("/sys/fs/cgroup/my-test")?; // or host.container("web")?
+//! let frozen = cgroup.freeze(Duration::from_secs(2))?; // proven; dropping it puts back what stood before
+//! assert!(frozen.tasks().all(|(_, proof)| proof == Proof::Frozen));
+//! let thawed = frozen.thaw(Duration::from_secs(2))?;
+//! assert!(thawed.proofs.iter().flatten().all(|(_, proof)| *proof == Proof::Ran));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! [`engine`] does the same for any number of containers at once: requests first, then one wait for all.
+//! Three rooms do the work: the [`resolver`] finds the cgroups of a container, the [`freezer`] writes to them, the [`verifier`]
+//! looks at the tasks. The [`engine`] does a verb on any number of containers with them: requests first, then one wait for all.
 //!
-//! It asks no daemon and opens no socket; what it takes a lock for and keeps records of is in [`ledger`], which only a caller
-//! who wants holds needs. It does not start a thread but for reading
-//! an engine's records, and never waits without a limit; a `write(2)` that hangs in the kernel hangs its caller, which
-//! is why the command line works in a child process.
+//! It asks no daemon and opens no socket. It takes locks and keeps records, which are in [`ledger`], only for a caller who wants
+//! holds. It starts threads for reading, never waits without a limit, and a `write(2)` that hangs in the kernel hangs its caller,
+//! which is why the command line works in a child process.
 
+mod api;
 pub mod cgroup;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -40,8 +42,9 @@ mod signaller;
 mod supervisor;
 pub mod verifier;
 
-pub use engine::{Frozen, Handle, NotConfirmed};
-pub use error::{Error, Result};
+pub use api::{Frozen, Handle, NotAllConfirmed, NotConfirmed};
+pub use error::{Error, Force, Result};
 pub use host::Host;
 pub use patience::Patience;
-pub use report::{Report, Status};
+pub use report::{Outcome, Report, Status};
+pub use verifier::Proof;

@@ -14,6 +14,12 @@ pub struct Patience<'f> {
     cancel: Option<BorrowedFd<'f>>,
 }
 
+impl From<Duration> for Patience<'static> {
+    fn from(limit: Duration) -> Self {
+        Self::of(limit)
+    }
+}
+
 impl Patience<'static> {
     /// Waits at most for `limit`; zero is one look.
     #[must_use]

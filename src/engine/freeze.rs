@@ -1,7 +1,6 @@
 //! One container on its way into the freezer. A freeze that can't be confirmed in time is put back to what stood before,
 //! and that is checked.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ use crate::host::{Hierarchy, Host};
 use crate::patience::Clock;
 use crate::report::{Counts, Effective, FrozenCounts, Outcome, Proofs, Report, States};
 use crate::resolver::Container;
-use crate::verifier::{Held, On, Place, Sighting, Witness, judge_freeze};
+use crate::verifier::{On, Place, Proof, Sighting, Witness, judge_freeze};
 
 /// How long the proofs wait for those that have not settled yet. Most have settled by then.
 pub(super) const HURRY: Duration = Duration::from_millis(100);
@@ -409,13 +408,13 @@ impl<'c> Freezing<'c> {
             .copied()
             .collect();
         for tid in &all {
-            let held = match (second.seen.get(tid), second_tids.contains(tid)) {
+            let proof = match (second.seen.get(tid), second_tids.contains(tid)) {
                 (Some(now), true) => {
                     judge_freeze(first.seen.get(tid), now, self.by.hierarchy(), witness.kernel())
                 }
                 // It is listed and was not seen: it can't be looked at, or ends just now, which the next round shows.
-                (None, true) => Held::Unknown,
-                (_, false) => Held::Exited,
+                (None, true) => Proof::Unknown,
+                (_, false) => Proof::Exited,
             };
             // A number that is another task's by now is no acquaintance.
             let known = before
@@ -423,17 +422,14 @@ impl<'c> Freezing<'c> {
                 .get(tid)
                 .is_some_and(|before| second.seen.get(tid).is_none_or(|now| now.start == before.start));
             let is_new = !known && !before.unseen.contains(tid);
-            counts.total += 1;
-            let (count, word) = match held {
-                Held::Exited => (&mut counts.exited, "exited"),
-                Held::Unknown => (&mut counts.unknown, "unknown"),
-                Held::Holdout => (&mut counts.holdouts, "holdout"),
-                Held::Frozen if is_new => (&mut counts.new, "new"),
-                Held::Frozen => (&mut counts.frozen, "frozen"),
+            still &= matches!(proof, Proof::Frozen | Proof::Exited);
+            let proof = if proof == Proof::Frozen && is_new {
+                Proof::New
+            } else {
+                proof
             };
-            *count += 1;
-            proofs.insert(*tid, Cow::Borrowed(word));
-            still &= matches!(held, Held::Frozen | Held::Exited);
+            counts.add(proof);
+            proofs.insert(*tid, proof);
         }
         self.run.report.tasks = Some(Counts::Freeze(counts));
         self.run.report.proofs = Some(proofs);

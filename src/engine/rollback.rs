@@ -13,7 +13,7 @@ use crate::freezer::Standing;
 use crate::host::{Hierarchy, Host};
 use crate::patience::Patience;
 use crate::report::{Counts, FrozenCounts, Outcome, Proofs};
-use crate::verifier::{Place, Sighting, Witness};
+use crate::verifier::{Place, Proof, Sighting, Witness};
 
 /// How long the rollback of a freeze is watched until no task sits in a frozen place any more.
 const ROLLBACK_LOOKS: Duration = Duration::from_millis(300);
@@ -75,9 +75,9 @@ impl Freezing<'_> {
             self.run.report.hints.push(hint);
         }
         self.run.report.tasks = Some(Counts::Freeze(counted));
-        let mut proofs: Proofs = self.last.keys().map(|&tid| (tid, "frozen".into())).collect();
-        proofs.extend(holdouts.iter().map(|task| (task.tid, "holdout".into())));
-        proofs.extend(now.unseen.iter().map(|&tid| (tid, "unknown".into())));
+        let mut proofs: Proofs = self.last.keys().map(|&tid| (tid, Proof::Frozen)).collect();
+        proofs.extend(holdouts.iter().map(|task| (task.tid, Proof::Holdout)));
+        proofs.extend(now.unseen.iter().map(|&tid| (tid, Proof::Unknown)));
         self.run.report.proofs = Some(proofs);
         let what = if names.is_empty() {
             cause.to_owned()

@@ -97,8 +97,9 @@ impl Kernel {
     }
 }
 
-/// A host's places.
-#[derive(Debug)]
+/// A host: where its /proc, its cgroup mounts and its runtimes' files are. Copies share what is open, and what is known of tasks
+/// that hang.
+#[derive(Debug, Clone)]
 pub struct Host {
     root: PathBuf,
     /// Open where the host's root is not this program's own.

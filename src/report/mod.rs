@@ -6,7 +6,6 @@ mod explanation;
 mod signals;
 mod status;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -226,7 +225,8 @@ impl ThawedCounts {
             Proof::Unknown => &mut self.unknown,
             Proof::Exited => &mut self.exited,
             Proof::New => &mut self.new,
-            Proof::Holdout => &mut self.holdouts,
+            // No thaw proves that a task is frozen.
+            Proof::Holdout | Proof::Frozen => &mut self.holdouts,
         } += 1;
     }
 }
@@ -250,6 +250,21 @@ pub struct FrozenCounts {
     pub holdouts: u32,
 }
 
+impl FrozenCounts {
+    pub(crate) fn add(&mut self, proof: Proof) {
+        self.total += 1;
+        *match proof {
+            Proof::Frozen => &mut self.frozen,
+            Proof::Unprovable => &mut self.unprovable,
+            Proof::Unknown => &mut self.unknown,
+            Proof::Exited => &mut self.exited,
+            Proof::New => &mut self.new,
+            // No freeze proves that a task runs.
+            Proof::Holdout | Proof::Ran | Proof::Restored | Proof::Woken => &mut self.holdouts,
+        } += 1;
+    }
+}
+
 /// Counts of tasks, as the verb counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -260,8 +275,8 @@ pub enum Counts {
     Freeze(FrozenCounts),
 }
 
-/// What is proven of each task, by its TID: the words by which it is counted, `frozen` and `ran` and the others.
-pub type Proofs = BTreeMap<i32, Cow<'static, str>>;
+/// What is proven of each task, by its TID.
+pub type Proofs = BTreeMap<i32, Proof>;
 
 /// What a thaw, a freeze or a kill did to one target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -16,7 +16,7 @@ pub use class::{Class, On, Party};
 pub use holdout::Holdout;
 pub use outside::{Stray, Strays};
 pub use place::{Place, place};
-pub use proof::{Before, Held, Proof, judge_freeze, judge_thaw};
+pub use proof::{Before, Proof, judge_freeze, judge_thaw};
 pub use rivals::Ticks;
 pub use sighting::{Counters, Sighting};
 pub use signals::{Disposition, Fatal, signal_name};

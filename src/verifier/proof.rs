@@ -1,12 +1,17 @@
 //! What two looks at a task prove. Pure: sightings in, a word out. A word never says more than the evidence.
 
+use serde::{Deserialize, Serialize};
+
 use super::place::{Place, place};
 use super::sighting::Sighting;
 use crate::host::{Hierarchy, Kernel};
 
-/// What is proven of a task after a thaw.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// What is proven of a task: after a freeze [`Proof::Frozen`] or one of the last four, after a thaw any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Proof {
+    /// The freeze holds it, whatever its class.
+    Frozen,
     /// It is not in a frozen place, and its scheduling counters grew: it was on a CPU since.
     Ran,
     /// It is back in the state that it was frozen in, which needs no running: the letter and the place show it.
@@ -21,7 +26,7 @@ pub enum Proof {
     Exited,
     /// It came since.
     New,
-    /// It is still held, or in an uninterruptible sleep of its own.
+    /// It is not as was asked: not frozen after a freeze; after a thaw still held, or in an uninterruptible sleep of its own.
     Holdout,
 }
 
@@ -30,6 +35,7 @@ impl Proof {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            Self::Frozen => "frozen",
             Self::Ran => "ran",
             Self::Restored => "restored",
             Self::Woken => "woken",
@@ -49,19 +55,6 @@ impl Proof {
             Self::Ran | Self::Restored | Self::Unprovable | Self::Exited | Self::New
         )
     }
-}
-
-/// What is shown of a task while its cgroup is to be frozen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Held {
-    /// It is frozen, whatever its class.
-    Frozen,
-    /// The evidence is missing.
-    Unknown,
-    /// It is gone.
-    Exited,
-    /// It is not frozen.
-    Holdout,
 }
 
 /// What is known of a task from before a thaw.
@@ -199,37 +192,37 @@ fn turns_in_vain(was: Place) -> u64 {
 
 /// Says whether two looks, taken while the kernel calls the cgroup frozen in the hierarchy `by`, show of the task.
 #[must_use]
-pub fn judge_freeze(first: Option<&Sighting>, second: &Sighting, by: Hierarchy, kernel: Kernel) -> Held {
+pub fn judge_freeze(first: Option<&Sighting>, second: &Sighting, by: Hierarchy, kernel: Kernel) -> Proof {
     let here = place(second, kernel);
     if here == Place::Dead {
-        return Held::Exited;
+        return Proof::Exited;
     }
     // Not seen at the first look: it came between them, so the next round decides.
     let Some(first) = first.filter(|first| first.start == second.start) else {
-        return Held::Holdout;
+        return Proof::Holdout;
     };
     let moved = match first.counters.zip(second.counters) {
         Some((first, second)) => first != second,
-        None => return Held::Unknown,
+        None => return Proof::Unknown,
     };
     match (by, here) {
         // A signal moves a counter without letting the task out of the trap.
-        (_, Place::Trap) => Held::Frozen,
-        (_, _) if moved => Held::Holdout,
-        (_, Place::Vfork) => Held::Frozen,
-        (Hierarchy::V2, Place::Stopped | Place::Traced) => Held::Frozen,
+        (_, Place::Trap) => Proof::Frozen,
+        (_, _) if moved => Proof::Holdout,
+        (_, Place::Vfork) => Proof::Frozen,
+        (Hierarchy::V2, Place::Stopped | Place::Traced) => Proof::Frozen,
         // In the uninterruptible waits that count as frozen (`cgroup_enter_frozen()`) the kernel's word stands.
-        (Hierarchy::V2, Place::Uninterruptible | Place::Refrigerator | Place::InPlace) => Held::Frozen,
+        (Hierarchy::V2, Place::Uninterruptible | Place::Refrigerator | Place::InPlace) => Proof::Frozen,
         // Where no place can be seen, the kernel's word and counters that stand still are the evidence.
-        (Hierarchy::V2, Place::Unseen | Place::FreezableSleep) => Held::Frozen,
+        (Hierarchy::V2, Place::Unseen | Place::FreezableSleep) => Proof::Frozen,
         (
             Hierarchy::V1,
             Place::Refrigerator | Place::InPlace | Place::Uninterruptible | Place::FreezableSleep,
-        ) => Held::Frozen,
+        ) => Proof::Frozen,
         // Up to 6.0 a stopped task keeps its letter; later a frozen one shows D (or R), never T.
-        (Hierarchy::V1, Place::Stopped | Place::Traced) if kernel.has_frozen_flag() => Held::Frozen,
-        (Hierarchy::V1, Place::Unseen) if kernel.has_frozen_flag() => Held::Unknown,
-        _ => Held::Holdout,
+        (Hierarchy::V1, Place::Stopped | Place::Traced) if kernel.has_frozen_flag() => Proof::Frozen,
+        (Hierarchy::V1, Place::Unseen) if kernel.has_frozen_flag() => Proof::Unknown,
+        _ => Proof::Holdout,
     }
 }
 
@@ -416,7 +409,7 @@ mod tests {
                 seen('S', "get_signal", 6),
                 Hierarchy::V2
             ),
-            Held::Frozen
+            Proof::Frozen
         );
         assert_eq!(
             held(
@@ -424,7 +417,7 @@ mod tests {
                 seen('S', "pipe_read", 5),
                 Hierarchy::V2
             ),
-            Held::Holdout
+            Proof::Holdout
         );
         assert_eq!(
             held(
@@ -432,7 +425,7 @@ mod tests {
                 seen('T', "do_signal_stop", 5),
                 Hierarchy::V2
             ),
-            Held::Frozen
+            Proof::Frozen
         );
         assert_eq!(
             held(
@@ -440,7 +433,7 @@ mod tests {
                 seen('T', "do_signal_stop", 5),
                 Hierarchy::V1
             ),
-            Held::Holdout
+            Proof::Holdout
         );
         assert_eq!(
             held(
@@ -448,23 +441,23 @@ mod tests {
                 seen('D', "__refrigerator", 6),
                 Hierarchy::V1
             ),
-            Held::Holdout
+            Proof::Holdout
         );
         assert_eq!(
             held(seen('D', "ep_poll", 5), seen('D', "ep_poll", 5), Hierarchy::V1),
-            Held::Frozen
+            Proof::Frozen
         );
         assert_eq!(
             held(seen('R', "", 5), seen('R', "", 5), Hierarchy::V1),
-            Held::Holdout
+            Proof::Holdout
         ); // escaped
         assert_eq!(
             held(seen('S', "", 5), seen('S', "", 5), Hierarchy::V2),
-            Held::Frozen
+            Proof::Frozen
         );
         assert_eq!(
             held(seen('S', "", 5), seen('S', "", 6), Hierarchy::V2),
-            Held::Holdout
+            Proof::Holdout
         );
     }
 }

@@ -4,15 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use iceaxe::report::{Counts, Outcome, Requested};
-use iceaxe::{Host, Patience};
-use kit::{Cgroup, Hierarchy, Scene, eventually, freeze, thaw};
+use iceaxe::{Frozen, Host, Patience, Proof};
+use kit::{Hierarchy, Scene, eventually, freeze, thaw};
 
 fn patience() -> Patience<'static> {
     Patience::of(Duration::from_secs(30))
-}
-
-fn target(cgroup: &Cgroup) -> String {
-    cgroup.target().into_string().unwrap()
 }
 
 fn a_frozen_value_thaws_with_proof(hierarchy: Hierarchy) {
@@ -20,7 +16,7 @@ fn a_frozen_value_thaws_with_proof(hierarchy: Hierarchy) {
     let cgroup = scene.cgroup(hierarchy);
     let zoo = scene.zoo(&[&cgroup], &["busy", "pipe"]);
     let host = Host::system().unwrap();
-    let container = host.resolve(&target(&cgroup)).unwrap();
+    let container = host.cgroup(&cgroup.dir).unwrap();
     let frozen = container.freeze(patience()).unwrap();
     assert!(matches!(frozen.report().tasks, Some(Counts::Freeze(counts)) if counts.frozen == 2));
     assert!(cgroup.asks());
@@ -39,7 +35,7 @@ fn a_dropped_value_thaws(hierarchy: Hierarchy) {
     let cgroup = scene.cgroup(hierarchy);
     let zoo = scene.zoo(&[&cgroup], &["doze"]);
     let host = Host::system().unwrap();
-    let container = host.resolve(&target(&cgroup)).unwrap();
+    let container = host.cgroup(&cgroup.dir).unwrap();
     let frozen = container.freeze(patience()).unwrap();
     assert!(cgroup.asks());
     drop(frozen);
@@ -52,7 +48,7 @@ fn a_panic_thaws(hierarchy: Hierarchy) {
     let cgroup = scene.cgroup(hierarchy);
     let zoo = scene.zoo(&[&cgroup], &["doze"]);
     let host = Host::system().unwrap();
-    let container = host.resolve(&target(&cgroup)).unwrap();
+    let container = host.cgroup(&cgroup.dir).unwrap();
     let caught = catch_unwind(AssertUnwindSafe(|| {
         let _frozen = container.freeze(patience()).unwrap();
         assert!(!cgroup.asks(), "as a test that fails while it is frozen");
@@ -67,7 +63,7 @@ fn a_kept_value_stays_frozen(hierarchy: Hierarchy) {
     let cgroup = scene.cgroup(hierarchy);
     let zoo = scene.zoo(&[&cgroup], &["doze"]);
     let host = Host::system().unwrap();
-    let container = host.resolve(&target(&cgroup)).unwrap();
+    let container = host.cgroup(&cgroup.dir).unwrap();
     let report = container.freeze(patience()).unwrap().keep();
     assert_eq!(report.outcome, Outcome::Confirmed);
     assert!(cgroup.asks());
@@ -82,7 +78,7 @@ fn what_was_frozen_before_outlives_the_value(hierarchy: Hierarchy) {
     let zoo = scene.zoo(&[&cgroup], &["doze"]);
     freeze(&cgroup).ends(0, "confirmed");
     let host = Host::system().unwrap();
-    let container = host.resolve(&target(&cgroup)).unwrap();
+    let container = host.cgroup(&cgroup.dir).unwrap();
     let frozen = container.freeze(patience()).unwrap();
     assert_eq!(frozen.report().outcome, Outcome::Unchanged);
     drop(frozen);
@@ -96,7 +92,7 @@ fn what_does_not_freeze_is_an_error_with_its_report(hierarchy: Hierarchy) {
     let cgroup = scene.cgroup(hierarchy);
     let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
     let host = Host::system().unwrap();
-    let container = host.resolve(&target(&cgroup)).unwrap();
+    let container = host.cgroup(&cgroup.dir).unwrap();
     let error = container
         .freeze(Patience::of(Duration::from_millis(700)))
         .unwrap_err();
@@ -111,7 +107,7 @@ fn a_successor_of_the_same_name_is_not_frozen(hierarchy: Hierarchy) {
     let top = scene.cgroup(hierarchy);
     let first = top.child("own");
     let host = Host::system().unwrap();
-    let container = host.resolve(&target(&first)).unwrap();
+    let container = host.cgroup(&first.dir).unwrap();
     first.remove();
     let second = top.child("own");
     let zoo = scene.zoo(&[&second], &["doze"]);
@@ -125,7 +121,59 @@ fn a_successor_of_the_same_name_is_not_frozen(hierarchy: Hierarchy) {
     eventually("the successor is as it was", || second.asks());
 }
 
+fn send<T: Send + 'static>(value: T) -> T {
+    std::thread::spawn(move || value).join().unwrap()
+}
+
+fn a_frozen_value_is_owned_and_may_go_to_another_thread(hierarchy: Hierarchy) {
+    fn frozen(cgroup: &std::path::Path) -> Frozen {
+        let host = Host::system().unwrap();
+        host.cgroup(cgroup).unwrap().freeze(patience()).unwrap()
+    }
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let frozen = send(frozen(&cgroup.dir));
+    assert_eq!(frozen.tasks().collect::<Vec<_>>(), [(zoo.tid(0), Proof::Frozen)]);
+    let thawed = frozen.thaw(Duration::from_secs(30)).unwrap();
+    assert_eq!(thawed.proofs.unwrap()[&zoo.tid(0)], Proof::Ran);
+    zoo.goes_on(0);
+}
+
+fn a_value_of_what_was_frozen_before_thaws_nothing(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroup = scene.cgroup(hierarchy);
+    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    freeze(&cgroup).ends(0, "confirmed");
+    let host = Host::system().unwrap();
+    let frozen = host.cgroup(&cgroup.dir).unwrap().freeze(patience()).unwrap();
+    assert_eq!(frozen.thaw(patience()).unwrap().outcome, Outcome::Unchanged);
+    assert!(cgroup.asks());
+    zoo.stands(0);
+    thaw(&cgroup).ends(0, "confirmed");
+}
+
+fn of_several_that_freeze_as_one_none_stays_frozen_alone(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let cgroups = [scene.cgroup(hierarchy), scene.cgroup(hierarchy)];
+    let zoo = scene.zoo(&[&cgroups[0]], &["doze"]);
+    let host = Host::system().unwrap();
+    let handles = cgroups.each_ref().map(|cgroup| host.cgroup(&cgroup.dir).unwrap());
+    let frozen = host.freeze_all(&handles, patience()).unwrap();
+    assert!(cgroups.iter().all(kit::Cgroup::asks));
+    drop(frozen);
+    assert!(!cgroups.iter().any(kit::Cgroup::asks));
+    let stubborn = scene.zoo(&[&cgroups[1]], &["dstate"]);
+    let error = host.freeze_all(&handles, Duration::from_millis(700)).unwrap_err();
+    assert_eq!(error.0[1].holdouts[0].tid, stubborn.tid(0));
+    assert!(!cgroups.iter().any(kit::Cgroup::asks));
+    zoo.goes_on(0);
+}
+
 on_each_hierarchy! {
+    a_frozen_value_is_owned_and_may_go_to_another_thread,
+    a_value_of_what_was_frozen_before_thaws_nothing,
+    of_several_that_freeze_as_one_none_stays_frozen_alone,
     a_frozen_value_thaws_with_proof,
     a_dropped_value_thaws,
     a_panic_thaws,

@@ -160,7 +160,7 @@ mod aside {
             let bystander = scene.zoo(&[&own], &["sleep"]);
             let before = (own.tids(), inner.tids(), timeslices(bystander.tid(0)));
             let host = Host::system().unwrap();
-            let handle = host.resolve(own.target().to_str().unwrap()).unwrap();
+            let handle = host.container(own.target().to_str().unwrap()).unwrap();
             for (home, tid) in zoo
                 .all()
                 .into_iter()
@@ -207,7 +207,7 @@ mod aside {
             let zoo = scene.zoo(&[&own], &["doze"]);
             let stranger = scene.zoo(&[&others], &["doze"]);
             let host = Host::system().unwrap();
-            let handle = host.resolve(own.target().to_str().unwrap()).unwrap();
+            let handle = host.container(own.target().to_str().unwrap()).unwrap();
             let gone = i32::MAX;
             for tid in [stranger.tid(0), zoo.keeper(), gone] {
                 assert_eq!(out_and_back(&host, handle.container(), tid).unwrap(), []);
@@ -225,7 +225,7 @@ mod aside {
             let zoo = scene.zoo(&[&own], &["doze", "doze"]);
             aside.admit(zoo.tid(0));
             let host = Host::system().unwrap();
-            let handle = host.resolve(own.target().to_str().unwrap()).unwrap();
+            let handle = host.container(own.target().to_str().unwrap()).unwrap();
             assert_eq!(
                 out_and_back(&host, handle.container(), zoo.tid(1)).unwrap().len(),
                 2

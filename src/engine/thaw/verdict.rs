@@ -8,7 +8,7 @@ use crate::engine::scope::{Asked, Scope, written};
 use crate::engine::why::{self, Known};
 use crate::error::Error;
 use crate::host::Host;
-use crate::report::{Counts, Outcome, Proofs, Requested, States, ThawedCounts};
+use crate::report::{Counts, Outcome, Requested, States, ThawedCounts};
 use crate::verifier::{Proof, Sighting, Sightings, Witness};
 
 impl Thawing<'_> {
@@ -90,7 +90,7 @@ impl Thawing<'_> {
         let mut counts = ThawedCounts::default();
         self.proofs.values().for_each(|&proof| counts.add(proof));
         self.run.report.tasks = Some(Counts::Thaw(counts));
-        self.run.report.proofs = Some(words(&self.proofs));
+        self.run.report.proofs = Some(self.proofs.clone());
         counts
     }
 
@@ -244,11 +244,4 @@ impl Thawing<'_> {
                 .push("whether it still asks for a freeze could not be read".to_owned()),
         }
     }
-}
-
-fn words(proofs: &BTreeMap<i32, Proof>) -> Proofs {
-    proofs
-        .iter()
-        .map(|(&tid, proof)| (tid, proof.word().into()))
-        .collect()
 }
