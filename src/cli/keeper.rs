@@ -190,7 +190,7 @@ impl<'c> Keeper<'c> {
             target: target.to_owned(),
             id: identity.id.clone(),
             name: identity.name.clone(),
-            runtime: identity.runtime.clone(),
+            runtime: identity.runtime.map(|runtime| runtime.to_string()),
             standing: base,
             boot: self.boot.clone(),
             since_us: now,

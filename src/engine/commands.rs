@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::host::program;
-use crate::resolver::{Believed, Details, Identity, Trust};
+use crate::resolver::{Believed, Details, Identity, Runtime, Trust};
 
 /// Who keeps an idea of its own of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +22,12 @@ pub(super) enum Keeper {
 impl Keeper {
     /// Who keeps `identity`'s; none that is known is an error.
     pub(super) fn of(identity: &Identity, details: Option<&Details>) -> Result<Self> {
-        let keeper = match identity.runtime.as_deref() {
-            Some("docker") => Self::Docker,
-            Some("podman") => Self::Podman,
-            Some("containerd") => Self::Containerd,
-            Some("lxc") => Self::Lxc,
-            Some("runc" | "crun" | "youki") => Self::Nobody,
+        let keeper = match identity.runtime {
+            Some(Runtime::Docker) => Self::Docker,
+            Some(Runtime::Podman) => Self::Podman,
+            Some(Runtime::Containerd) => Self::Containerd,
+            Some(Runtime::Lxc) => Self::Lxc,
+            Some(Runtime::Runc | Runtime::Crun | Runtime::Youki) => Self::Nobody,
             // Of those that keep a belief on disk docker alone gives its cgroups no name of its own.
             None if details.is_some_and(|details| details.believed.is_some()) => Self::Docker,
             other => {
@@ -234,10 +234,10 @@ mod tests {
         dir
     }
 
-    fn identity(runtime: &str, id: &str, record: &str) -> Identity {
+    fn identity(runtime: Runtime, id: &str, record: &str) -> Identity {
         Identity {
             id: Some(id.to_owned()),
-            runtime: Some(runtime.to_owned()),
+            runtime: Some(runtime),
             record: (!record.is_empty()).then(|| PathBuf::from(record)),
             trust: Trust::Full,
             ..Identity::default()
@@ -269,31 +269,31 @@ mod tests {
         for (programs, who, details, words) in [
             (
                 &["docker"][..],
-                identity("docker", ID, ""),
+                identity(Runtime::Docker, ID, ""),
                 &none,
                 format!("docker unpause {ID}"),
             ),
             (
                 &["podman"],
-                identity("podman", ID, ""),
+                identity(Runtime::Podman, ID, ""),
                 &none,
                 format!("podman unpause {ID}"),
             ),
             (
                 &["ctr", "nerdctl"],
-                identity("containerd", "web", record),
+                identity(Runtime::Containerd, "web", record),
                 &none,
                 "ctr --namespace=k8s.io tasks resume web".to_owned(),
             ),
             (
                 &["nerdctl"],
-                identity("containerd", "web", record),
+                identity(Runtime::Containerd, "web", record),
                 &none,
                 "nerdctl --namespace=k8s.io unpause web".to_owned(),
             ),
             (
                 &["lxc-info", "lxc-unfreeze"],
-                identity("lxc", "web", ""),
+                identity(Runtime::Lxc, "web", ""),
                 &lxc,
                 "lxc-unfreeze --name=web --lxcpath=/srv/lxc".to_owned(),
             ),
@@ -306,16 +306,16 @@ mod tests {
     fn what_is_missing_is_named() {
         let none = Details::default();
         for (who, word) in [
-            (identity("docker", ID, ""), "no docker in PATH"),
-            (identity("podman", ID, ""), "no podman in PATH"),
+            (identity(Runtime::Docker, ID, ""), "no docker in PATH"),
+            (identity(Runtime::Podman, ID, ""), "no podman in PATH"),
             (
-                identity("containerd", "web", "/run/containerd/runc/k8s.io/web"),
+                identity(Runtime::Containerd, "web", "/run/containerd/runc/k8s.io/web"),
                 "no ctr in PATH",
             ),
-            (identity("containerd", "web", ""), "namespaces"),
-            (identity("lxc", "web", ""), "Incus"),
-            (identity("machine", "web", ""), "a container of machine's"),
-            (identity("runc", "web", ""), "asks the kernel"),
+            (identity(Runtime::Containerd, "web", ""), "namespaces"),
+            (identity(Runtime::Lxc, "web", ""), "Incus"),
+            (identity(Runtime::Machine, "web", ""), "a container of machine's"),
+            (identity(Runtime::Runc, "web", ""), "asks the kernel"),
         ] {
             let error = unpause(&[], &who, &none).unwrap_err();
             assert!(error.contains(word), "{error}");
@@ -329,7 +329,7 @@ mod tests {
             let keeper = Keeper::of(who, None).unwrap();
             Commands::of(keeper, who, None, dir.path().as_os_str()).unwrap()
         };
-        let docker = commands(&identity("docker", ID, ""));
+        let docker = commands(&identity(Runtime::Docker, ID, ""));
         for (answer, believed) in [
             ("paused\n", Some(Believed::Paused)),
             ("running\n", Some(Believed::Running)),
@@ -341,7 +341,11 @@ mod tests {
         ] {
             assert_eq!(docker.believed(answer), believed, "{answer:?}");
         }
-        let ctr = commands(&identity("containerd", "web", "/run/containerd/runc/default/web"));
+        let ctr = commands(&identity(
+            Runtime::Containerd,
+            "web",
+            "/run/containerd/runc/default/web",
+        ));
         for (answer, believed) in [
             (
                 "TASK  PID  STATUS\nweb-1  7  RUNNING\nweb  8  PAUSED\n",

@@ -8,7 +8,7 @@ use crate::cgroup::{Cgroup, Descent};
 use crate::error::{Error, Force, Result};
 use crate::host::{Hierarchy, Host};
 use crate::ledger::{Ledger, Process};
-use crate::resolver::{Container, Identity, naming};
+use crate::resolver::{Container, Identity, Runtime, naming};
 use crate::verifier::{Sighting, Sightings, Witness};
 
 /// What a guard of iceaxe calls itself. That is its own word: only with a record it is known to be one.
@@ -65,7 +65,7 @@ pub fn check(host: &Host, cgroup: &Cgroup, identity: &Identity, lifted: &[Force]
         );
     }
     // A machine that systemd has on record is one, whatever its unit is called.
-    let is_machine = identity.runtime.as_deref() == Some("machine") && identity.record.is_some();
+    let is_machine = identity.runtime == Some(Runtime::Machine) && identity.record.is_some();
     if !lifted.contains(&Force::NotContainer)
         && !is_machine
         && let Some(why) = why_no_container(cgroup)?.or_else(|| several(witness, cgroup, &tasks))

@@ -79,7 +79,7 @@ fn told(
         schema: SCHEMA,
         id: identity.id.clone(),
         name: identity.name.clone(),
-        runtime: identity.runtime.clone(),
+        runtime: identity.runtime.map(|runtime| runtime.to_string()),
         pid: identity.pid,
         image: None,
         labels: None,

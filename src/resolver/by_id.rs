@@ -11,6 +11,7 @@ use super::cgroup_trust::CgroupTrust;
 use super::container::{Found, Located, runtime_of};
 use super::lookup::{Purpose, Resolver};
 use super::names::{self, is_roots_own};
+use super::runtime::Runtime;
 use super::runtime::docker::DataRoot;
 use super::runtime::{docker, podman, roots};
 use super::traces::{Traces, by_claim, by_named, locate, locate_of_users};
@@ -183,7 +184,7 @@ const INSIDE: &str =
 fn claimed(resolver: &Resolver<'_>, word: &str, reading: Reading) -> Result<Option<Error>> {
     let host = resolver.host;
     let mut all: Vec<(PathBuf, Candidate)> = Vec::new();
-    let mut add = |hierarchy: Hierarchy, path: &Path, runtime: Option<&str>| {
+    let mut add = |hierarchy: Hierarchy, path: &Path, runtime: Option<Runtime>| {
         let is_known = all.iter().any(|(known, _)| known == path);
         let is_empty = || {
             let cgroup = Cgroup::open(host, hierarchy, path);
@@ -195,7 +196,7 @@ fn claimed(resolver: &Resolver<'_>, word: &str, reading: Reading) -> Result<Opti
             return;
         }
         let candidate = Candidate {
-            runtime: runtime.unwrap_or("container").to_owned(),
+            runtime: runtime.map_or("container", Runtime::name).to_owned(),
             name: None,
             id: word.to_owned(),
             unambiguous: target::cgroup(hierarchy, path),
@@ -276,7 +277,7 @@ fn stopped(host: &Host, census: &Arc<Census>, id: &str, unread: &mut Vec<String>
         return None;
     }
     if shim::is_of_kata(host, id) {
-        return naming::refusal(Some("kata")).map(|why| Error::Unsupported(format!("{id}: {why}")));
+        return naming::refusal(Some(Runtime::Kata)).map(|why| Error::Unsupported(format!("{id}: {why}")));
     }
     let (wanted, census) = (id.to_owned(), Arc::clone(census));
     let known = beside(host, move |host| {
@@ -303,7 +304,7 @@ fn stopped(host: &Host, census: &Arc<Census>, id: &str, unread: &mut Vec<String>
 }
 
 /// The engine of root's that has a whole ID on record on its disk. What can't be read is added to `unread`.
-fn recording(host: &Host, census: &Census, id: &str, unread: &mut Vec<String>) -> Option<&'static str> {
+fn recording(host: &Host, census: &Census, id: &str, unread: &mut Vec<String>) -> Option<Runtime> {
     let mut noted = |error: Error| {
         if !is_roots_own(&error) {
             unread.push(error.to_string());
@@ -316,7 +317,7 @@ fn recording(host: &Host, census: &Census, id: &str, unread: &mut Vec<String>) -
     roots.extend(further.roots);
     for root in roots {
         match DataRoot::new(root).config(id, None) {
-            Ok(Some(_)) => return Some("docker"),
+            Ok(Some(_)) => return Some(Runtime::Docker),
             Ok(None) => {}
             Err(error) => noted(error),
         }
@@ -324,7 +325,7 @@ fn recording(host: &Host, census: &Census, id: &str, unread: &mut Vec<String>) -
     let stores = podman::stores(host).map_err(&mut noted).unwrap_or_default();
     for store in stores {
         match podman::stored(&store, None) {
-            Ok(list) if list.iter().any(|one| one.id == id) => return Some("podman"),
+            Ok(list) if list.iter().any(|one| one.id == id) => return Some(Runtime::Podman),
             Ok(_) => {}
             Err(error) => noted(error),
         }

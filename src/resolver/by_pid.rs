@@ -9,6 +9,7 @@ use super::check::{by_record, recorded_at};
 use super::container::{Found, Located, found};
 use super::lines::{Lines, cgroup_lines, task_lines, within_namespace};
 use super::lookup::{Nesting, Resolver};
+use super::runtime::Runtime;
 use super::target::{self, is_full_id};
 use super::traces::{Traces, by_named, locate_of_users};
 use super::{census, naming, shim};
@@ -70,7 +71,7 @@ pub(super) fn by_pid(resolver: &Resolver<'_>, pid: i32, nesting: Nesting) -> Res
                 let candidates = chain
                     .iter()
                     .map(|named| Candidate {
-                        runtime: named.runtime.unwrap_or("container").to_owned(),
+                        runtime: named.runtime.map_or("container", Runtime::name).to_owned(),
                         name: None,
                         id: named.id.clone(),
                         unambiguous: target::cgroup(hierarchy, &named.path),

@@ -111,7 +111,7 @@ fn finished(
     let mut all: Vec<Found> = Vec::new();
     for (located, name) in live {
         let mut container = completed(resolver.host, located)?;
-        if let Some(why) = naming::refusal(container.identity.runtime.as_deref()) {
+        if let Some(why) = naming::refusal(container.identity.runtime) {
             return Err(Error::Unsupported(format!("{written}: {why}")));
         }
         container.identity.name = container.identity.name.or(name);

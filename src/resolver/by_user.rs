@@ -9,6 +9,7 @@ use super::container::{Found, Located};
 use super::lookup::Resolver;
 use super::names::{self, Holder, Names};
 use super::passwd::number;
+use super::runtime::Runtime;
 use super::runtime::roots;
 use super::state::Budget;
 use super::target::{Inner, is_full_id, is_hex, is_id};
@@ -84,7 +85,7 @@ pub(super) fn of_user(resolver: &Resolver<'_>, written: &str, inner: &Inner) -> 
             is_known = true;
             let before = live.len();
             located(id, &mut live, &mut unread);
-            name(&mut live[before..], word, runtime);
+            name(&mut live[before..], word, *runtime);
         }
     }
     if live.is_empty() && inner.may_be_an_id() && is_hex(word.as_bytes()) {
@@ -112,11 +113,10 @@ pub(super) fn of_user(resolver: &Resolver<'_>, written: &str, inner: &Inner) -> 
 /// So many cgroups of one name are looked at.
 const MOST_CLAIMS: usize = 16;
 
-fn name(live: &mut [Located], name: &str, runtime: &str) {
+fn name(live: &mut [Located], name: &str, runtime: Runtime) {
     for located in live {
         located.identity.name = Some(name.to_owned());
-        let runtime = || runtime.to_owned();
-        located.identity.runtime.get_or_insert_with(runtime);
+        located.identity.runtime.get_or_insert(runtime);
     }
 }
 
@@ -141,7 +141,7 @@ pub(super) fn called(resolver: &Resolver<'_>, word: &str, reading: Meant) -> Tra
                 let is_theirs = check::is_users(user, &located.first).unwrap_or(false); // it is gone
                 located.identity.trust.user() == Some(user) && is_theirs
             });
-            name(&mut traces.live, word, runtime);
+            name(&mut traces.live, word, *runtime);
             all.extend(traces);
         }
     }

@@ -11,6 +11,7 @@ use super::container::{Found, Identity, Located, Point};
 use super::lines::cgroup_lines;
 use super::lookup::{Purpose, Resolver};
 use super::names::Holder;
+use super::runtime::Runtime;
 use super::runtime::{lxc, machine};
 use super::traces::{Traces, by_claim, locate};
 use super::trust::Trust;
@@ -137,7 +138,7 @@ struct Named<'r> {
 }
 
 fn is_lxc(located: &Located) -> bool {
-    located.identity.runtime.as_deref() == Some("lxc")
+    located.identity.runtime == Some(Runtime::Lxc)
 }
 
 impl<'r> Named<'r> {
@@ -161,7 +162,7 @@ impl<'r> Named<'r> {
         let is_left_over = || {
             let cgroups = census.entry(name).into_iter().flat_map(|entry| &entry.cgroups);
             let mut named = cgroups.filter_map(|(_, path)| naming::last(path));
-            named.any(|named| named.runtime == Some("lxc"))
+            named.any(|named| named.runtime == Some(Runtime::Lxc))
         };
         if live.is_empty() && (names.is_lxc(name) || is_left_over()) {
             live = numbered(resolver, name);
@@ -231,8 +232,7 @@ impl<'r> Named<'r> {
                     }
                     for located in &mut traces.live {
                         located.identity.name = Some(name.to_owned());
-                        let runtime = || (*runtime).to_owned();
-                        located.identity.runtime.get_or_insert_with(runtime);
+                        located.identity.runtime.get_or_insert(*runtime);
                     }
                     all.extend(traces);
                 }
@@ -318,7 +318,7 @@ fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &lxc::Place, all: &
         let identity = Identity {
             id: Some(name.to_owned()),
             name: Some(name.to_owned()),
-            runtime: Some("lxc".to_owned()),
+            runtime: Some(Runtime::Lxc),
             pid: Some(pid),
             trust: Trust::Full,
             ..Identity::default()
@@ -365,7 +365,7 @@ fn machine(host: &Host, name: &str) -> Result<Option<Located>> {
             let identity = Identity {
                 id: Some(name.to_owned()),
                 name: Some(name.to_owned()),
-                runtime: Some("machine".to_owned()),
+                runtime: Some(Runtime::Machine),
                 pid: Some(stat.pid),
                 record: Some(host.path("/run/systemd/machines").join(name)),
                 trust: Trust::Full,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::beside::beside;
 use super::cgroup_trust::CgroupTrust;
+use super::runtime::Runtime;
 use super::runtime::lxc;
 use super::runtime::record::Record;
 use super::runtime::roots::{self, Listing, SlowRoots, SystemRoots, listed};
@@ -40,7 +41,7 @@ pub(super) struct Entry {
     /// In these roots.
     roots: Vec<usize>,
     /// In the root that is configured, with whose records these are.
-    configured: Option<&'static str>,
+    configured: Option<Runtime>,
     /// As these cgroups, of which root alone can have made the names, where the runtime makes them.
     pub(super) cgroups: Vec<(Hierarchy, PathBuf)>,
     /// As these cgroups, whose names prove nothing, with whose word they are.
@@ -61,7 +62,7 @@ pub(super) struct Claim {
 struct Users {
     each: Vec<SlowRoots>,
     /// By the ID, the users' indices, each with the runtime.
-    ids: HashMap<String, Vec<(usize, &'static str)>>,
+    ids: HashMap<String, Vec<(usize, Runtime)>>,
 }
 
 impl Users {
@@ -130,7 +131,7 @@ impl Census {
     }
 
     /// Every ID on root's word, and its runtime where its place says it.
-    pub(super) fn ids(&self) -> impl Iterator<Item = (&str, Option<&'static str>)> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = (&str, Option<Runtime>)> {
         let known = self.entries.iter().filter(|(_, entry)| entry.is_on_roots_word());
         known.map(|(id, entry)| (id.as_str(), self.runtime(entry)))
     }
@@ -140,7 +141,7 @@ impl Census {
     pub(super) fn may_be_dockers(&self) -> impl Iterator<Item = &str> {
         let known = self
             .ids()
-            .filter(|(_, runtime)| matches!(runtime, None | Some("docker")));
+            .filter(|(_, runtime)| matches!(runtime, None | Some(Runtime::Docker)));
         let known = known.map(|(id, _)| id);
         known
             .chain(self.claimed())
@@ -175,7 +176,7 @@ impl Census {
     }
 
     /// The runtime of one ID, where its place says it.
-    pub(super) fn runtime_of(&self, id: &str) -> Option<&'static str> {
+    pub(super) fn runtime_of(&self, id: &str) -> Option<Runtime> {
         let of_user = || Some(self.users.get()?.ids.get(id)?.first()?.1);
         self.entries
             .get(id)
@@ -183,7 +184,7 @@ impl Census {
             .or_else(of_user)
     }
 
-    fn runtime(&self, entry: &Entry) -> Option<&'static str> {
+    fn runtime(&self, entry: &Entry) -> Option<Runtime> {
         let by_root = entry.roots.first().map(|&index| self.roots.all[index].runtime);
         by_root.or(entry.configured).or_else(|| {
             let mut named = entry.cgroups.iter().filter_map(|(_, path)| naming::last(path));
@@ -373,7 +374,7 @@ fn walk(
 /// configured for them are believed, and one with a number behind its name is that container's which had to make way for a
 /// left-over cgroup, where none is called so with the number.
 fn assign_lxc(host: &Host, entries: &mut HashMap<String, Entry>) {
-    let is_lxc = |path: &Path| naming::last(path).is_some_and(|named| named.runtime == Some("lxc"));
+    let is_lxc = |path: &Path| naming::last(path).is_some_and(|named| named.runtime == Some(Runtime::Lxc));
     let is_numbered = |name: &String, entry: &Entry| {
         lxc::without_number(name).is_some() && entry.cgroups.iter().any(|(_, path)| is_lxc(path))
     };

@@ -190,7 +190,7 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
     let identity = Identity {
         id: Some(record.id),
         name: None,
-        runtime: Some(runtime.to_owned()),
+        runtime: Some(runtime),
         pid: Some(pid),
         record: Some(record.dir),
         is_sandbox: about.is_sandbox(),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::lines::{Lines, cgroup_lines};
+use super::runtime::Runtime;
 use super::runtime::record::About;
 use super::trust::Trust;
 use super::{naming, target};
@@ -19,7 +20,7 @@ pub struct Identity {
     /// Its name, where it was found by it.
     pub name: Option<String>,
     /// Its runtime.
-    pub runtime: Option<String>,
+    pub runtime: Option<Runtime>,
     /// Its first process.
     pub pid: Option<i32>,
     /// The directory of its runtime's record.
@@ -40,7 +41,7 @@ impl Identity {
         let is_whole = target::is_full_id(named.id.as_bytes());
         Self {
             name: named.id_as_name().filter(|_| is_believed),
-            runtime: named.runtime.map(str::to_owned),
+            runtime: named.runtime,
             id: Some(named.id).filter(|_| is_believed || is_whole),
             pid,
             trust,
@@ -72,7 +73,7 @@ impl Container {
 
     /// Refuses what is no container by its runtime, as what Kata runs is: only its cgroup can be meant.
     pub(crate) fn may_be_acted_on(&self) -> Result<()> {
-        match naming::refusal(self.identity.runtime.as_deref()) {
+        match naming::refusal(self.identity.runtime) {
             Some(why) => Err(Error::Unsupported(format!(
                 "{}: {why}",
                 self.freeze_point().dir().display()
@@ -160,13 +161,13 @@ impl Located {
     /// Whether its runtime must have had a record of it, and none was found.
     pub(super) fn lacks_record(&self) -> bool {
         let leaves_none = matches!(
-            self.identity.runtime.as_deref(),
-            Some("lxc" | "machine" | naming::KATA)
+            self.identity.runtime,
+            Some(Runtime::Lxc | Runtime::Machine | Runtime::Kata)
         );
         self.identity.record.is_none() && !leaves_none
     }
 }
 
 pub(super) fn runtime_of(identity: &Identity) -> String {
-    identity.runtime.clone().unwrap_or_else(|| "container".to_owned())
+    identity.runtime.map_or("container", Runtime::name).to_owned()
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::beside::beside;
 use super::container::Identity;
 use super::passwd;
+use super::runtime::Runtime;
 use super::runtime::docker::DataRoot;
 use super::runtime::podman::{Recorded, Stored, Stores};
 use super::runtime::record::{About, Believed, Pod, Writer};
@@ -239,13 +240,13 @@ impl<'h> Disk<'h> {
         details.bundle.clone_from(&about.bundle);
         details.labels =
             Some(about.annotations.clone()).filter(|labels| about.writer.is_some() || !labels.is_empty());
-        match identity.runtime.as_deref() {
-            None | Some("docker") if full => self.of_docker(id, identity.trust, &about, &mut details),
-            Some("podman") if full => self.of_podman(id, identity, &about, &mut details),
-            Some("cri-o") if full => self.of_crio(id, identity, &about, &mut details),
-            Some("containerd") if full => of_containerd(host, id, &about, pod.as_ref(), &mut details),
-            Some("lxc") => of_lxc(host, id, &mut details),
-            Some("machine") => of_machine(host, id, &mut details),
+        match identity.runtime {
+            None | Some(Runtime::Docker) if full => self.of_docker(id, identity.trust, &about, &mut details),
+            Some(Runtime::Podman) if full => self.of_podman(id, identity, &about, &mut details),
+            Some(Runtime::Crio) if full => self.of_crio(id, identity, &about, &mut details),
+            Some(Runtime::Containerd) if full => of_containerd(host, id, &about, pod.as_ref(), &mut details),
+            Some(Runtime::Lxc) => of_lxc(host, id, &mut details),
+            Some(Runtime::Machine) => of_machine(host, id, &mut details),
             _ => {}
         }
         details
@@ -418,7 +419,7 @@ mod tests {
 
     /// A host on which a user has `count` containers of an engine, and the identities of those.
     fn host(
-        runtime: &str,
+        runtime: Runtime,
         count: usize,
         put: &dyn Fn(&Path, &str),
     ) -> (tempfile::TempDir, Host, Vec<Identity>) {
@@ -438,7 +439,7 @@ mod tests {
         let record = dir.path().join("run/user/1000/crun/x");
         let identity = |id: &String| Identity {
             id: Some(id.clone()),
-            runtime: Some(runtime.to_owned()),
+            runtime: Some(runtime),
             trust: Trust::User(USER),
             record: Some(record.clone()),
             ..Identity::default()
@@ -473,7 +474,7 @@ mod tests {
             let dir = format!("containers/storage/{id}-containers/containers.json");
             write(&share.join(dir), &list);
         };
-        let (_dir, host, identities) = host("podman", 3, &put);
+        let (_dir, host, identities) = host(Runtime::Podman, 3, &put);
         // Each of three is asked for.
         for details in read(&host, &identities, 30_000) {
             assert_eq!(details.name.as_deref(), Some("web"));
@@ -496,7 +497,7 @@ mod tests {
                 &config,
             );
         };
-        let (_dir, host, identities) = host("docker", 3, &put);
+        let (_dir, host, identities) = host(Runtime::Docker, 3, &put);
         let read = read(&host, &identities, 20_000);
         let names: Vec<_> = read.iter().map(|details| details.name.as_deref()).collect();
         assert_eq!(names, [Some("web"), Some("web"), None]);

@@ -6,6 +6,7 @@ use super::answer::each_once;
 use super::census::Census;
 use super::container::Glimpse;
 use super::lookup::Resolver;
+use super::runtime::Runtime;
 use super::traces;
 use crate::error::Error;
 use crate::host::Host;
@@ -31,7 +32,7 @@ pub struct Unknown {
     /// The ID.
     pub id: String,
     /// The runtime, where its place says it.
-    pub runtime: Option<&'static str>,
+    pub runtime: Option<Runtime>,
     /// Why.
     pub why: Error,
 }

@@ -9,6 +9,7 @@ use super::census::Census;
 use super::container::{Identity, runtime_of};
 use super::details::Pending;
 use super::names::{Asked, Names};
+use super::runtime::Runtime;
 use super::runtime::roots::SystemRoots;
 use super::target::Target;
 use super::traces::locate;
@@ -132,8 +133,8 @@ impl<'h> Resolver<'h> {
                 break;
             };
             // Those two alone keep a belief on disk, and podman's cgroups bear its name.
-            if details.believed.is_some() && candidate.runtime != "podman" {
-                candidate.runtime = "docker".to_owned();
+            if details.believed.is_some() && candidate.runtime != Runtime::Podman.name() {
+                candidate.runtime = Runtime::Docker.name().to_owned();
             }
             candidate.name = candidate.name.take().or(details.name);
         }

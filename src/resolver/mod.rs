@@ -35,5 +35,6 @@ pub use everything::{Everything, Unknown};
 pub(crate) use lines::{Lines, cgroup_lines, task_lines};
 pub use lookup::{Nesting, Purpose, Resolver};
 pub use resolve::resolve;
+pub use runtime::Runtime;
 pub use runtime::record::{About, Believed};
 pub use trust::Trust;

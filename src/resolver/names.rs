@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use super::beside::{BUDGET, Reading, beside};
 use super::census::Census;
 use super::passwd;
+use super::runtime::Runtime;
 use super::runtime::record::Record;
 use super::runtime::{docker, lxc, nerdctl, podman};
 use super::state::Budget;
@@ -23,7 +24,7 @@ pub(super) enum Holder {
     /// The one with this ID.
     Id {
         id: String,
-        runtime: &'static str,
+        runtime: Runtime,
         /// Its first process, where the engine that has the name on record has it too.
         pid: Option<i32>,
     },
@@ -184,7 +185,7 @@ fn in_data_root(
     for docker::Called { name, id, pid } in scan.called {
         let holder = Holder::Id {
             id,
-            runtime: "docker",
+            runtime: Runtime::Docker,
             pid,
         };
         names.hold(&name, holder);
@@ -218,7 +219,7 @@ fn in_store(stored: Result<Vec<podman::Stored>>, wanted: &BTreeSet<String>, name
         {
             let holder = Holder::Id {
                 id: container.id.clone(),
-                runtime: "podman",
+                runtime: Runtime::Podman,
                 pid: None,
             };
             names.hold(name, holder);
@@ -250,7 +251,7 @@ fn of_nerdctl(host: &Host, wanted: &BTreeSet<String>) -> Names {
             if let Some(id) = names.noted(nerdctl::id(&namespace, name)) {
                 let holder = Holder::Id {
                     id,
-                    runtime: "containerd",
+                    runtime: Runtime::Containerd,
                     pid: None,
                 };
                 names.hold(name, holder);

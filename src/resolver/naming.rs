@@ -6,6 +6,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::runtime::Runtime;
 use super::target::{is_full_id, is_id};
 use crate::error::short_id;
 
@@ -79,7 +80,7 @@ fn is_pod(path: &Path) -> bool {
 
 /// One pattern.
 struct Row {
-    runtime: &'static str,
+    runtime: Runtime,
     prefix: &'static str,
     kind: Kind,
     suffix: &'static str,
@@ -88,13 +89,7 @@ struct Row {
     below: Option<&'static str>,
 }
 
-const fn row(
-    runtime: &'static str,
-    prefix: &'static str,
-    kind: Kind,
-    suffix: &'static str,
-    home: Home,
-) -> Row {
+const fn row(runtime: Runtime, prefix: &'static str, kind: Kind, suffix: &'static str, home: Home) -> Row {
     Row {
         runtime,
         prefix,
@@ -106,57 +101,60 @@ const fn row(
 }
 
 const ROWS: [Row; 16] = [
-    row("docker", "docker-", Kind::Full, ".scope", Home::Slices),
+    row(Runtime::Docker, "docker-", Kind::Full, ".scope", Home::Slices),
     Row {
         below: Some("container"),
-        ..row("podman", "libpod-", Kind::Full, ".scope", Home::Slices)
+        ..row(Runtime::Podman, "libpod-", Kind::Full, ".scope", Home::Slices)
     },
-    row("podman", "libpod-payload-", Kind::Full, "", Home::Service),
-    row("podman", "libpod-", Kind::Full, "", Home::Podman),
+    row(Runtime::Podman, "libpod-payload-", Kind::Full, "", Home::Service),
+    row(Runtime::Podman, "libpod-", Kind::Full, "", Home::Podman),
     row(
-        "containerd",
+        Runtime::Containerd,
         "cri-containerd-",
         Kind::Full,
         ".scope",
         Home::Slices,
     ),
-    row("containerd", "nerdctl-", Kind::Full, ".scope", Home::Slices),
+    row(
+        Runtime::Containerd,
+        "nerdctl-",
+        Kind::Full,
+        ".scope",
+        Home::Slices,
+    ),
     Row {
         below: Some("container"),
-        ..row("cri-o", "crio-", Kind::Full, ".scope", Home::Slices)
+        ..row(Runtime::Crio, "crio-", Kind::Full, ".scope", Home::Slices)
     },
-    row("cri-o", "crio-", Kind::Full, "", Home::Pod),
-    row("lxc", "lxc.payload.", Kind::Name, "", Home::Root),
+    row(Runtime::Crio, "crio-", Kind::Full, "", Home::Pod),
+    row(Runtime::Lxc, "lxc.payload.", Kind::Name, "", Home::Root),
     Row {
         below: Some("payload"),
-        ..row("machine", "machine-", Kind::Name, ".scope", Home::Machines)
+        ..row(Runtime::Machine, "machine-", Kind::Name, ".scope", Home::Machines)
     },
     Row {
         below: Some("payload"),
         ..row(
-            "machine",
+            Runtime::Machine,
             "systemd-nspawn@",
             Kind::Name,
             ".service",
             Home::Machines,
         )
     },
-    row("runc", "runc-", Kind::Id, ".scope", Home::Nowhere),
+    row(Runtime::Runc, "runc-", Kind::Id, ".scope", Home::Nowhere),
     Row {
         below: Some("container"),
-        ..row("crun", "crun-", Kind::Id, ".scope", Home::Nowhere)
+        ..row(Runtime::Crun, "crun-", Kind::Id, ".scope", Home::Nowhere)
     },
-    row("youki", "youki-", Kind::Id, ".scope", Home::Nowhere),
-    row("youki", ":youki:", Kind::Id, "", Home::Nowhere),
-    row(KATA, "kata_", Kind::Full, "", Home::Pod),
+    row(Runtime::Youki, "youki-", Kind::Id, ".scope", Home::Nowhere),
+    row(Runtime::Youki, ":youki:", Kind::Id, "", Home::Nowhere),
+    row(Runtime::Kata, "kata_", Kind::Full, "", Home::Pod),
 ];
 
-/// Its containers are in a virtual machine.
-pub(super) const KATA: &str = "kata";
-
 /// Why the containers of a runtime can't be frozen by their cgroups.
-pub(super) fn refusal(runtime: Option<&str>) -> Option<&'static str> {
-    (runtime == Some(KATA)).then_some(
+pub(super) fn refusal(runtime: Option<Runtime>) -> Option<&'static str> {
+    (runtime == Some(Runtime::Kata)).then_some(
         "it is a container of Kata: its processes are in a virtual machine that it shares with its whole pod, and the \
          cgroup holds that machine and the shim that would have to thaw it",
     )
@@ -166,7 +164,7 @@ pub(super) fn refusal(runtime: Option<&str>) -> Option<&'static str> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
     /// Its runtime, where the name says it.
-    pub runtime: Option<&'static str>,
+    pub runtime: Option<Runtime>,
     /// Its ID, or its name where the runtime names cgroups by it.
     pub id: String,
     /// Whether `id` is a name.
@@ -243,7 +241,7 @@ pub(crate) fn innermost(path: &Path) -> Option<Named> {
 
 /// What a name alone says.
 struct Parts {
-    runtime: Option<&'static str>,
+    runtime: Option<Runtime>,
     id: String,
     is_name: bool,
     below: Option<&'static str>,
@@ -315,12 +313,12 @@ fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<Parts> {
 }
 
 /// Whose a cgroup is that is called by the bare ID, told by its parent.
-fn bare(parent: Option<&OsStr>) -> Option<&'static str> {
+fn bare(parent: Option<&OsStr>) -> Option<Runtime> {
     match parent?.as_bytes() {
-        b"docker" => Some("docker"),
-        b"default" | b"k8s.io" => Some("containerd"),
-        b"kata_overhead" => Some(KATA),
-        pod if pod.starts_with(b"pod") => Some("containerd"),
+        b"docker" => Some(Runtime::Docker),
+        b"default" | b"k8s.io" => Some(Runtime::Containerd),
+        b"kata_overhead" => Some(Runtime::Kata),
+        pod if pod.starts_with(b"pod") => Some(Runtime::Containerd),
         _ => None,
     }
 }
@@ -415,7 +413,7 @@ mod tests {
         let found = chain(Path::new(&path));
         let found: Vec<_> = found
             .iter()
-            .map(|named| (named.runtime, named.id.as_str()))
+            .map(|named| (named.runtime.map(Runtime::name), named.id.as_str()))
             .collect();
         assert_eq!(found, expected, "{path}");
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::container::{Container, Glimpse, Identity, Located, Point};
 use super::lines::{lines_of_tasks, within_namespace};
 use super::naming;
+use super::runtime::Runtime;
 use crate::cgroup::{Cgroup, CgroupId, Tasks};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
@@ -51,7 +52,7 @@ pub(super) fn glimpse(host: &Host, located: Located, write_at: WriteAt) -> Resul
         Some(_) => other_side(host, &identity, &first, other.as_deref())?,
         None => OtherSide::default(),
     };
-    let is_machine = identity.runtime.as_deref() == Some("machine");
+    let is_machine = identity.runtime == Some(Runtime::Machine);
     let here = levels(host, first, &point, is_machine)?;
     let mut there = Levels::default();
     for cgroup in theirs {
@@ -126,7 +127,7 @@ fn levels(host: &Host, top: Cgroup, point: &Point, is_machine: bool) -> Result<L
             freeze_at: 0,
         });
     };
-    let is_a_unit = is_machine || named.is_some_and(|named| named.runtime == Some("machine"));
+    let is_a_unit = is_machine || named.is_some_and(|named| named.runtime == Some(Runtime::Machine));
     // systemd freezes the whole unit. Where nspawn itself lives in it too, it is not the container's: the level of the
     // container's tasks comes first then, and the unit's own request is still one that holds it.
     if is_a_unit && open(&top.path().join("supervisor"))?.is_some() {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::cgroup_trust::CgroupTrust;
 use super::lines::{Lines, cgroup_lines};
+use super::runtime::Runtime;
 use super::runtime::record::{Record, Root};
 use super::state::StateDir;
 use crate::host::{Hierarchy, Host};
@@ -36,9 +37,9 @@ pub(super) fn record(host: &Host, pid: i32, id: &str) -> Option<Record> {
     // A bundle without options, or one that can't be read, uses the default root, which was looked through already.
     let options: Options = StateDir::open(&bundle).ok()??.json("options.json").ok()??;
     let runtime = if namespace == OsStr::new("moby") {
-        "docker"
+        Runtime::Docker
     } else {
-        "containerd"
+        Runtime::Containerd
     };
     let root = Root::open(&host.inside(&options.root?).join(namespace), runtime).ok()??;
     root.record(id).ok()? // unreadable: as if there were none

@@ -6,6 +6,7 @@ use super::census::{self, Census, Claim};
 use super::check::by_record;
 use super::container::{Identity, Located, Point};
 use super::naming;
+use super::runtime::Runtime;
 use super::runtime::record::Record;
 use super::trust::Trust;
 use crate::cgroup::Cgroup;
@@ -108,7 +109,7 @@ fn or_by_cgroup(host: &Host, census: &Census, id: &str, mut traces: Traces) -> T
             by_named(host, *hierarchy, path, Trust::Full, &mut traces);
         }
         // LXC's cgroup can bear a number behind the name.
-        let is_lxc = |located: &&mut Located| located.identity.runtime.as_deref() == Some("lxc");
+        let is_lxc = |located: &&mut Located| located.identity.runtime == Some(Runtime::Lxc);
         for located in traces.live.iter_mut().filter(is_lxc) {
             located.identity.name = Some(id.to_owned());
             located.identity.id = Some(id.to_owned());

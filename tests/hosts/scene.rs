@@ -136,8 +136,9 @@ impl Expected {
         check("its own", &own, &self.own, own == self.own);
         let shared = places(&container.shared);
         check("shared", &shared, &self.shared, shared == self.shared);
+        let runtime = identity.runtime.map(|runtime| runtime.to_string());
         for (what, found, expected) in [
-            ("the runtime", &identity.runtime, &self.runtime),
+            ("the runtime", &runtime, &self.runtime),
             ("the ID", &identity.id, &self.id),
             ("the name", &identity.name, &self.name),
         ] {

@@ -66,6 +66,7 @@ pub(crate) fn record(root: &Root, id: &str) -> Result<Option<Record>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resolver::runtime::Runtime;
     use proptest::prelude::*;
 
     #[test]
@@ -78,7 +79,7 @@ mod tests {
             r#"{"pid":424,"process-start-time":197376,"cgroup-path":"/machine.slice/libpod-x.scope/container",
             "scope":"libpod-x.scope","rootfs":"/r","systemd-cgroup":true,"bundle":"/b","owner":"root"}"#,
         );
-        let root = Root::open(dir.path(), "crun").unwrap().unwrap();
+        let root = Root::open(dir.path(), Runtime::Crun).unwrap().unwrap();
         let record = root.record("web").unwrap().unwrap();
         assert_eq!((record.pid, record.start), (424, Some(197_376)));
         assert!(matches!(&record.place, Place::Path(path) if path.ends_with("container")));

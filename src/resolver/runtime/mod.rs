@@ -2,6 +2,7 @@
 
 pub(super) mod crun;
 pub(super) mod docker;
+mod kind;
 pub(super) mod kube;
 pub(super) mod lxc;
 pub(super) mod machine;
@@ -11,3 +12,5 @@ pub(super) mod record;
 pub(super) mod roots;
 pub(super) mod runc;
 pub(super) mod youki;
+
+pub use kind::Runtime;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::kind::Runtime;
 use crate::error::Result;
 use crate::host::{Hierarchy, Host};
 use crate::resolver::state::StateDir;
@@ -39,14 +40,14 @@ impl fmt::Display for Believed {
 pub(crate) struct Root {
     pub(crate) dir: StateDir,
     /// Whose records these are.
-    pub(crate) runtime: &'static str,
+    pub(crate) runtime: Runtime,
     /// Whose word the records are at best.
     pub(crate) trust: Trust,
 }
 
 impl Root {
     /// Opens a root of root's own engines; `None` where there is none.
-    pub(crate) fn open(path: &Path, runtime: &'static str) -> Result<Option<Self>> {
+    pub(crate) fn open(path: &Path, runtime: Runtime) -> Result<Option<Self>> {
         let root = StateDir::open(path)?.map(|dir| Self {
             dir,
             runtime,
@@ -68,7 +69,7 @@ impl Root {
 #[derive(Debug)]
 pub(crate) struct Record {
     /// Who keeps it, as far as its place tells.
-    pub(crate) runtime: &'static str,
+    pub(crate) runtime: Runtime,
     pub(crate) id: String,
     /// The directory that it is in.
     pub(crate) dir: PathBuf,

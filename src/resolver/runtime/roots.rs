@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::time::{Duration, Instant};
 
+use super::kind::Runtime;
 use super::record::{Record, Root};
 use super::{crun, docker, runc, youki};
 use crate::error::Result;
@@ -54,7 +55,7 @@ type Answer = Vec<Result<Record>>;
 /// The IDs of a source, each with its runtime, and what could not be listed.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    pub(crate) ids: Vec<(String, &'static str)>,
+    pub(crate) ids: Vec<(String, Runtime)>,
     pub(crate) incomplete: Vec<String>,
 }
 
@@ -159,7 +160,7 @@ impl SlowRoots {
 }
 
 /// The runtimes that keep a root called by their own name below a directory for state.
-const BARE: [&str; 3] = ["runc", "crun", "youki"];
+const BARE: [Runtime; 3] = [Runtime::Runc, Runtime::Crun, Runtime::Youki];
 
 /// The roots of root's own engines, and what of them can't be opened.
 #[derive(Debug)]
@@ -219,10 +220,10 @@ impl SystemRoots {
 const CONFIGURED: Source = Source("the records of docker where daemon.json or the mount table has them");
 
 /// Whose containers are in a namespace of containerd.
-fn runtime_of(namespace: &str) -> &'static str {
+fn runtime_of(namespace: &str) -> Runtime {
     match namespace {
-        "moby" | "plugins.moby" => "docker",
-        _ => "containerd",
+        "moby" | "plugins.moby" => Runtime::Docker,
+        _ => Runtime::Containerd,
     }
 }
 
@@ -253,7 +254,7 @@ pub(crate) fn of_user(host: &Host, user: u32) -> SlowRoots {
 const USERS: Source = Source("the records of a user's own engines, below /run/user,");
 
 fn bare(state: &Path, trust: Trust, incomplete: &mut Vec<String>) -> Vec<Root> {
-    let open = |name| match Root::open(&state.join(name), name) {
+    let open = |runtime: Runtime| match Root::open(&state.join(runtime.name()), runtime) {
         Ok(root) => root.map(|root| Root { trust, ..root }),
         Err(error) => {
             incomplete.push(error.to_string());
@@ -270,7 +271,7 @@ fn of_docker(exec_root: &Path, trust: Trust, incomplete: &mut Vec<String>) -> Ve
         Ok(names) => names
             .iter()
             .filter(|name| name.as_bytes().starts_with(b"runtime-"))
-            .flat_map(|name| namespaces(&exec_root.join(name), |_| "docker", trust, incomplete))
+            .flat_map(|name| namespaces(&exec_root.join(name), |_| Runtime::Docker, trust, incomplete))
             .collect(),
         Err(error) => {
             incomplete.push(error.to_string());
@@ -281,7 +282,7 @@ fn of_docker(exec_root: &Path, trust: Trust, incomplete: &mut Vec<String>) -> Ve
 
 fn namespaces(
     path: &Path,
-    runtime: impl Fn(&str) -> &'static str,
+    runtime: impl Fn(&str) -> Runtime,
     trust: Trust,
     incomplete: &mut Vec<String>,
 ) -> Vec<Root> {

@@ -93,6 +93,7 @@ fn annotations(labels: Vec<String>) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resolver::runtime::Runtime;
     use proptest::prelude::*;
 
     const ID: &str = "8d9621220cb4d6f5d5706cf3bd23e19c4612719c2b2ca9c2beb608738789e11a";
@@ -101,7 +102,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(id)).unwrap();
         std::fs::write(dir.path().join(id).join("state.json"), text).unwrap();
-        let root = Root::open(dir.path(), "runc").unwrap().unwrap();
+        let root = Root::open(dir.path(), Runtime::Runc).unwrap().unwrap();
         (dir, root)
     }
 

@@ -71,6 +71,7 @@ pub(crate) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Option<R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resolver::runtime::Runtime;
 
     #[test]
     fn a_record_needs_a_process_and_its_own_id() {
@@ -96,7 +97,7 @@ mod tests {
             r#"{"id":"web","status":"running","pid":7}"#,
         );
         put("short", "state.json", r#"{"id":"sh"#);
-        let root = Root::open(dir.path(), "youki").unwrap().unwrap();
+        let root = Root::open(dir.path(), Runtime::Youki).unwrap().unwrap();
         let record = root.record("web").unwrap().unwrap();
         assert_eq!((record.pid, record.start), (7, None));
         assert!(matches!(&record.place, Place::Path(path) if path == Path::new("/:youki:web")));

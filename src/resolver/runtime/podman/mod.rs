@@ -335,7 +335,7 @@ pub(crate) fn stored(store: &Path, budget: Option<&Budget>) -> Result<Vec<Stored
 mod tests {
     use super::bolt::made::{Entry, PAGE, branch, file, leaf};
     use super::*;
-    use crate::resolver::{Details, Identity};
+    use crate::resolver::{Details, Identity, Runtime};
 
     const WEB: &str = "8d9621220cb4d6f5d5706cf3bd23e19c4612719c2b2ca9c2beb608738789e11a";
     const DB: &str = "2fe818c966e839ca6e65b68dc365e6cd60a765fed4512be9bc12368602040a72";
@@ -449,7 +449,7 @@ mod tests {
             let (_dir, host) = host((&list(&[DB]), databases), ("[]", None));
             let identity = Identity {
                 id: Some(DB.to_owned()),
-                runtime: Some("podman".to_owned()),
+                runtime: Some(Runtime::Podman),
                 trust: Trust::Full,
                 ..Identity::default()
             };
