@@ -10,13 +10,15 @@ use super::census::{self, Census};
 use super::cgroup_trust::CgroupTrust;
 use super::container::{Found, Located, runtime_of};
 use super::lookup::{Purpose, Resolver};
-use super::names::{self, is_roots_own};
+use super::names;
 use super::runtime::Runtime;
 use super::runtime::docker::DataRoot;
+use super::runtime::kata;
+use super::runtime::names::is_roots_own;
 use super::runtime::{docker, podman, roots};
 use super::traces::{Traces, by_claim, by_named, locate, locate_of_users};
 use super::trust::Trust;
-use super::{naming, shim, target};
+use super::{naming, target};
 use crate::cgroup::Cgroup;
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host};
@@ -276,8 +278,10 @@ fn stopped(host: &Host, census: &Arc<Census>, id: &str, unread: &mut Vec<String>
     if !target::is_full_id(id.as_bytes()) {
         return None;
     }
-    if shim::is_of_kata(host, id) {
-        return naming::refusal(Some(Runtime::Kata)).map(|why| Error::Unsupported(format!("{id}: {why}")));
+    if kata::runs(host, id) {
+        return Runtime::Kata
+            .refusal()
+            .map(|why| Error::Unsupported(format!("{id}: {why}")));
     }
     let (wanted, census) = (id.to_owned(), Arc::clone(census));
     let known = beside(host, move |host| {

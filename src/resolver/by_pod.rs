@@ -6,7 +6,7 @@ use super::answer::{completed, described, unsure};
 use super::beside::beside;
 use super::container::{Found, Located, found};
 use super::lookup::Resolver;
-use super::naming;
+use super::runtime::Runtime;
 use super::runtime::record::Pod;
 use super::runtime::{docker, kube};
 use super::target::is_full_id;
@@ -111,7 +111,7 @@ fn finished(
     let mut all: Vec<Found> = Vec::new();
     for (located, name) in live {
         let mut container = completed(resolver.host, located)?;
-        if let Some(why) = naming::refusal(container.identity.runtime) {
+        if let Some(why) = container.identity.runtime.and_then(Runtime::refusal) {
             return Err(Error::Unsupported(format!("{written}: {why}")));
         }
         container.identity.name = container.identity.name.or(name);

@@ -10,8 +10,8 @@ use super::cgroup_trust::CgroupTrust;
 use super::container::{Found, Identity, Located, Point};
 use super::lines::cgroup_lines;
 use super::lookup::{Purpose, Resolver};
-use super::names::Holder;
 use super::runtime::Runtime;
+use super::runtime::names::{ConfiguredPlace, Holder};
 use super::runtime::{lxc, machine};
 use super::traces::{Traces, by_claim, locate};
 use super::trust::Trust;
@@ -296,7 +296,7 @@ fn by_first_process(host: &Host, census: &Census, id: &str, pid: i32) -> Option<
 }
 
 /// LXC's container whose configuration says where its cgroup is.
-fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &lxc::Place, all: &mut Traces) {
+fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &ConfiguredPlace, all: &mut Traces) {
     let host = resolver.host;
     for hierarchy in check::by_version(host) {
         let Ok(first) = Cgroup::open(host, hierarchy, &place.path) else {

@@ -73,7 +73,7 @@ impl Container {
 
     /// Refuses what is no container by its runtime, as what Kata runs is: only its cgroup can be meant.
     pub(crate) fn may_be_acted_on(&self) -> Result<()> {
-        match naming::refusal(self.identity.runtime) {
+        match self.identity.runtime.and_then(Runtime::refusal) {
             Some(why) => Err(Error::Unsupported(format!(
                 "{}: {why}",
                 self.freeze_point().dir().display()
@@ -160,11 +160,8 @@ pub(super) struct Located {
 impl Located {
     /// Whether its runtime must have had a record of it, and none was found.
     pub(super) fn lacks_record(&self) -> bool {
-        let leaves_none = matches!(
-            self.identity.runtime,
-            Some(Runtime::Lxc | Runtime::Machine | Runtime::Kata)
-        );
-        self.identity.record.is_none() && !leaves_none
+        let leaves_record = |runtime: Runtime| runtime.row().leaves_record;
+        self.identity.record.is_none() && self.identity.runtime.is_none_or(leaves_record)
     }
 }
 

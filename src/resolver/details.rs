@@ -3,7 +3,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,41 +11,15 @@ use std::time::{Duration, Instant};
 use super::beside::beside;
 use super::container::Identity;
 use super::passwd;
-use super::runtime::Runtime;
-use super::runtime::docker::DataRoot;
-use super::runtime::podman::{Recorded, Stored, Stores};
-use super::runtime::record::{About, Believed, Pod, Writer};
-use super::runtime::{docker, kube, lxc, machine, nerdctl};
+use super::runtime::details::{Details, noted};
+use super::runtime::docker::{self, DataRoot};
+use super::runtime::podman::{self, Recorded, Stored, Stores};
+use super::runtime::record::{About, Pod, Writer};
+use super::runtime::{Known, Runtime, crio};
 use super::state::Budget;
 use super::target::is_full_id;
 use super::trust::Trust;
-use crate::error::Result;
 use crate::host::Host;
-
-/// What an engine has on record of a container.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Details {
-    /// Its name.
-    pub name: Option<String>,
-    /// Its image.
-    pub image: Option<String>,
-    /// Its labels.
-    pub labels: Option<BTreeMap<String, String>>,
-    /// The pod that it belongs to: `namespace/name` of Kubernetes', the name of podman's.
-    pub pod: Option<String>,
-    /// What the engine believes of its state; `None` where it keeps nothing.
-    pub believed: Option<Believed>,
-    /// Whether its engine's own unpause works on what is thawed already: crun asks the kernel, the others remember.
-    pub unpauses_what_is_thawed: bool,
-    /// Its root file system.
-    pub rootfs: Option<PathBuf>,
-    /// The runtime's bundle.
-    pub bundle: Option<PathBuf>,
-    /// Its log file.
-    pub log: Option<PathBuf>,
-    /// The records that are there and could not be read.
-    pub unreadable: Vec<String>,
-}
 
 impl Details {
     /// Those of one container, if they are read within `limit`.
@@ -244,10 +218,18 @@ impl<'h> Disk<'h> {
             None | Some(Runtime::Docker) if full => self.of_docker(id, identity.trust, &about, &mut details),
             Some(Runtime::Podman) if full => self.of_podman(id, identity, &about, &mut details),
             Some(Runtime::Crio) if full => self.of_crio(id, identity, &about, &mut details),
-            Some(Runtime::Containerd) if full => of_containerd(host, id, &about, pod.as_ref(), &mut details),
-            Some(Runtime::Lxc) => of_lxc(host, id, &mut details),
-            Some(Runtime::Machine) => of_machine(host, id, &mut details),
-            _ => {}
+            Some(runtime) => {
+                let known = Known {
+                    host,
+                    id,
+                    about: &about,
+                    pod: pod.as_ref(),
+                };
+                if let Some(add) = runtime.row().details {
+                    add(&known, &mut details);
+                }
+            }
+            None => {}
         }
         details
     }
@@ -274,12 +256,7 @@ impl<'h> Disk<'h> {
             config = self.of_users_docker(id, user, details);
         }
         if let Some(config) = config {
-            details.name = Some(config.name().to_owned()).filter(|name| !name.is_empty());
-            details.pod = kube::of_docker_name(config.name()).map(|pod| pod.to_string());
-            details.image = config.image();
-            details.labels = Some(config.labels());
-            details.believed = Some(config.believed());
-            details.log = config.log();
+            config.add_to(details);
         }
     }
 
@@ -318,24 +295,12 @@ impl<'h> Disk<'h> {
     /// podman keeps labels, its own pods and what it believes in its database alone.
     fn of_podman(&self, id: &str, identity: &Identity, about: &About, details: &mut Details) {
         let (stored, recorded) = self.in_store(id, identity, details);
-        details.add_stored(stored);
-        details.labels = None;
-        if let Some(recorded) = recorded {
-            details.labels = Some(recorded.labels);
-            details.pod = details.pod.take().or(recorded.pod);
-            details.image = details.image.take().or(recorded.image);
-            details.believed = recorded.believed;
-        }
-        details.log = about.bundle.as_ref().map(|bundle| bundle.join("ctr.log"));
+        podman::add_to(details, stored, recorded, about);
     }
 
     fn of_crio(&self, id: &str, identity: &Identity, about: &About, details: &mut Details) {
         let (stored, _) = self.in_store(id, identity, details);
-        details.add_stored(stored);
-        let get = |key: &str| about.annotations.get(key);
-        details.log = get("io.kubernetes.cri-o.LogPath").map(PathBuf::from);
-        let labels = get("io.kubernetes.cri-o.Labels").and_then(|text| serde_json::from_str(text).ok()); // not its word
-        details.labels = labels.or_else(|| details.labels.take());
+        crio::add_to(details, stored, about);
     }
 
     /// What podman's lists have of a container, and what its database has, in the stores of whose word it is.
@@ -361,53 +326,6 @@ impl<'h> Disk<'h> {
         details.unreadable.extend(found.unread);
         (found.stored, found.recorded)
     }
-}
-
-impl Details {
-    /// Adds what podman's list has of the container.
-    fn add_stored(&mut self, stored: Option<Stored>) {
-        if let Some(container) = stored {
-            self.image = self.image.take().or_else(|| container.image());
-            let name = container.names.iter().flatten().next().cloned();
-            self.name = self.name.take().or(name);
-        }
-    }
-}
-
-/// containerd keeps a log where it was told to by whoever made the container.
-fn of_containerd(host: &Host, id: &str, about: &About, pod: Option<&Pod>, details: &mut Details) {
-    if let Some(pod) = pod {
-        details.log = kube::log(host, pod, id);
-        return;
-    }
-    let label = |key: &str| about.annotations.get(key).cloned();
-    details.name = label("nerdctl/name").or_else(|| noted(details, nerdctl::name_of(host, id)));
-    details.log = label("nerdctl/log-uri").and_then(|uri| uri.strip_prefix("file://").map(PathBuf::from));
-}
-
-fn of_lxc(host: &Host, name: &str, details: &mut Details) {
-    details.name = Some(name.to_owned());
-    for root in noted(details, lxc::roots(host).map(Some)).unwrap_or_default() {
-        if let Some(config) = noted(details, lxc::config(host, &root, name)) {
-            details.rootfs = config.rootfs();
-            details.bundle = Some(root.path().join(name));
-        }
-    }
-}
-
-fn of_machine(host: &Host, name: &str, details: &mut Details) {
-    details.name = Some(name.to_owned());
-    if let Some(machine) = noted(details, machine::machine(host, name)) {
-        details.rootfs = machine.root;
-    }
-}
-
-/// What was read, or nothing and a note of why.
-fn noted<T>(details: &mut Details, read: Result<Option<T>>) -> Option<T> {
-    read.unwrap_or_else(|error| {
-        details.unreadable.push(error.to_string());
-        None
-    })
 }
 
 #[cfg(test)]

@@ -30,11 +30,12 @@ mod traces;
 mod trust;
 
 pub use container::{Container, Found, Glimpse, Identity};
-pub use details::{Details, OfUsers, Pending};
+pub use details::{OfUsers, Pending};
 pub use everything::{Everything, Unknown};
 pub(crate) use lines::{Lines, cgroup_lines, task_lines};
 pub use lookup::{Nesting, Purpose, Resolver};
 pub use resolve::resolve;
 pub use runtime::Runtime;
+pub use runtime::details::Details;
 pub use runtime::record::{About, Believed};
 pub use trust::Trust;

@@ -6,159 +6,10 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::runtime::Runtime;
+use super::runtime::pattern::{Home, Kind, is_pod};
+use super::runtime::{ROWS, Row, Runtime};
 use super::target::{is_full_id, is_id};
 use crate::error::short_id;
-
-/// What the part of a name between a row's prefix and suffix is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// 64 hex digits.
-    Full,
-    /// A runtime's own ID.
-    Id,
-    /// A name.
-    Name,
-}
-
-/// The place at which a cgroup's name counts for its runtime, where the runtime's record is lost or never readable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Home {
-    /// Right below the hierarchy's root.
-    Root,
-    /// `/machine.slice`, in which systemd makes the units of machines.
-    Machines,
-    /// Below slices alone, which only systemd makes.
-    Slices,
-    /// Below slices and one service, which podman splits.
-    Service,
-    /// `/libpod_parent`, or a pod's cgroup in it.
-    Podman,
-    /// The cgroup of a pod, where the kubelet makes those.
-    Pod,
-    /// Nowhere: the runtime always leaves a record that can be read.
-    Nowhere,
-}
-
-impl Home {
-    /// Whether the cgroup `parent` is such a place.
-    fn is(self, parent: &Path) -> bool {
-        let mut above = parent.iter().skip(1);
-        let is_slice = |name: &OsStr| name.as_bytes().ends_with(b".slice");
-        match self {
-            Self::Root => parent.parent().is_none(),
-            Self::Machines => parent == Path::new("/machine.slice"),
-            Self::Slices => parent.parent().is_some() && above.all(is_slice),
-            Self::Service => {
-                let is_service = |name: &OsStr| name.as_bytes().ends_with(b".service");
-                let slices = parent.parent().unwrap_or(parent);
-                parent.file_name().is_some_and(is_service) && Self::Slices.is(slices)
-            }
-            Self::Podman => {
-                above.next() == Some(OsStr::new("libpod_parent"))
-                    && above.next().is_none_or(|pod| is_full_id(pod.as_bytes()))
-                    && above.next().is_none()
-            }
-            Self::Pod => is_pod(parent),
-            Self::Nowhere => false,
-        }
-    }
-}
-
-/// Whether a cgroup is a pod's where the kubelet makes them without systemd: `/kubepods/podUID`,
-/// `/kubepods/burstable/podUID`, or the like below `/kubelet`, which kind sets as the root.
-fn is_pod(path: &Path) -> bool {
-    let mut parts: Vec<&[u8]> = path.iter().skip(1).map(OsStr::as_bytes).collect();
-    if parts.first() == Some(&&b"kubelet"[..]) {
-        parts.remove(0);
-    }
-    match parts[..] {
-        [b"kubepods", pod] | [b"kubepods", b"burstable" | b"besteffort", pod] => pod.starts_with(b"pod"),
-        _ => false,
-    }
-}
-
-/// One pattern.
-struct Row {
-    runtime: Runtime,
-    prefix: &'static str,
-    kind: Kind,
-    suffix: &'static str,
-    home: Home,
-    /// The level below in which the runtime keeps the tasks, and which it freezes.
-    below: Option<&'static str>,
-}
-
-const fn row(runtime: Runtime, prefix: &'static str, kind: Kind, suffix: &'static str, home: Home) -> Row {
-    Row {
-        runtime,
-        prefix,
-        kind,
-        suffix,
-        home,
-        below: None,
-    }
-}
-
-const ROWS: [Row; 16] = [
-    row(Runtime::Docker, "docker-", Kind::Full, ".scope", Home::Slices),
-    Row {
-        below: Some("container"),
-        ..row(Runtime::Podman, "libpod-", Kind::Full, ".scope", Home::Slices)
-    },
-    row(Runtime::Podman, "libpod-payload-", Kind::Full, "", Home::Service),
-    row(Runtime::Podman, "libpod-", Kind::Full, "", Home::Podman),
-    row(
-        Runtime::Containerd,
-        "cri-containerd-",
-        Kind::Full,
-        ".scope",
-        Home::Slices,
-    ),
-    row(
-        Runtime::Containerd,
-        "nerdctl-",
-        Kind::Full,
-        ".scope",
-        Home::Slices,
-    ),
-    Row {
-        below: Some("container"),
-        ..row(Runtime::Crio, "crio-", Kind::Full, ".scope", Home::Slices)
-    },
-    row(Runtime::Crio, "crio-", Kind::Full, "", Home::Pod),
-    row(Runtime::Lxc, "lxc.payload.", Kind::Name, "", Home::Root),
-    Row {
-        below: Some("payload"),
-        ..row(Runtime::Machine, "machine-", Kind::Name, ".scope", Home::Machines)
-    },
-    Row {
-        below: Some("payload"),
-        ..row(
-            Runtime::Machine,
-            "systemd-nspawn@",
-            Kind::Name,
-            ".service",
-            Home::Machines,
-        )
-    },
-    row(Runtime::Runc, "runc-", Kind::Id, ".scope", Home::Nowhere),
-    Row {
-        below: Some("container"),
-        ..row(Runtime::Crun, "crun-", Kind::Id, ".scope", Home::Nowhere)
-    },
-    row(Runtime::Youki, "youki-", Kind::Id, ".scope", Home::Nowhere),
-    row(Runtime::Youki, ":youki:", Kind::Id, "", Home::Nowhere),
-    row(Runtime::Kata, "kata_", Kind::Full, "", Home::Pod),
-];
-
-/// Why the containers of a runtime can't be frozen by their cgroups.
-pub(super) fn refusal(runtime: Option<Runtime>) -> Option<&'static str> {
-    (runtime == Some(Runtime::Kata)).then_some(
-        "it is a container of Kata: its processes are in a virtual machine that it shares with its whole pod, and the \
-         cgroup holds that machine and the shim that would have to thaw it",
-    )
-}
 
 /// A container as its cgroup's path names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -269,8 +120,11 @@ impl Parts {
 /// Whether docker, containerd or the kubelet puts cgroups that are called by a bare ID right below the cgroup `parent`.
 fn is_home_of_bare_ids(parent: &Path) -> bool {
     let at_top = parent.parent().is_some_and(|above| above.parent().is_none());
-    let name = parent.file_name().map(OsStr::as_bytes);
-    (at_top && matches!(name, Some(b"docker" | b"default" | b"k8s.io" | b"moby"))) || is_pod(parent)
+    let is_home = |row: &&Row| {
+        let mut homes = row.bare_below.iter().filter(|one| one.is_home);
+        homes.any(|one| parent.file_name() == Some(OsStr::new(one.name)))
+    };
+    (at_top && ROWS.iter().any(is_home)) || is_pod(parent)
 }
 
 fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<Parts> {
@@ -288,38 +142,45 @@ fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<Parts> {
             home: None,
         });
     }
-    ROWS.iter().find_map(|row| {
-        let middle = name.strip_prefix(row.prefix)?.strip_suffix(row.suffix)?;
-        let fits = match row.kind {
+    let mut patterns = ROWS
+        .iter()
+        .flat_map(|row| row.patterns.iter().map(|pattern| (row.runtime, pattern)));
+    patterns.find_map(|(runtime, pattern)| {
+        let middle = name.strip_prefix(pattern.prefix)?.strip_suffix(pattern.suffix)?;
+        let fits = match pattern.kind {
             Kind::Full => is_full_id(middle.as_bytes()),
             Kind::Id => is_id(middle.as_bytes()),
             Kind::Name => !middle.is_empty(),
         };
         // What an escape can bring, and no name of a machine or container has.
         let is_sane = |id: &str| !id.chars().any(|c| c.is_control() || c == '/');
-        let id = if row.kind == Kind::Name && !row.suffix.is_empty() {
+        let id = if pattern.kind == Kind::Name && !pattern.suffix.is_empty() {
             unescape(middle)
         } else {
             middle.to_owned()
         };
         (fits && is_sane(&id)).then_some(Parts {
-            runtime: Some(row.runtime),
+            runtime: Some(runtime),
             id,
-            is_name: row.kind == Kind::Name,
-            below: row.below,
-            home: Some(row.home),
+            is_name: pattern.kind == Kind::Name,
+            below: pattern.below,
+            home: Some(pattern.home),
         })
     })
 }
 
-/// Whose a cgroup is that is called by the bare ID, told by its parent.
+/// The runtime whose cgroup it is that is called by a bare ID, told by the name of its parent.
 fn bare(parent: Option<&OsStr>) -> Option<Runtime> {
-    match parent?.as_bytes() {
-        b"docker" => Some(Runtime::Docker),
-        b"default" | b"k8s.io" => Some(Runtime::Containerd),
-        b"kata_overhead" => Some(Runtime::Kata),
-        pod if pod.starts_with(b"pod") => Some(Runtime::Containerd),
-        _ => None,
+    let parent = parent?.as_bytes();
+    let tells = |row: &&&Row| {
+        row.bare_below
+            .iter()
+            .any(|one| one.tells && one.name.as_bytes() == parent)
+    };
+    match ROWS.iter().find(tells) {
+        Some(row) => Some(row.runtime),
+        // In a pod's cgroup CRI-O's and Kata's have names of their own.
+        None => parent.starts_with(b"pod").then_some(Runtime::Containerd),
     }
 }
 
@@ -349,31 +210,14 @@ fn unescape(name: &str) -> String {
 /// The paths at which a container with this whole ID usually is, for a look without listing anything: places where the name
 /// alone counts.
 pub(super) fn usual_paths(id: &str) -> Vec<PathBuf> {
-    [
-        format!("/docker/{id}"),
-        format!("/system.slice/docker-{id}.scope"),
-        format!("/machine.slice/libpod-{id}.scope"),
-        format!("/libpod_parent/libpod-{id}"),
-        format!("/default/{id}"),
-        format!("/k8s.io/{id}"),
-        format!("/moby/{id}"),
-        format!("/system.slice/nerdctl-{id}.scope"),
-        format!("/system.slice/cri-containerd-{id}.scope"),
-    ]
-    .map(PathBuf::from)
-    .to_vec()
+    let usual = ROWS.iter().flat_map(|row| row.usual);
+    usual
+        .map(|(front, behind)| PathBuf::from(format!("{front}{id}{behind}")))
+        .collect()
 }
 
-/// Cgroups right below the root that hold containers, and are none.
-const PARENTS: [&str; 7] = [
-    "docker",
-    "libpod_parent",
-    "lxc",
-    "kubepods",
-    "machine",
-    "user",
-    "system",
-];
+/// Cgroups right below the root that hold containers of several runtimes, and are none.
+const PARENTS: [&str; 4] = ["kubepods", "machine", "user", "system"];
 
 /// What kind of cgroup a path is that holds others and is no container.
 pub(crate) fn parent(path: &Path) -> Option<&'static str> {
@@ -382,7 +226,8 @@ pub(crate) fn parent(path: &Path) -> Option<&'static str> {
         return Some(kind);
     }
     let at_top = path.parent() == Some(Path::new("/"));
-    let is_one = at_top && (PARENTS.contains(&name.as_ref()) || name.starts_with("kubepods"));
+    let mut parents = PARENTS.iter().chain(ROWS.iter().flat_map(|row| row.parents));
+    let is_one = at_top && (parents.any(|parent| *parent == name) || name.starts_with("kubepods"));
     is_one.then_some("a parent of containers")
 }
 

@@ -2,7 +2,7 @@
 //! to a record that root's engine wrote, and is none itself.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -57,26 +57,4 @@ fn is_roots(host: &Host, pid: i32) -> bool {
     };
     let witness = Witness::new(host);
     witness.is_of_host_root(pid) && cgroup_lines(host, pid).is_some_and(is_outside)
-}
-
-/// Where containerd keeps the bundles of its shims, by namespace.
-const BUNDLES: [&str; 2] = [
-    "/run/containerd/io.containerd.runtime.v2.task",
-    "/run/docker/containerd/daemon/io.containerd.runtime.v2.task",
-];
-
-/// Whether containerd runs a container by Kata, which keeps none of the records that others do.
-pub(super) fn is_of_kata(host: &Host, id: &str) -> bool {
-    let bundles = BUNDLES
-        .iter()
-        .filter_map(|dir| StateDir::open(&host.path(dir)).ok()?); // told of elsewhere
-    bundles
-        .flat_map(|dir| {
-            let names = dir.names().unwrap_or_default(); // as above
-            names.into_iter().filter_map(move |namespace| {
-                let file = Path::new(&namespace).join(id).join("shim-binary-path");
-                dir.read(file).ok()? // as above
-            })
-        })
-        .any(|file| file.text.windows(4).any(|word| word == b"kata"))
 }

@@ -5,8 +5,23 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::kind::Runtime;
+use super::pattern::{Home, Kind, pattern};
 use super::record::{About, Place, Record, Root, Writer};
+use super::row::{Format, Row};
 use crate::error::Result;
+use crate::resolver::state::StateFile;
+
+/// What the resolver has to know of crun.
+pub(super) static ROW: Row = Row {
+    patterns: &[pattern("crun-", Kind::Id, ".scope", Home::Nowhere).with_level("container")],
+    has_own_root: true,
+    format: Some(Format {
+        fits: |text| text.is_none(),
+        read: record,
+    }),
+    ..Row::of(Runtime::Crun)
+};
 
 /// What is read of a `status`.
 #[derive(Debug, Deserialize)]
@@ -33,7 +48,7 @@ struct Spec {
 /// # Errors
 ///
 /// It is there and can't be read or understood.
-pub(crate) fn record(root: &Root, id: &str) -> Result<Option<Record>> {
+fn record(root: &Root, id: &str, _: Option<&StateFile>) -> Result<Option<Record>> {
     let name = PathBuf::from(id).join("status");
     let Some(file) = root.dir.read(&name)? else {
         return Ok(None);
@@ -66,7 +81,6 @@ pub(crate) fn record(root: &Root, id: &str) -> Result<Option<Record>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resolver::runtime::Runtime;
     use proptest::prelude::*;
 
     #[test]

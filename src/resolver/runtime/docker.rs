@@ -11,12 +11,34 @@ use std::thread;
 use memchr::memmem;
 use serde::Deserialize;
 
-use super::record::Believed;
+use super::details::Details;
+use super::kind::Runtime;
+use super::kube;
+use super::names::{Holder, Names};
+use super::pattern::{Home, Kind, Parent, pattern};
+use super::record::{Believed, Root, namespaces};
+use super::row::Row;
 use crate::error::Result;
 use crate::host::{Host, MountLine, mount_lines};
 use crate::resolver::state::{Budget, StateDir};
 use crate::resolver::target::{SHORT_ID, is_full_id, is_hex};
+use crate::resolver::trust::Trust;
 use crate::verifier::Witness;
+
+/// What the resolver has to know of docker.
+pub(super) static ROW: Row = Row {
+    patterns: &[pattern("docker-", Kind::Full, ".scope", Home::Slices)],
+    bare_below: &[Parent {
+        name: "docker",
+        tells: true,
+        is_home: true,
+    }],
+    parents: &["docker"],
+    usual: &[("/docker/", ""), ("/system.slice/docker-", ".scope")],
+    system_roots: Some(roots),
+    user_roots: Some(roots),
+    ..Row::of(Runtime::Docker)
+};
 
 /// What is read of a `config.v2.json`.
 #[derive(Debug, Deserialize)]
@@ -51,29 +73,39 @@ struct Inner {
 
 impl Config {
     /// Its name, which docker keeps with a slash in front.
-    pub(crate) fn name(&self) -> &str {
+    fn name(&self) -> &str {
         self.name.strip_prefix('/').unwrap_or(&self.name)
     }
 
-    pub(crate) fn image(&self) -> Option<String> {
+    fn image(&self) -> Option<String> {
         self.config.image.clone()
     }
 
-    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+    fn labels(&self) -> BTreeMap<String, String> {
         self.config.labels.clone().unwrap_or_default()
     }
 
-    pub(crate) fn log(&self) -> Option<PathBuf> {
+    fn log(&self) -> Option<PathBuf> {
         Some(self.log.clone()).filter(|log| !log.as_os_str().is_empty())
     }
 
+    /// Adds what it says to what is known of its container.
+    pub(crate) fn add_to(&self, details: &mut Details) {
+        details.name = Some(self.name().to_owned()).filter(|name| !name.is_empty());
+        details.pod = kube::of_docker_name(self.name()).map(|pod| pod.to_string());
+        details.image = self.image();
+        details.labels = Some(self.labels());
+        details.believed = Some(self.believed());
+        details.log = self.log();
+    }
+
     /// Its first process, as dockerd has written it down last; `None` where none runs.
-    pub(crate) fn pid(&self) -> Option<i32> {
+    fn pid(&self) -> Option<i32> {
         Some(self.state.pid).filter(|&pid| pid > 0)
     }
 
     /// What dockerd has written down last.
-    pub(crate) fn believed(&self) -> Believed {
+    fn believed(&self) -> Believed {
         match self.state {
             State { restarting: true, .. } => Believed::Restarting,
             State {
@@ -337,6 +369,53 @@ fn may_be_called(text: &[u8], names: &BTreeSet<String>) -> bool {
         }
     }
     !whole || !named
+}
+
+/// Adds the containers in a data root that have one of the wanted names; the IDs of all that are there.
+pub(crate) fn in_data_root(
+    root: &Path,
+    wanted: &BTreeSet<String>,
+    budget: Option<&Budget>,
+    names: &mut Names,
+) -> HashSet<OsString> {
+    let scan = names.noted(scan(root, wanted, budget));
+    for Called { name, id, pid } in scan.called {
+        let holder = Holder::Id {
+            id,
+            runtime: Runtime::Docker,
+            pid,
+        };
+        names.hold(&name, holder);
+    }
+    if scan.unreadable > 0 {
+        names.torn.push(format!(
+            "{} records in {} can't be read",
+            scan.unreadable,
+            root.join("containers").display()
+        ));
+    }
+    scan.ids
+}
+
+/// The directories of records of a docker whose exec-root is at the usual place below a directory for state.
+fn roots(state: &Path, trust: Trust, incomplete: &mut Vec<String>) -> Vec<Root> {
+    roots_of(&state.join("docker"), trust, incomplete)
+}
+
+/// The roots of a docker with this exec-root: one per configured runtime, with one namespace each.
+pub(super) fn roots_of(exec_root: &Path, trust: Trust, incomplete: &mut Vec<String>) -> Vec<Root> {
+    let names = StateDir::open(exec_root).and_then(|dir| dir.map_or(Ok(Vec::new()), |dir| dir.names()));
+    match names {
+        Ok(names) => names
+            .iter()
+            .filter(|name| name.as_bytes().starts_with(b"runtime-"))
+            .flat_map(|name| namespaces(&exec_root.join(name), |_| Runtime::Docker, trust, incomplete))
+            .collect(),
+        Err(error) => {
+            incomplete.push(error.to_string());
+            Vec::new()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,27 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::details::{Details, noted};
+use super::kind::Runtime;
+use super::names::{ConfiguredPlace, Holder, Names};
+use super::pattern::{Home, Kind, pattern};
+use super::row::{Known, NameSource, Row};
 use crate::error::Result;
 use crate::host::Host;
 use crate::resolver::state::StateDir;
+
+/// What the resolver has to know of LXC.
+pub(super) static ROW: Row = Row {
+    patterns: &[pattern("lxc.payload.", Kind::Name, "", Home::Root)],
+    parents: &["lxc"],
+    leaves_record: false,
+    names: Some(NameSource {
+        called: "LXC's configurations",
+        read: names,
+    }),
+    details: Some(add_to),
+    ..Row::of(Runtime::Lxc)
+};
 
 /// The most files that one configuration is made of, includes and all.
 const MOST_FILES: usize = 64;
@@ -24,15 +42,6 @@ pub(crate) struct Config {
     rootfs: Option<PathBuf>,
 }
 
-/// A container's cgroup, where its configuration says it outright.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// What LXC freezes.
-    pub(crate) path: PathBuf,
-    /// The level below that holds the tasks.
-    pub(crate) inner: Option<PathBuf>,
-}
-
 impl Config {
     /// The root file system, where it is a directory and nothing that LXC mounts.
     pub(crate) fn rootfs(&self) -> Option<PathBuf> {
@@ -42,13 +51,13 @@ impl Config {
     }
 
     /// Where the cgroup is, if that does not follow from the name.
-    pub(crate) fn place(&self) -> Option<Place> {
+    pub(crate) fn place(&self) -> Option<ConfiguredPlace> {
         // Slash by slash: one at the end is none.
         let path = Path::new("/")
             .join(self.container.as_ref()?)
             .components()
             .collect::<PathBuf>();
-        Some(Place {
+        Some(ConfiguredPlace {
             inner: self
                 .inner
                 .as_ref()
@@ -229,6 +238,41 @@ pub(crate) fn without_number(name: &str) -> Option<&str> {
     let (name, number) = name.rsplit_once('-')?;
     let fits = (1..=3).contains(&number.len()) && !number.starts_with('0');
     (fits && !name.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+}
+
+/// Looks for names among the configurations.
+fn names(host: &Host, wanted: &BTreeSet<String>) -> Names {
+    let mut names = Names::default();
+    let (instances, roots) = (instances(host), roots(host));
+    names.is_lxc_unread = instances.is_err() || roots.is_err();
+    names.lxc = names.noted(instances);
+    for root in names.noted(roots) {
+        let all = root.names();
+        names.is_lxc_unread |= all.is_err();
+        let all = names.noted(all);
+        names
+            .lxc
+            .extend(all.into_iter().filter_map(|name| name.into_string().ok())); // it can't have been asked for
+        for name in wanted {
+            let config = names.noted(config(host, &root, name));
+            if let Some(place) = config.and_then(|config| config.place()) {
+                names.hold(name, Holder::Lxc(place));
+            }
+        }
+    }
+    names
+}
+
+/// Adds what the configuration of a container says.
+fn add_to(known: &Known<'_>, details: &mut Details) {
+    let (host, name) = (known.host, known.id);
+    details.name = Some(name.to_owned());
+    for root in noted(details, roots(host).map(Some)).unwrap_or_default() {
+        if let Some(config) = noted(details, config(host, &root, name)) {
+            details.rootfs = config.rootfs();
+            details.bundle = Some(root.path().join(name));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,24 @@
 
 use std::path::PathBuf;
 
+use super::details::{Details, noted};
+use super::kind::Runtime;
+use super::pattern::{Home, Kind, pattern};
+use super::row::{Known, Row};
 use crate::error::Result;
 use crate::host::Host;
 use crate::resolver::state::StateDir;
+
+/// What the resolver has to know of systemd's machines.
+pub(super) static ROW: Row = Row {
+    patterns: &[
+        pattern("machine-", Kind::Name, ".scope", Home::Machines).with_level("payload"),
+        pattern("systemd-nspawn@", Kind::Name, ".service", Home::Machines).with_level("payload"),
+    ],
+    leaves_record: false,
+    details: Some(add_to),
+    ..Row::of(Runtime::Machine)
+};
 
 /// What is read of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +84,15 @@ fn unescaped(value: &str) -> String {
         rest = after.as_str();
     }
     out + rest
+}
+
+/// Adds what the entry of a machine says.
+fn add_to(known: &Known<'_>, details: &mut Details) {
+    let (host, name) = (known.host, known.id);
+    details.name = Some(name.to_owned());
+    if let Some(machine) = noted(details, machine(host, name)) {
+        details.rootfs = machine.root;
+    }
 }
 
 #[cfg(test)]

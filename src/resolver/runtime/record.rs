@@ -259,6 +259,35 @@ impl fmt::Display for Pod {
     }
 }
 
+/// The directories of records below `path`, one for each namespace; adds to `incomplete` what can't be opened.
+pub(super) fn namespaces(
+    path: &Path,
+    runtime: impl Fn(&str) -> Runtime,
+    trust: Trust,
+    incomplete: &mut Vec<String>,
+) -> Vec<Root> {
+    let open = || -> Result<Vec<Root>> {
+        let mut roots = Vec::new();
+        let Some(dir) = StateDir::open(path)? else {
+            return Ok(roots);
+        };
+        for name in dir.names()? {
+            if let Some(below) = dir.below(&name)? {
+                roots.push(Root {
+                    dir: below,
+                    runtime: runtime(&name.to_string_lossy()),
+                    trust,
+                });
+            }
+        }
+        Ok(roots)
+    };
+    open().unwrap_or_else(|error| {
+        incomplete.push(error.to_string());
+        Vec::new()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,6 @@
 //! The directories in which the runtimes keep their records, one directory per container. Few, however many
 //! containers there are: one per runtime and namespace.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::kind::Runtime;
 use super::record::{Record, Root};
-use super::{crun, docker, runc, youki};
+use super::{ROWS, docker};
 use crate::error::Result;
 use crate::host::Host;
 use crate::resolver::beside::{BUDGET, Source, detach};
@@ -25,10 +24,12 @@ impl Root {
     ///
     /// It is there and can't be read or understood, or is another container's.
     pub(crate) fn record(&self, id: &str) -> Result<Option<Record>> {
-        match self.dir.read(Path::new(id).join("state.json"))? {
-            Some(file) if runc::is_its(&file.text) => runc::record(self, id, &file).map(Some),
-            Some(file) => youki::record(self, id, &file),
-            None => crun::record(self, id),
+        let file = self.dir.read(Path::new(id).join("state.json"))?;
+        let text = file.as_ref().map(|file| file.text.as_slice());
+        let mut formats = ROWS.iter().filter_map(|row| row.format.as_ref());
+        match formats.find(|format| (format.fits)(text)) {
+            Some(format) => (format.read)(self, id, file.as_ref()),
+            None => Ok(None),
         }
     }
 }
@@ -159,9 +160,6 @@ impl SlowRoots {
     }
 }
 
-/// The runtimes that keep a root called by their own name below a directory for state.
-const BARE: [Runtime; 3] = [Runtime::Runc, Runtime::Crun, Runtime::Youki];
-
 /// The roots of root's own engines, and what of them can't be opened.
 #[derive(Debug)]
 pub(crate) struct SystemRoots {
@@ -186,28 +184,20 @@ impl SystemRoots {
             paths.remove(&host.path("/var/run/docker"));
             let each = paths
                 .iter()
-                .flat_map(|path| of_docker(path, Trust::Full, incomplete));
+                .flat_map(|path| docker::roots_of(path, Trust::Full, incomplete));
             each.collect()
         });
         let mut incomplete = Vec::new();
-        let mut all = of_docker(&host.path("/run/docker"), Trust::Full, &mut incomplete);
-        all.extend(namespaces(
-            &host.path("/run/containerd/runc"),
-            runtime_of,
-            Trust::Full,
-            &mut incomplete,
-        ));
-        all.extend(bare(&host.path("/run"), Trust::Full, &mut incomplete));
+        let run = host.path("/run");
+        let openers = ROWS.iter().filter_map(|row| row.system_roots);
+        let opened = openers.flat_map(|open| open(&run, Trust::Full, &mut incomplete));
+        let mut all: Vec<Root> = opened.collect();
+        all.extend(bare(&run, Trust::Full, &mut incomplete));
         // Run by a user, that user's own engines count as root's do.
         let caller = caller();
         if caller != 0 {
             let dir = host.path(&format!("/run/user/{caller}"));
-            all.extend(bare(&dir, Trust::in_user(caller), &mut incomplete));
-            all.extend(of_docker(
-                &dir.join("docker"),
-                Trust::in_user(caller),
-                &mut incomplete,
-            ));
+            all.extend(below(&dir, Trust::in_user(caller), &mut incomplete));
         }
         Self {
             all,
@@ -218,14 +208,6 @@ impl SystemRoots {
 }
 
 const CONFIGURED: Source = Source("the records of docker where daemon.json or the mount table has them");
-
-/// Whose containers are in a namespace of containerd.
-fn runtime_of(namespace: &str) -> Runtime {
-    match namespace {
-        "moby" | "plugins.moby" => Runtime::Docker,
-        _ => Runtime::Containerd,
-    }
-}
 
 /// The users who have a directory for the state of a login, each with it.
 ///
@@ -245,67 +227,31 @@ pub(crate) fn of_user(host: &Host, user: u32) -> SlowRoots {
     SlowRoots::start(host, USERS, move |host, incomplete| {
         let dir = host.path(&format!("/run/user/{user}"));
         let trust = Trust::in_user(user);
-        let mut roots = bare(&dir, trust, incomplete);
-        roots.extend(of_docker(&dir.join("docker"), trust, incomplete));
-        roots
+        below(&dir, trust, incomplete)
     })
 }
 
 const USERS: Source = Source("the records of a user's own engines, below /run/user,");
 
+/// The roots of a user's engines below `/run/user/<UID>`.
+fn below(state: &Path, trust: Trust, incomplete: &mut Vec<String>) -> Vec<Root> {
+    let mut roots = bare(state, trust, incomplete);
+    let openers = ROWS.iter().filter_map(|row| row.user_roots);
+    roots.extend(openers.flat_map(|open| open(state, trust, incomplete)));
+    roots
+}
+
+/// The roots of the runtimes that keep one called by their own name.
 fn bare(state: &Path, trust: Trust, incomplete: &mut Vec<String>) -> Vec<Root> {
-    let open = |runtime: Runtime| match Root::open(&state.join(runtime.name()), runtime) {
+    let mut open = |runtime: Runtime| match Root::open(&state.join(runtime.name()), runtime) {
         Ok(root) => root.map(|root| Root { trust, ..root }),
         Err(error) => {
             incomplete.push(error.to_string());
             None
         }
     };
-    BARE.into_iter().filter_map(open).collect()
-}
-
-/// The roots of a docker with this exec-root: one per configured runtime, with one namespace each.
-fn of_docker(exec_root: &Path, trust: Trust, incomplete: &mut Vec<String>) -> Vec<Root> {
-    let names = StateDir::open(exec_root).and_then(|dir| dir.map_or(Ok(Vec::new()), |dir| dir.names()));
-    match names {
-        Ok(names) => names
-            .iter()
-            .filter(|name| name.as_bytes().starts_with(b"runtime-"))
-            .flat_map(|name| namespaces(&exec_root.join(name), |_| Runtime::Docker, trust, incomplete))
-            .collect(),
-        Err(error) => {
-            incomplete.push(error.to_string());
-            Vec::new()
-        }
-    }
-}
-
-fn namespaces(
-    path: &Path,
-    runtime: impl Fn(&str) -> Runtime,
-    trust: Trust,
-    incomplete: &mut Vec<String>,
-) -> Vec<Root> {
-    let open = || -> Result<Vec<Root>> {
-        let mut roots = Vec::new();
-        let Some(dir) = StateDir::open(path)? else {
-            return Ok(roots);
-        };
-        for name in dir.names()? {
-            if let Some(below) = dir.below(&name)? {
-                roots.push(Root {
-                    dir: below,
-                    runtime: runtime(&name.to_string_lossy()),
-                    trust,
-                });
-            }
-        }
-        Ok(roots)
-    };
-    open().unwrap_or_else(|error| {
-        incomplete.push(error.to_string());
-        Vec::new()
-    })
+    let runtimes = ROWS.iter().filter(|row| row.has_own_root);
+    runtimes.filter_map(|row| open(row.runtime)).collect()
 }
 
 /// The IDs that a root has records of.

@@ -7,9 +7,23 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::docker;
+use super::kind::Runtime;
+use super::pattern::{Home, Kind, pattern};
 use super::record::{About, Place, Record, Root, Writer};
+use super::row::{Format, Row};
 use crate::error::Result;
 use crate::resolver::state::StateFile;
+
+/// What the resolver has to know of runc.
+pub(super) static ROW: Row = Row {
+    patterns: &[pattern("runc-", Kind::Id, ".scope", Home::Nowhere)],
+    has_own_root: true,
+    format: Some(Format {
+        fits: |text| text.is_some_and(is_its),
+        read: record,
+    }),
+    ..Row::of(Runtime::Runc)
+};
 
 /// What is read of a `state.json`.
 #[derive(Debug, Deserialize)]
@@ -36,7 +50,7 @@ struct Mount {
 }
 
 /// Whether a `state.json` is runc's: others do not call the first process so.
-pub(crate) fn is_its(text: &[u8]) -> bool {
+fn is_its(text: &[u8]) -> bool {
     memchr::memmem::find(text, b"\"init_process_pid\"").is_some()
 }
 
@@ -45,7 +59,10 @@ pub(crate) fn is_its(text: &[u8]) -> bool {
 /// # Errors
 ///
 /// It can't be understood, or is another container's.
-pub(crate) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Record> {
+fn record(root: &Root, id: &str, file: Option<&StateFile>) -> Result<Option<Record>> {
+    let Some(file) = file else {
+        return Ok(None);
+    };
     let name = PathBuf::from(id).join("state.json");
     let state: State = root.dir.understood(&name, &file.text)?;
     if state.id != id {
@@ -63,7 +80,7 @@ pub(crate) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Record> 
         .flatten()
         .filter_map(|mount| mount.source.as_deref());
     let data_root = sources.filter_map(docker::root_in).next();
-    Ok(Record {
+    Ok(Some(Record {
         runtime: root.runtime,
         id: state.id,
         dir: root.dir.path().join(id),
@@ -79,7 +96,7 @@ pub(crate) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Record> 
             writer: Some(Writer::Runc),
             data_root,
         },
-    })
+    }))
 }
 
 fn annotations(labels: Vec<String>) -> BTreeMap<String, String> {
@@ -93,7 +110,6 @@ fn annotations(labels: Vec<String>) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resolver::runtime::Runtime;
     use proptest::prelude::*;
 
     const ID: &str = "8d9621220cb4d6f5d5706cf3bd23e19c4612719c2b2ca9c2beb608738789e11a";

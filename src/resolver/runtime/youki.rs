@@ -6,9 +6,26 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::kind::Runtime;
+use super::pattern::{Home, Kind, pattern};
 use super::record::{About, Place, Record, Root, Writer};
+use super::row::{Format, Row};
 use crate::error::Result;
 use crate::resolver::state::StateFile;
+
+/// What the resolver has to know of youki.
+pub(super) static ROW: Row = Row {
+    patterns: &[
+        pattern("youki-", Kind::Id, ".scope", Home::Nowhere),
+        pattern(":youki:", Kind::Id, "", Home::Nowhere),
+    ],
+    has_own_root: true,
+    format: Some(Format {
+        fits: |text| text.is_some(),
+        read: record,
+    }),
+    ..Row::of(Runtime::Youki)
+};
 
 /// What is read of a `state.json`.
 #[derive(Debug, Deserialize)]
@@ -35,7 +52,10 @@ struct Config {
 /// # Errors
 ///
 /// It can't be understood, or is another container's.
-pub(crate) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Option<Record>> {
+fn record(root: &Root, id: &str, file: Option<&StateFile>) -> Result<Option<Record>> {
+    let Some(file) = file else {
+        return Ok(None);
+    };
     let name = PathBuf::from(id).join("state.json");
     let state: State = root.dir.understood(&name, &file.text)?;
     if state.id != id {
@@ -71,7 +91,6 @@ pub(crate) fn record(root: &Root, id: &str, file: &StateFile) -> Result<Option<R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resolver::runtime::Runtime;
 
     #[test]
     fn a_record_needs_a_process_and_its_own_id() {

@@ -11,7 +11,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::details::Details;
+use super::kind::Runtime;
+use super::names::{Holder, Names};
+use super::pattern::{Home, Kind, pattern};
+use super::record::About;
 use super::record::Believed;
+use super::row::{NameSource, Row};
 use crate::error::Result;
 use crate::host::Host;
 use crate::resolver::passwd;
@@ -19,6 +25,25 @@ use crate::resolver::state::{Budget, StateDir};
 use crate::resolver::trust::Trust;
 use crate::resolver::trust::caller;
 use bolt::Database;
+
+/// What the resolver has to know of podman.
+pub(super) static ROW: Row = Row {
+    patterns: &[
+        pattern("libpod-", Kind::Full, ".scope", Home::Slices).with_level("container"),
+        pattern("libpod-payload-", Kind::Full, "", Home::Service),
+        pattern("libpod-", Kind::Full, "", Home::Podman),
+    ],
+    parents: &["libpod_parent"],
+    usual: &[
+        ("/machine.slice/libpod-", ".scope"),
+        ("/libpod_parent/libpod-", ""),
+    ],
+    names: Some(NameSource {
+        called: "podman's store",
+        read: names,
+    }),
+    ..Row::of(Runtime::Podman)
+};
 
 /// Where podman 4 keeps its records in a store.
 const DATABASE: &str = "libpod/bolt_state.db";
@@ -331,11 +356,67 @@ pub(crate) fn stored(store: &Path, budget: Option<&Budget>) -> Result<Vec<Stored
     Ok(all)
 }
 
+fn names(host: &Host, wanted: &BTreeSet<String>) -> Names {
+    let mut names = Names::default();
+    for store in names.noted(stores(host)) {
+        let stored = stored(&store, None);
+        names_in(stored, wanted, &mut names);
+    }
+    names
+}
+
+/// Adds the containers of a store that have one of the wanted names.
+pub(crate) fn names_in(stored: Result<Vec<Stored>>, wanted: &BTreeSet<String>, names: &mut Names) {
+    for container in names.noted(stored) {
+        for name in container
+            .names
+            .iter()
+            .flatten()
+            .filter(|name| wanted.contains(*name))
+        {
+            let holder = Holder::Id {
+                id: container.id.clone(),
+                runtime: Runtime::Podman,
+                pid: None,
+            };
+            names.hold(name, holder);
+        }
+    }
+}
+
+/// Adds what podman's list has of a container.
+pub(crate) fn add_stored(details: &mut Details, stored: Option<Stored>) {
+    if let Some(container) = stored {
+        details.image = details.image.take().or_else(|| container.image());
+        let name = container.names.iter().flatten().next().cloned();
+        details.name = details.name.take().or(name);
+    }
+}
+
+/// Adds what podman has of a container: in its list, and in its database, which alone has the labels, podman's own pods and
+/// what podman believes.
+pub(crate) fn add_to(
+    details: &mut Details,
+    stored: Option<Stored>,
+    recorded: Option<Recorded>,
+    about: &About,
+) {
+    add_stored(details, stored);
+    details.labels = None;
+    if let Some(recorded) = recorded {
+        details.labels = Some(recorded.labels);
+        details.pod = details.pod.take().or(recorded.pod);
+        details.image = details.image.take().or(recorded.image);
+        details.believed = recorded.believed;
+    }
+    details.log = about.bundle.as_ref().map(|bundle| bundle.join("ctr.log"));
+}
+
 #[cfg(test)]
 mod tests {
     use super::bolt::made::{Entry, PAGE, branch, file, leaf};
     use super::*;
-    use crate::resolver::{Details, Identity, Runtime};
+    use crate::resolver::Identity;
 
     const WEB: &str = "8d9621220cb4d6f5d5706cf3bd23e19c4612719c2b2ca9c2beb608738789e11a";
     const DB: &str = "2fe818c966e839ca6e65b68dc365e6cd60a765fed4512be9bc12368602040a72";
