@@ -108,7 +108,7 @@ pub(super) fn described(container: &Container, id_is_enough: bool) -> (Identity,
 }
 
 /// A word whose meaning can't be certain, as a source could not be read.
-pub(super) fn unsure(word: &str, sources: &[String], candidates: Vec<Candidate>) -> Error {
+pub(super) fn uncertain(word: &str, sources: &[String], candidates: Vec<Candidate>) -> Error {
     let word = word.escape_debug();
     Error::Ambiguous {
         why: format!("what \"{word}\" means is not certain: {}", sources.join("; ")),

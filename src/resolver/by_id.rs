@@ -4,19 +4,19 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::answer::{described_first, no_such, only, unsure};
-use super::beside::{BUDGET, beside};
-use super::census::{self, Census};
+use super::answer::{described_first, no_such, only, uncertain};
 use super::cgroup_trust::CgroupTrust;
 use super::container::{Found, Located, runtime_of};
+use super::index::{self, Index};
 use super::lookup::{Purpose, Resolver};
+use super::matches::{Matches, by_claim, by_named, locate, locate_of_users};
 use super::names;
 use super::runtime::Runtime;
 use super::runtime::docker::DataRoot;
 use super::runtime::kata;
 use super::runtime::names::is_roots_own;
 use super::runtime::{docker, podman, roots};
-use super::traces::{Traces, by_claim, by_named, locate, locate_of_users};
+use super::timeout::{BUDGET, with_timeout};
 use super::trust::Trust;
 use super::{naming, target};
 use crate::cgroup::Cgroup;
@@ -40,29 +40,29 @@ pub(super) fn by_id(resolver: &Resolver<'_>, id: &str) -> Result<Found> {
     if !exact.live.is_empty() {
         return only(resolver, id, exact.live);
     }
-    let census = resolver.census();
-    let traces = locate(host, census, id);
-    if !traces.live.is_empty() {
-        return only(resolver, id, traces.live);
+    let index = resolver.index();
+    let matches = locate(host, index, id);
+    if !matches.live.is_empty() {
+        return only(resolver, id, matches.live);
     }
-    exact.extend(traces);
-    let ids = census.full_ids(host, id);
+    exact.extend(matches);
+    let ids = index.full_ids(host, id);
     if ids.iter().any(|full| full != id) {
         let unread = exact.unread();
         if !unread.is_empty() {
             let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-            return Err(unsure(id, &unread, resolver.candidates(&ids)));
+            return Err(uncertain(id, &unread, resolver.candidates(&ids)));
         }
         return by_prefix(resolver, id);
     }
     if let Some(reason) = exact.reason_of_roots() {
         return Err(reason);
     }
-    let mut unlisted = census.incomplete.clone();
-    if let Some(reason) = stopped(host, census, id, &mut unlisted) {
+    let mut unlisted = index.incomplete.clone();
+    if let Some(reason) = stopped(host, index, id, &mut unlisted) {
         return Err(reason);
     }
-    let users = locate_of_users(host, census, id);
+    let users = locate_of_users(host, index, id);
     of_others(resolver, (id, Reading::Any), unlisted, users)
 }
 
@@ -72,19 +72,19 @@ pub(super) fn of_others(
     resolver: &Resolver<'_>,
     (word, reading): (&str, Reading),
     unlisted: Vec<String>,
-    mut users: Traces,
+    mut users: Matches,
 ) -> Result<Found> {
     let host = resolver.host;
-    let census = resolver.census();
+    let index = resolver.index();
     let is_whole = target::is_full_id(word.as_bytes());
     if is_whole {
-        let claims = census.claims(word);
+        let claims = index.claims(word);
         // A cgroup at which a user's record has the container already is not another one.
         let known: BTreeSet<_> = users.live.iter().map(|located| located.first.id()).collect();
         for claim in claims.iter().take(MOST_CANDIDATES) {
-            let mut traces = Traces::default();
-            by_claim(host, claim, &mut traces);
-            let new = traces
+            let mut matches = Matches::default();
+            by_claim(host, claim, &mut matches);
+            let new = matches
                 .live
                 .into_iter()
                 .filter(|located| !known.contains(&located.first.id()));
@@ -109,7 +109,7 @@ pub(super) fn of_others(
                 .iter()
                 .map(|located| candidate_of(word, located))
                 .collect();
-            return Err(unsure(word, &unlisted, candidates));
+            return Err(uncertain(word, &unlisted, candidates));
         }
         if resolver.purpose == Purpose::Freeze && !is_whole {
             return Err(Error::Ambiguous {
@@ -141,7 +141,7 @@ pub(super) fn of_others(
         return Ok(found);
     }
     if !unlisted.is_empty() {
-        return Err(unsure(word, &unlisted, Vec::new()));
+        return Err(uncertain(word, &unlisted, Vec::new()));
     }
     if let Some(error) = claimed(resolver, word, reading)? {
         return Err(error);
@@ -205,11 +205,11 @@ fn claimed(resolver: &Resolver<'_>, word: &str, reading: Reading) -> Result<Opti
         };
         all.push((path.to_owned(), candidate));
     };
-    let census = resolver.census();
+    let index = resolver.index();
     let is_id_meant = reading == Reading::Any;
-    let begun = (is_id_meant && target::is_hex(word.as_bytes())).then(|| census.claims_beginning(word));
+    let begun = (is_id_meant && target::is_hex(word.as_bytes())).then(|| index.claims_beginning(word));
     let mut is_inside = false;
-    for claim in census.claims(word).iter().chain(begun.into_iter().flatten()) {
+    for claim in index.claims(word).iter().chain(begun.into_iter().flatten()) {
         let named = naming::last(&claim.path);
         if !is_id_meant && named.as_ref().is_none_or(|named| !named.is_name) {
             continue;
@@ -264,7 +264,7 @@ fn unrecorded(host: &Host, id: &str) -> Result<Vec<(Hierarchy, PathBuf)>> {
             // In the cgroup itself: what has its processes only below is a parent of others.
             let own = first.tids().unwrap_or_default(); // gone: nobody is in it
             let is_it = |pid: &i32| own.contains(pid) && witness.is_first_in_namespace(*pid);
-            if census::first_process(host, &first).is_some_and(|pid| is_it(&pid)) {
+            if index::first_process(host, &first).is_some_and(|pid| is_it(&pid)) {
                 found.push((mount.hierarchy, path));
             }
         }
@@ -274,7 +274,7 @@ fn unrecorded(host: &Host, id: &str) -> Result<Vec<(Hierarchy, PathBuf)>> {
 
 /// Why a whole ID is no running container, where docker or podman has it on record, or containerd runs it in another way.
 /// What of theirs can't be read, and so may have it, is added to `unread`.
-fn stopped(host: &Host, census: &Arc<Census>, id: &str, unread: &mut Vec<String>) -> Option<Error> {
+fn stopped(host: &Host, index: &Arc<Index>, id: &str, unread: &mut Vec<String>) -> Option<Error> {
     if !target::is_full_id(id.as_bytes()) {
         return None;
     }
@@ -283,10 +283,10 @@ fn stopped(host: &Host, census: &Arc<Census>, id: &str, unread: &mut Vec<String>
             .refusal()
             .map(|why| Error::Unsupported(format!("{id}: {why}")));
     }
-    let (wanted, census) = (id.to_owned(), Arc::clone(census));
-    let known = beside(host, move |host| {
+    let (wanted, index) = (id.to_owned(), Arc::clone(index));
+    let known = with_timeout(host, move |host| {
         let mut unread = Vec::new();
-        let engine = recording(host, &census, &wanted, &mut unread);
+        let engine = recording(host, &index, &wanted, &mut unread);
         (engine, unread)
     });
     match known.wait() {
@@ -308,7 +308,7 @@ fn stopped(host: &Host, census: &Arc<Census>, id: &str, unread: &mut Vec<String>
 }
 
 /// The engine of root's that has a whole ID on record on its disk. What can't be read is added to `unread`.
-fn recording(host: &Host, census: &Census, id: &str, unread: &mut Vec<String>) -> Option<Runtime> {
+fn recording(host: &Host, index: &Index, id: &str, unread: &mut Vec<String>) -> Option<Runtime> {
     let mut noted = |error: Error| {
         if !is_roots_own(&error) {
             unread.push(error.to_string());
@@ -316,8 +316,8 @@ fn recording(host: &Host, census: &Census, id: &str, unread: &mut Vec<String>) -
     };
     // What can't be read is noted, so that nothing is frozen for it.
     let mut roots = docker::data_roots(host).map_err(&mut noted).unwrap_or_default();
-    let further = names::further_roots(host, census, &roots, &|_| false);
-    further.torn.into_iter().for_each(&mut noted);
+    let further = names::further_roots(host, index, &roots, &|_| false);
+    further.unreadable.into_iter().for_each(&mut noted);
     roots.extend(further.roots);
     for root in roots {
         match DataRoot::new(root).config(id, None) {
@@ -338,13 +338,13 @@ fn recording(host: &Host, census: &Census, id: &str, unread: &mut Vec<String>) -
 }
 
 pub(super) fn by_prefix(resolver: &Resolver<'_>, prefix: &str) -> Result<Found> {
-    let census = resolver.census();
-    let mut all = Traces::default();
-    for id in census.full_ids(resolver.host, prefix) {
-        all.extend(locate(resolver.host, census, &id));
+    let index = resolver.index();
+    let mut all = Matches::default();
+    for id in index.full_ids(resolver.host, prefix) {
+        all.extend(locate(resolver.host, index, &id));
     }
-    let mut notes = census.doubtful.clone();
-    if !census.incomplete.is_empty() {
+    let mut notes = index.doubtful.clone();
+    if !index.incomplete.is_empty() {
         // Of twelve digits there is hardly ever a second one.
         if resolver.purpose == Purpose::Freeze || prefix.len() < target::SHORT_ID || all.live.is_empty() {
             let ids: Vec<&str> = all
@@ -352,9 +352,9 @@ pub(super) fn by_prefix(resolver: &Resolver<'_>, prefix: &str) -> Result<Found> 
                 .iter()
                 .filter_map(|located| located.identity.id.as_deref())
                 .collect();
-            return Err(unsure(prefix, &census.incomplete, resolver.candidates(&ids)));
+            return Err(uncertain(prefix, &index.incomplete, resolver.candidates(&ids)));
         }
-        notes.extend(census.incomplete.iter().cloned());
+        notes.extend(index.incomplete.iter().cloned());
     }
     // What is told by its cgroup alone is told by enough of its ID.
     if prefix.len() < target::SHORT_ID {
@@ -380,21 +380,21 @@ pub(super) fn by_prefix(resolver: &Resolver<'_>, prefix: &str) -> Result<Found> 
 
 /// The containers on root's word whose ID is `id`, looked for where a bounded number of files tells: each runtime's own
 /// record, and for a whole ID the usual cgroups.
-pub(super) fn exactly(resolver: &Resolver<'_>, id: &str) -> Traces {
+pub(super) fn exactly(resolver: &Resolver<'_>, id: &str) -> Matches {
     let host = resolver.host;
-    let mut traces = Traces::default();
+    let mut matches = Matches::default();
     if !target::is_id(id.as_bytes()) {
-        return traces;
+        return matches;
     }
     let roots = resolver.roots();
     // What can't be opened hides nothing else, and an ID that is found is certain.
     for root in &roots.all {
         if let Some(record) = root.record(id).transpose() {
-            traces.add(host, record);
+            matches.add(host, record);
         }
     }
-    if traces.live.is_empty() && !traces.is_rejected {
-        let mut told = Traces::default();
+    if matches.live.is_empty() && !matches.is_rejected {
+        let mut told = Matches::default();
         if target::is_full_id(id.as_bytes()) {
             let trust = CgroupTrust::new(host);
             for path in naming::usual_paths(id) {
@@ -412,11 +412,11 @@ pub(super) fn exactly(resolver: &Resolver<'_>, id: &str) -> Traces {
         };
         // A source that does not answer is told of where its IDs are listed.
         for record in roots.configured.record(id, limit).unwrap_or_default() {
-            traces.add(host, record);
+            matches.add(host, record);
         }
-        if traces.live.is_empty() && !traces.is_rejected {
-            traces.extend(told);
+        if matches.live.is_empty() && !matches.is_rejected {
+            matches.extend(told);
         }
     }
-    traces
+    matches
 }

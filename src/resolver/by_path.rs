@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use super::beside::{BUDGET, beside};
 use super::cgroup_trust::CgroupTrust;
-use super::container::{Container, Found, Identity, Located, Point, found};
+use super::container::{Container, Found, FreezeLevel, Identity, Located, found};
 use super::lookup::Resolver;
 use super::place::{self, WriteAt};
-use super::{by_word, census, naming, target};
+use super::timeout::{BUDGET, with_timeout};
+use super::{by_word, index, naming, target};
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host};
@@ -19,7 +19,7 @@ pub(super) fn by_cgroup(host: &Host, hierarchy: Hierarchy, path: &Path) -> Resul
     let identity = match naming::last(path) {
         Some(named) => {
             let trust = CgroupTrust::new(host).in_name(hierarchy, path);
-            Identity::of_cgroup(named, trust, census::first_process(host, &first))
+            Identity::of_cgroup(named, trust, index::first_process(host, &first))
         }
         None => Identity::default(),
     };
@@ -35,7 +35,7 @@ pub(super) fn by_cgroup(host: &Host, hierarchy: Hierarchy, path: &Path) -> Resul
     let located = Located {
         identity,
         first,
-        point: Point::Named,
+        point: FreezeLevel::Named,
         other: None,
         lines: None,
     };
@@ -131,7 +131,7 @@ fn by_mounted_directory(resolver: &Resolver<'_>, path: &Path) -> Result<Option<C
     }
     // A second mount, or one of a part. Any directory can be on a disk that hangs.
     let (wanted, is_name) = (path.to_owned(), path.components().count() == 2);
-    let found = match beside(host, move |host| host.cgroup_of_directory(&wanted)).wait() {
+    let found = match with_timeout(host, move |host| host.cgroup_of_directory(&wanted)).wait() {
         Some(found) => found?,
         None if is_name => None, // what hangs is no cgroup, and the name of its mount can be a container's
         None => {

@@ -9,10 +9,10 @@ use super::check::{by_record, recorded_at};
 use super::container::{Found, Located, found};
 use super::lines::{Lines, cgroup_lines, task_lines, within_namespace};
 use super::lookup::{Nesting, Resolver};
+use super::matches::{Matches, by_named, locate_of_users};
 use super::runtime::Runtime;
 use super::target::{self, is_full_id};
-use super::traces::{Traces, by_named, locate_of_users};
-use super::{census, naming, shim};
+use super::{index, naming, shim};
 use crate::cgroup::Cgroup;
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host, Stat};
@@ -151,18 +151,18 @@ fn in_named(resolver: &Resolver<'_>, hierarchy: Hierarchy, named: &naming::Named
     let mut known = exactly(resolver, &named.id).live;
     known.extend(by_shim(host, hierarchy, named));
     if trust.user().is_some() && known.iter().all(|located| located.first.id() != id) {
-        known = locate_of_users(host, resolver.census(), &named.id).live;
+        known = locate_of_users(host, resolver.index(), &named.id).live;
     }
     // The first process itself is the container's wherever it is shown: v1 shows the root for one that is on its way out.
     let is_it = |located: &Located| located.first.id() == id || located.identity.pid == Some(pid);
     let located = match known.into_iter().find(is_it) {
         Some(located) => located,
         None => {
-            let mut traces = Traces::default();
-            by_named(host, hierarchy, &named.path, trust, &mut traces);
-            match traces.live.pop() {
+            let mut matches = Matches::default();
+            by_named(host, hierarchy, &named.path, trust, &mut matches);
+            match matches.live.pop() {
                 Some(located) => located,
-                None => return Err(traces.reason().unwrap_or_else(|| no_such(&named.id))),
+                None => return Err(matches.reason().unwrap_or_else(|| no_such(&named.id))),
             }
         }
     };
@@ -173,6 +173,6 @@ fn in_named(resolver: &Resolver<'_>, hierarchy: Hierarchy, named: &naming::Named
 fn by_shim(host: &Host, hierarchy: Hierarchy, named: &naming::Named) -> Option<Located> {
     is_full_id(named.id.as_bytes()).then_some(())?;
     let cgroup = Cgroup::open(host, hierarchy, &named.path).ok()?; // it is gone
-    let record = shim::record(host, census::first_process(host, &cgroup)?, &named.id)?;
+    let record = shim::record(host, index::first_process(host, &cgroup)?, &named.id)?;
     by_record(host, record).ok() // it is no match
 }

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::answer::{completed, described, unsure};
-use super::beside::beside;
+use super::answer::{completed, described, uncertain};
 use super::container::{Found, Located, found};
 use super::lookup::Resolver;
+use super::matches::locate;
 use super::runtime::Runtime;
 use super::runtime::record::Pod;
 use super::runtime::{docker, kube};
 use super::target::is_full_id;
-use super::traces::locate;
+use super::timeout::with_timeout;
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -22,17 +22,17 @@ pub(super) fn by_pod(resolver: &Resolver<'_>, written: &str) -> Result<Vec<Found
     };
     let host = resolver.host;
     let asked = (namespace.to_owned(), name.to_owned());
-    let on_disk = beside(host, move |host| on_disk(host, &asked.0, &asked.1));
-    let census = resolver.census();
+    let on_disk = with_timeout(host, move |host| on_disk(host, &asked.0, &asked.1));
+    let index = resolver.index();
     // By their IDs: what the annotations say of those that have a record, else the disk's word.
     let mut theirs: BTreeMap<String, Option<String>> = BTreeMap::new();
     let mut sandboxes = Vec::new();
-    let mut unread = census.incomplete.clone();
-    for (id, _) in census.ids() {
-        let record = match census.records(host, id).into_iter().next() {
+    let mut unread = index.incomplete.clone();
+    for (id, _) in index.ids() {
+        let record = match index.records(host, id).into_iter().next() {
             Some(Ok(record)) if record.trust.is_full() => record,
             // Of a container that is not in a pod's cgroup it hides nothing.
-            Some(Err(error)) if census.is_in_a_pod(id) => {
+            Some(Err(error)) if index.is_in_a_pod(id) => {
                 unread.push(error.to_string());
                 continue;
             }
@@ -79,13 +79,13 @@ pub(super) fn by_pod(resolver: &Resolver<'_>, written: &str) -> Result<Vec<Found
     let mut live: Vec<(Located, Option<String>)> = Vec::new();
     let mut dead = Vec::new();
     for (id, container) in &theirs {
-        let traces = locate(host, census, id);
-        if traces.live.is_empty() {
-            unread.extend(traces.unread());
+        let matches = locate(host, index, id);
+        if matches.live.is_empty() {
+            unread.extend(matches.unread());
         }
-        dead.extend(traces.dead);
+        dead.extend(matches.dead);
         live.extend(
-            traces
+            matches
                 .live
                 .into_iter()
                 .map(|located| (located, container.clone())),
@@ -96,7 +96,7 @@ pub(super) fn by_pod(resolver: &Resolver<'_>, written: &str) -> Result<Vec<Found
             .iter()
             .filter_map(|(located, _)| located.identity.id.as_deref())
             .collect();
-        return Err(unsure(written, &unread, resolver.candidates(&ids)));
+        return Err(uncertain(written, &unread, resolver.candidates(&ids)));
     }
     finished(resolver, written, wanted.is_some(), live, dead)
 }
@@ -145,7 +145,7 @@ fn whole(resolver: &Resolver<'_>, id: &str) -> Whole {
         return Whole::One(id.to_owned());
     }
     // Cut short by the length of the names.
-    let mut fits = resolver.census().full_ids(resolver.host, id).into_iter();
+    let mut fits = resolver.index().full_ids(resolver.host, id).into_iter();
     match (fits.next(), fits.next()) {
         (Some(one), None) => Whole::One(one),
         (None, _) => Whole::Gone,

@@ -1,25 +1,25 @@
 //! Containers of users: what a user's own engines have on record below `/run/user` and in the user's home, and the
 //! cgroups that are the user's. All of it is that user's word, and may name only what is theirs.
 
-use super::answer::{no_such, only, unsure};
-use super::beside::{Reading, beside};
-use super::by_id::Reading as Meant;
+use super::answer::{no_such, only, uncertain};
+use super::by_id::Reading;
 use super::check::{self, by_record};
 use super::container::{Found, Located};
 use super::lookup::Resolver;
+use super::matches::{Matches, by_claim, locate_of_users};
 use super::names;
 use super::passwd::number;
 use super::runtime::Runtime;
-use super::runtime::names::{Holder, Names};
+use super::runtime::names::{NameHolder, Names};
 use super::runtime::roots;
 use super::state::Budget;
-use super::target::{Inner, is_full_id, is_hex, is_id};
-use super::traces::{Traces, by_claim, locate_of_users};
+use super::target::{UserTarget, is_full_id, is_hex, is_id};
+use super::timeout::{Awaited, with_timeout};
 use crate::error::{Error, Result};
 use crate::host::Host;
 
 /// The container of one user that `inner` means to the user's engines.
-pub(super) fn of_user(resolver: &Resolver<'_>, written: &str, inner: &Inner) -> Result<Found> {
+pub(super) fn of_user(resolver: &Resolver<'_>, written: &str, inner: &UserTarget) -> Result<Found> {
     let host = resolver.host;
     let user = number(host, written)?;
     if user == 0 {
@@ -28,15 +28,15 @@ pub(super) fn of_user(resolver: &Resolver<'_>, written: &str, inner: &Inner) -> 
         ));
     }
     let word = inner.word();
-    let stores = Stores::start(host, &[user], word);
+    let stores = UserStores::start(host, &[user], word);
     let records = roots::of_user(host, user);
     let mut unread = Vec::new();
     let listing = records.names()(roots::LIMIT).unwrap_or_else(|error| {
         unread.push(error.to_string());
-        roots::Listing::default()
+        roots::RecordListing::default()
     });
     unread.extend(listing.incomplete);
-    let located = |id: &str, traces: &mut Vec<Located>, unread: &mut Vec<String>| match records
+    let located = |id: &str, matches: &mut Vec<Located>, unread: &mut Vec<String>| match records
         .record(id, roots::LIMIT)
     {
         Ok(all) => {
@@ -45,7 +45,7 @@ pub(super) fn of_user(resolver: &Resolver<'_>, written: &str, inner: &Inner) -> 
                 .map(|record| record.and_then(|record| by_record(host, record)))
             {
                 match located {
-                    Ok(located) => traces.push(located),
+                    Ok(located) => matches.push(located),
                     Err(Error::NotRunning(_)) => {}
                     Err(error) => unread.push(error.to_string()),
                 }
@@ -60,15 +60,15 @@ pub(super) fn of_user(resolver: &Resolver<'_>, written: &str, inner: &Inner) -> 
         is_known = true;
         located(word, &mut live, &mut unread);
     }
-    let claims = resolver.census().claims(word).iter();
+    let claims = resolver.index().claims(word).iter();
     for claim in claims
         .filter(|claim| claim.trust.user() == Some(user))
         .take(MOST_CLAIMS)
     {
-        let mut traces = Traces::default();
-        by_claim(host, claim, &mut traces);
+        let mut matches = Matches::default();
+        by_claim(host, claim, &mut matches);
         live.extend(
-            traces
+            matches
                 .live
                 .into_iter()
                 .filter(|located| inner.may_be_a_name() || located.identity.name.is_none()),
@@ -80,7 +80,7 @@ pub(super) fn of_user(resolver: &Resolver<'_>, written: &str, inner: &Inner) -> 
             .iter()
             .flat_map(|(user, names)| names.of(word).iter().map(move |one| (user, one)))
         {
-            let Holder::Id { id, runtime, .. } = holder else {
+            let NameHolder::Id { id, runtime, .. } = holder else {
                 continue;
             };
             is_known = true;
@@ -103,7 +103,7 @@ pub(super) fn of_user(resolver: &Resolver<'_>, written: &str, inner: &Inner) -> 
         return only(resolver, word, live);
     }
     if !unread.is_empty() {
-        return Err(unsure(word, &unread, Vec::new()));
+        return Err(uncertain(word, &unread, Vec::new()));
     }
     Err(match is_known {
         true => Error::NotRunning(format!("user {user}'s \"{}\"", word.escape_debug())),
@@ -122,37 +122,37 @@ fn name(live: &mut [Located], name: &str, runtime: Runtime) {
 }
 
 /// What a word means to the engines of any users.
-pub(super) fn called(resolver: &Resolver<'_>, word: &str, reading: Meant) -> Traces {
+pub(super) fn called(resolver: &Resolver<'_>, word: &str, reading: Reading) -> Matches {
     let host = resolver.host;
-    let census = resolver.census();
+    let index = resolver.index();
     let users = roots::users(host).unwrap_or_default(); // what can't be listed is told of where all IDs are listed
-    let stores = Stores::start(host, &users, word);
+    let stores = UserStores::start(host, &users, word);
     let mut all = match reading {
-        Meant::Any => locate_of_users(host, census, word),
-        Meant::Name => Traces::default(),
+        Reading::Any => locate_of_users(host, index, word),
+        Reading::Name => Matches::default(),
     };
     // A user's stores that can't be read make nothing uncertain but that user's own.
     for (user, names) in stores.answered(&mut Vec::new()) {
         for holder in names.of(word) {
-            let Holder::Id { id, runtime, .. } = holder else {
+            let NameHolder::Id { id, runtime, .. } = holder else {
                 continue;
             };
-            let mut traces = locate_of_users(host, census, id);
-            traces.live.retain(|located| {
+            let mut matches = locate_of_users(host, index, id);
+            matches.live.retain(|located| {
                 let is_theirs = check::is_users(user, &located.first).unwrap_or(false); // it is gone
                 located.identity.trust.user() == Some(user) && is_theirs
             });
-            name(&mut traces.live, word, *runtime);
-            all.extend(traces);
+            name(&mut matches.live, word, *runtime);
+            all.extend(matches);
         }
     }
     all
 }
 
 /// The stores of users' engines, which are read each in a thread of its own: a user can have anything mounted there.
-struct Stores(Vec<(u32, Reading<Names>)>);
+struct UserStores(Vec<(u32, Awaited<Names>)>);
 
-impl Stores {
+impl UserStores {
     /// Begins to look for a name in those of `users`.
     fn start(host: &Host, users: &[u32], word: &str) -> Self {
         let budget = std::sync::Arc::new(Budget::default());
@@ -161,7 +161,7 @@ impl Stores {
             let budget = std::sync::Arc::clone(&budget);
             (
                 user,
-                beside(host, move |host| names::of_user(host, user, &wanted, &budget)),
+                with_timeout(host, move |host| names::of_user(host, user, &wanted, &budget)),
             )
         });
         Self(each.collect())
@@ -174,7 +174,7 @@ impl Stores {
             .into_iter()
             .filter_map(|(user, reading)| match reading.wait() {
                 Some(names) => {
-                    unread.extend(names.unsure.iter().chain(&names.torn).cloned());
+                    unread.extend(names.unread_sources.iter().chain(&names.unread_records).cloned());
                     Some((user, names))
                 }
                 None => {

@@ -3,19 +3,19 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::answer::{described, no_such, only, unsure};
+use super::answer::{described, no_such, only, uncertain};
 use super::by_id::{Reading, by_prefix, of_others};
-use super::census::{Census, Claim};
 use super::cgroup_trust::CgroupTrust;
-use super::container::{Found, Identity, Located, Point};
+use super::container::{Found, FreezeLevel, Identity, Located};
+use super::index::{Claim, Index};
 use super::lines::cgroup_lines;
 use super::lookup::{Purpose, Resolver};
+use super::matches::{Matches, by_claim, locate};
 use super::runtime::Runtime;
-use super::runtime::names::{ConfiguredPlace, Holder};
+use super::runtime::names::{ConfiguredPlace, NameHolder};
 use super::runtime::{lxc, machine};
-use super::traces::{Traces, by_claim, locate};
 use super::trust::Trust;
-use super::{by_user, census, check, naming, target};
+use super::{by_user, check, index, naming, target};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -24,11 +24,11 @@ use crate::verifier::Witness;
 /// An ID, a name or the beginning of an ID.
 pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
     resolver.ask_names();
-    let census = resolver.census();
-    let mut exact = locate(resolver.host, census, word);
+    let index = resolver.index();
+    let mut exact = locate(resolver.host, index, word);
     exact.live.retain(|located| located.identity.name.is_none());
     let begun = match target::is_hex(word.as_bytes()) {
-        true => census.full_ids(resolver.host, word),
+        true => index.full_ids(resolver.host, word),
         false => Vec::new(),
     };
     let prefixed: Vec<&str> = begun
@@ -36,7 +36,7 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
         .map(String::as_str)
         .filter(|&id| id != word)
         .collect();
-    let named = Named::find(resolver, word);
+    let named = ContainersByName::find(resolver, word);
     // A container that is called by the beginning of its own ID is not another.
     let prefixed: Vec<&str> = prefixed
         .into_iter()
@@ -67,7 +67,7 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
     let is_something_else = !named.is_empty() || !prefixed.is_empty();
     if !unread.is_empty() && is_something_else && !may_be_taken {
         let ids: Vec<&str> = named.ids().map(String::as_str).chain(prefixed).collect();
-        return Err(unsure(word, &unread, resolver.candidates(&ids)));
+        return Err(uncertain(word, &unread, resolver.candidates(&ids)));
     }
     if !named.is_empty() {
         if word.len() >= target::SHORT_ID && !prefixed.is_empty() {
@@ -84,7 +84,7 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
     if !prefixed.is_empty() {
         let may_be_taken = resolver.purpose == Purpose::Look && word.len() >= target::SHORT_ID;
         if !unread.is_empty() && !may_be_taken {
-            return Err(unsure(word, &unread, resolver.candidates(&prefixed)));
+            return Err(uncertain(word, &unread, resolver.candidates(&prefixed)));
         }
         return Ok(noted(by_prefix(resolver, word)?, unread));
     }
@@ -95,7 +95,7 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
 /// A name.
 pub(super) fn by_name(resolver: &Resolver<'_>, name: &str) -> Result<Found> {
     resolver.ask_names();
-    let named = Named::find(resolver, name);
+    let named = ContainersByName::find(resolver, name);
     if !named.is_empty() {
         return named.container(resolver, name);
     }
@@ -111,7 +111,7 @@ fn nothing_of_roots(
     reason: Option<Error>,
 ) -> Result<Found> {
     match reason {
-        Some(_) if !unread.is_empty() => Err(unsure(word, &unread, Vec::new())),
+        Some(_) if !unread.is_empty() => Err(uncertain(word, &unread, Vec::new())),
         Some(reason) => Err(reason),
         None => {
             let users = by_user::called(resolver, word, reading);
@@ -126,9 +126,9 @@ fn noted(mut found: Found, notes: Vec<String>) -> Found {
 }
 
 /// The containers of root's that are called by one name.
-struct Named<'r> {
+struct ContainersByName<'r> {
     /// As a source of names has them.
-    holders: &'r [Holder],
+    holders: &'r [NameHolder],
     /// Those that are named by their cgroup.
     live: Vec<Located>,
     /// Why what is known by that name can't be had.
@@ -141,10 +141,10 @@ fn is_lxc(located: &Located) -> bool {
     located.identity.runtime == Some(Runtime::Lxc)
 }
 
-impl<'r> Named<'r> {
+impl<'r> ContainersByName<'r> {
     fn find(resolver: &'r Resolver<'_>, name: &str) -> Self {
-        let census = resolver.census();
-        let mut live = locate(resolver.host, census, name).live;
+        let index = resolver.index();
+        let mut live = locate(resolver.host, index, name).live;
         live.retain(|located| located.identity.name.is_some());
         let names = resolver.names();
         let mut doubt = None;
@@ -152,7 +152,7 @@ impl<'r> Named<'r> {
         if let Some(without) = lxc::without_number(name)
             && names.is_lxc(without)
             && live.iter().any(is_lxc)
-            && locate(resolver.host, census, without).live.is_empty()
+            && locate(resolver.host, index, without).live.is_empty()
         {
             match names.is_lxc(name) || names.is_lxc_unread {
                 true => doubt = Some((name.to_owned(), without.to_owned())),
@@ -160,7 +160,7 @@ impl<'r> Named<'r> {
             }
         }
         let is_left_over = || {
-            let cgroups = census.entry(name).into_iter().flat_map(|entry| &entry.cgroups);
+            let cgroups = index.entry(name).into_iter().flat_map(|entry| &entry.cgroups);
             let mut named = cgroups.filter_map(|(_, path)| naming::last(path));
             named.any(|named| named.runtime == Some(Runtime::Lxc))
         };
@@ -198,51 +198,55 @@ impl<'r> Named<'r> {
 
     fn ids(&self) -> impl Iterator<Item = &String> {
         self.holders.iter().filter_map(|holder| match holder {
-            Holder::Id { id, .. } => Some(id),
-            Holder::Lxc(_) => None,
+            NameHolder::Id { id, .. } => Some(id),
+            NameHolder::Lxc(_) => None,
         })
     }
 
     /// Why nobody can say what a name means that was not found.
     fn unread(&self, resolver: &Resolver<'_>) -> Vec<String> {
         let names = resolver.names();
-        let census = resolver.census();
-        let sources = names.unsure.iter().chain(&names.torn).chain(&census.incomplete);
+        let index = resolver.index();
+        let sources = names
+            .unread_sources
+            .iter()
+            .chain(&names.unread_records)
+            .chain(&index.incomplete);
         sources.cloned().collect()
     }
 
     /// The one that runs.
     fn container(self, resolver: &Resolver<'_>, name: &str) -> Result<Found> {
         let host = resolver.host;
-        let census = resolver.census();
-        let mut all = Traces::of(self.live);
+        let index = resolver.index();
+        let mut all = Matches::of(self.live);
         for holder in self.holders {
             match holder {
-                Holder::Id { id, runtime, pid } => {
-                    let mut traces = locate(host, census, id);
-                    if traces.live.is_empty() {
-                        traces
+                NameHolder::Id { id, runtime, pid } => {
+                    let mut matches = locate(host, index, id);
+                    if matches.live.is_empty() {
+                        matches
                             .live
-                            .extend(pid.and_then(|pid| by_first_process(host, census, id, pid)));
+                            .extend(pid.and_then(|pid| by_first_process(host, index, id, pid)));
                     }
-                    if traces.live.is_empty() && traces.dead.is_empty() {
-                        traces.dead.push(Error::NotRunning(format!(
+                    if matches.live.is_empty() && matches.dead.is_empty() {
+                        matches.dead.push(Error::NotRunning(format!(
                             "\"{name}\" is {runtime}'s {id}, of which no process runs"
                         )));
                     }
-                    for located in &mut traces.live {
+                    for located in &mut matches.live {
                         located.identity.name = Some(name.to_owned());
                         located.identity.runtime.get_or_insert(*runtime);
                     }
-                    all.extend(traces);
+                    all.extend(matches);
                 }
-                Holder::Lxc(place) => lxc_container(resolver, name, place, &mut all),
+                NameHolder::Lxc(place) => lxc_container(resolver, name, place, &mut all),
             }
         }
         let names = resolver.names();
         if all.live.is_empty() {
-            if !census.incomplete.is_empty() {
-                return Err(unsure(name, &census.incomplete, Vec::new()));
+            if !index.incomplete.is_empty() {
+                return Err(uncertain(name, &index.incomplete, Vec::new()));
             }
             let reason = all.reason().or(self.reason);
             return Err(reason.unwrap_or_else(|| no_such(name)));
@@ -257,7 +261,7 @@ impl<'r> Named<'r> {
                 candidates: vec![described(&found.container, false).1],
             });
         }
-        if !names.unsure.is_empty() && resolver.purpose == Purpose::Freeze {
+        if !names.unread_sources.is_empty() && resolver.purpose == Purpose::Freeze {
             // Another container can have the same name where nobody could look.
             let id = found.container.identity.id.clone();
             let candidates = match id.as_deref() {
@@ -265,44 +269,44 @@ impl<'r> Named<'r> {
                     if self
                         .holders
                         .iter()
-                        .any(|holder| matches!(holder, Holder::Id { .. })) =>
+                        .any(|holder| matches!(holder, NameHolder::Id { .. })) =>
                 {
                     resolver.candidates(&[id])
                 }
                 _ => vec![described(&found.container, true).1],
             };
-            return Err(unsure(name, &names.unsure, candidates));
+            return Err(uncertain(name, &names.unread_sources, candidates));
         }
         // An engine gives a name once: one that is found in its records is certain there.
         found
             .notes
-            .extend(names.unsure.iter().chain(&names.torn).cloned());
+            .extend(names.unread_sources.iter().chain(&names.unread_records).cloned());
         Ok(found)
     }
 }
 
 /// The container whose engine has its first process on record, where the runtime's own record is out of reach: the process
 /// is in a cgroup that root alone can have called by the ID.
-fn by_first_process(host: &Host, census: &Census, id: &str, pid: i32) -> Option<Located> {
+fn by_first_process(host: &Host, index: &Index, id: &str, pid: i32) -> Option<Located> {
     let lines = cgroup_lines(host, pid)?; // it is gone
-    let mut claims = census.claims(id).iter().filter(|claim| claim.trust.is_full());
+    let mut claims = index.claims(id).iter().filter(|claim| claim.trust.is_full());
     let holds = |claim: &&Claim| {
         let line = lines.path(claim.hierarchy);
         line.is_some_and(|line| line.starts_with(&claim.path))
     };
-    let mut traces = Traces::default();
-    by_claim(host, claims.find(holds)?, &mut traces);
-    traces.live.pop()
+    let mut matches = Matches::default();
+    by_claim(host, claims.find(holds)?, &mut matches);
+    matches.live.pop()
 }
 
 /// LXC's container whose configuration says where its cgroup is.
-fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &ConfiguredPlace, all: &mut Traces) {
+fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &ConfiguredPlace, all: &mut Matches) {
     let host = resolver.host;
     for hierarchy in check::by_version(host) {
         let Ok(first) = Cgroup::open(host, hierarchy, &place.path) else {
             continue; // it has none in this one, or does not run
         };
-        let Some(pid) = census::first_process(host, &first) else {
+        let Some(pid) = index::first_process(host, &first) else {
             continue;
         };
         if !Witness::new(host).is_in_inner_namespace(pid) {
@@ -326,7 +330,7 @@ fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &ConfiguredPlace, a
         all.live.push(Located {
             identity,
             first,
-            point: place.inner.clone().map_or(Point::Named, Point::Above),
+            point: place.inner.clone().map_or(FreezeLevel::Named, FreezeLevel::Above),
             other: Some(place.path.clone()),
             lines: None,
         });
@@ -374,7 +378,7 @@ fn machine(host: &Host, name: &str) -> Result<Option<Located>> {
             return Ok(Some(Located {
                 identity,
                 first: Cgroup::open(host, hierarchy, path)?,
-                point: Point::Named,
+                point: FreezeLevel::Named,
                 other: None,
                 lines: None,
             }));
@@ -389,14 +393,14 @@ fn machine(host: &Host, name: &str) -> Result<Option<Located>> {
 /// The cgroups of LXC's container `name` that have a number behind their names, as an empty one was in the way.
 fn numbered(resolver: &Resolver<'_>, name: &str) -> Vec<Located> {
     let host = resolver.host;
-    let census = resolver.census();
+    let index = resolver.index();
     let begin = format!("{name}-");
     let mut all = Vec::new();
-    for id in census
+    for id in index
         .beginning(&begin)
         .filter(|id| lxc::without_number(id) == Some(name))
     {
-        let live = locate(host, census, id).live.into_iter();
+        let live = locate(host, index, id).live.into_iter();
         all.extend(live.filter(is_lxc).map(|mut located| {
             located.identity.name = Some(name.to_owned());
             located.identity.id = Some(name.to_owned());

@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use super::cgroup_trust::CgroupTrust;
-use super::container::{Identity, Located, Point};
+use super::container::{FreezeLevel, Identity, Located};
 use super::lines::{Lines, cgroup_lines, task_lines, within_namespace};
-use super::runtime::record::{Place, Record, Recorded};
+use super::runtime::record::{CgroupOnRecord, Record, RecordedCgroup};
 use super::runtime::roots::{self, SlowRoots, SystemRoots, all_records};
 use super::{naming, target};
 use crate::cgroup::Cgroup;
@@ -100,8 +100,8 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
         unnamed &= !bearing(line, id).is_some_and(|top| counts(hierarchy, &top));
         match record.place.cgroup(host, hierarchy, line) {
             // crun keeps the tasks a level below its scope and freezes there, also where the record lost its end.
-            Recorded::At(path)
-                if matches!(record.place, Place::Path(_))
+            RecordedCgroup::At(path)
+                if matches!(record.place, CgroupOnRecord::Path(_))
                     && own.as_ref().is_some_and(|own| {
                         own.path == path && own.level().is_some_and(|level| line.starts_with(level))
                     }) =>
@@ -109,22 +109,22 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
                 recorded.push((hierarchy, own.and_then(|own| own.level()).unwrap_or(path)));
             }
             // What is above the cgroup that bears the ID is not the container's alone, whatever a record says.
-            Recorded::At(path) if own.is_none_or(|own| path.starts_with(own.path)) => {
+            RecordedCgroup::At(path) if own.is_none_or(|own| path.starts_with(own.path)) => {
                 if !is_named {
                     check_unnamed(host, hierarchy, &path, &record)?;
                 }
                 recorded.push((hierarchy, path));
             }
-            Recorded::At(_) => {}
-            Recorded::Elsewhere(path) if is_exiting && line.parent().is_none() => {
+            RecordedCgroup::At(_) => {}
+            RecordedCgroup::Elsewhere(path) if is_exiting && line.parent().is_none() => {
                 recorded.push((hierarchy, path));
             }
             // Of the second hierarchy the tasks' own word is taken; and so it is where crun runs in another one than
             // v1's, as it keeps one path for all.
-            Recorded::Elsewhere(path)
+            RecordedCgroup::Elsewhere(path)
                 if recorded.is_empty()
                     && !is_named
-                    && !(matches!(record.place, Place::Path(_)) && line.parent().is_none()) =>
+                    && !(matches!(record.place, CgroupOnRecord::Path(_)) && line.parent().is_none()) =>
             {
                 if host.booted().is_some_and(|booted| record.written < booted) {
                     return Err(gone(format!(
@@ -141,7 +141,7 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
                     candidates: Vec::new(),
                 });
             }
-            Recorded::Elsewhere(_) | Recorded::Nothing => {}
+            RecordedCgroup::Elsewhere(_) | RecordedCgroup::Nothing => {}
         }
     }
     if unnamed {
@@ -200,7 +200,11 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
     Ok(Located {
         identity,
         first,
-        point: if by_name { Point::Named } else { Point::At(path) },
+        point: if by_name {
+            FreezeLevel::Named
+        } else {
+            FreezeLevel::At(path)
+        },
         other,
         lines: Some(lines),
     })
@@ -292,7 +296,7 @@ pub(super) fn by_version(host: &Host) -> impl Iterator<Item = Hierarchy> {
 /// users'.
 fn records_above(host: &Host, hierarchy: Hierarchy, path: &Path) -> Vec<(PathBuf, Record)> {
     let above = |record: Record| match record.place.cgroup(host, hierarchy, path) {
-        Recorded::At(own) => {
+        RecordedCgroup::At(own) => {
             let is_theirs = |user| is_users(user, &Cgroup::open(host, hierarchy, &own).ok()?).ok(); // gone
             let counts = record
                 .trust

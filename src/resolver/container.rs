@@ -134,7 +134,7 @@ pub(super) fn found(container: Container) -> Found {
 
 /// Which of a container's levels its runtime freezes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) enum Point {
+pub(super) enum FreezeLevel {
     /// The one that its name implies.
     #[default]
     Named,
@@ -150,7 +150,7 @@ pub(super) struct Located {
     pub(super) identity: Identity,
     pub(super) first: Cgroup,
     /// Which level its runtime freezes.
-    pub(super) point: Point,
+    pub(super) point: FreezeLevel,
     /// The other hierarchy's path on record.
     pub(super) other: Option<PathBuf>,
     /// The cgroups of its first process, where they were read.

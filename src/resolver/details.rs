@@ -8,16 +8,16 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::beside::beside;
 use super::container::Identity;
 use super::passwd;
 use super::runtime::details::{Details, noted};
 use super::runtime::docker::{self, DataRoot};
-use super::runtime::podman::{self, Recorded, Stored, Stores};
+use super::runtime::podman::{self, DatabaseRecord, Stored, Stores};
 use super::runtime::record::{About, Pod, Writer};
-use super::runtime::{Known, Runtime, crio};
+use super::runtime::{DetailsQuery, Runtime, crio};
 use super::state::Budget;
 use super::target::is_full_id;
+use super::timeout::with_timeout;
 use super::trust::Trust;
 use crate::host::Host;
 
@@ -61,13 +61,13 @@ impl Pending {
         let (to, wanted) = mpsc::channel::<Vec<(usize, Identity)>>();
         let (done, from) = mpsc::channel();
         let read_all = move |host: &Host| {
-            let disk = Disk::new(host, users);
+            let disk = EngineRecords::new(host, users);
             let mut wanted = wanted.iter().flatten();
             // A receiver that is gone wants no more of them.
             wanted.all(|(at, identity)| done.send((at, disk.read(&identity))).is_ok())
         };
         // Without a thread the channel is closed, and there are no details.
-        drop(beside(host, read_all));
+        drop(with_timeout(host, read_all));
         let mut pending = Self {
             to,
             from,
@@ -129,7 +129,7 @@ impl OfUsers {
         let mut stores = locked(&stores);
         let stores = stores.get_or_insert_with(|| Stores::read(host, Trust::User(user), &self.budget));
         let mut found = InStore::look(stores, id, record);
-        let size = |recorded: &Recorded| recorded.size();
+        let size = |recorded: &DatabaseRecord| recorded.size();
         if !found
             .recorded
             .as_ref()
@@ -152,7 +152,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Default)]
 struct InStore {
     stored: Option<Stored>,
-    recorded: Option<Recorded>,
+    recorded: Option<DatabaseRecord>,
     unread: Vec<String>,
 }
 
@@ -172,7 +172,7 @@ impl InStore {
 }
 
 /// What is read of the disk, and kept for the next container.
-struct Disk<'h> {
+struct EngineRecords<'h> {
     host: &'h Host,
     users: Arc<OfUsers>,
     docker: OnceCell<(Vec<DataRoot>, Option<String>)>,
@@ -182,7 +182,7 @@ struct Disk<'h> {
     late: RefCell<BTreeSet<u32>>,
 }
 
-impl<'h> Disk<'h> {
+impl<'h> EngineRecords<'h> {
     fn new(host: &'h Host, users: Arc<OfUsers>) -> Self {
         Self {
             host,
@@ -219,7 +219,7 @@ impl<'h> Disk<'h> {
             Some(Runtime::Podman) if full => self.of_podman(id, identity, &about, &mut details),
             Some(Runtime::Crio) if full => self.of_crio(id, identity, &about, &mut details),
             Some(runtime) => {
-                let known = Known {
+                let known = DetailsQuery {
                     host,
                     id,
                     about: &about,
@@ -284,7 +284,7 @@ impl<'h> Disk<'h> {
             details.unreadable.push(late());
             return None;
         }
-        let answer = beside(self.host, read).wait_for(OF_USER);
+        let answer = with_timeout(self.host, read).wait_for(OF_USER);
         if answer.is_none() {
             self.late.borrow_mut().insert(user);
             details.unreadable.push(late());
@@ -309,7 +309,7 @@ impl<'h> Disk<'h> {
         id: &str,
         identity: &Identity,
         details: &mut Details,
-    ) -> (Option<Stored>, Option<Recorded>) {
+    ) -> (Option<Stored>, Option<DatabaseRecord>) {
         let record = identity.record.as_deref();
         let found = match identity.trust.user() {
             None => {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::answer::each_once;
-use super::census::Census;
 use super::container::Glimpse;
+use super::index::Index;
 use super::lookup::Resolver;
+use super::matches;
 use super::runtime::Runtime;
-use super::traces;
 use crate::error::Error;
 use crate::host::Host;
 
@@ -15,13 +15,13 @@ impl Resolver<'_> {
     /// Everything that can be a container, by its ID. It can be shared by threads that look at a part each.
     #[must_use]
     pub fn everything(&self) -> Everything {
-        let census = Arc::clone(self.census());
-        let mut ids = census.all_ids(self.host);
+        let index = Arc::clone(self.index());
+        let mut ids = index.all_ids(self.host);
         ids.sort_unstable();
         Everything {
             host: self.host.another(),
             ids,
-            census,
+            index,
         }
     }
 }
@@ -42,7 +42,7 @@ pub struct Unknown {
 #[derive(Debug)]
 pub struct Everything {
     host: Host,
-    census: Arc<Census>,
+    index: Arc<Index>,
     ids: Vec<String>,
 }
 
@@ -56,10 +56,10 @@ impl Everything {
     /// The containers with one of the IDs, or why there is none.
     #[must_use]
     pub fn containers(&self, id: &str) -> Vec<std::result::Result<Glimpse, Unknown>> {
-        let found = traces::locate_all(&self.host, &self.census, id);
+        let found = matches::locate_all(&self.host, &self.index, id);
         let unknown = |why| Unknown {
             id: id.to_owned(),
-            runtime: self.census.runtime_of(id),
+            runtime: self.index.runtime_of(id),
             why,
         };
         if found.live.is_empty() {
@@ -76,6 +76,6 @@ impl Everything {
     /// The sources of root's that could not be read.
     #[must_use]
     pub fn incomplete(&self) -> &[String] {
-        &self.census.incomplete
+        &self.index.incomplete
     }
 }

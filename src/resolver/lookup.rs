@@ -4,16 +4,16 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::beside::BUDGET;
-use super::census::Census;
 use super::container::{Identity, runtime_of};
 use super::details::Pending;
-use super::names::Asked;
+use super::index::Index;
+use super::matches::locate;
+use super::names::NameSearch;
 use super::runtime::Runtime;
 use super::runtime::names::Names;
 use super::runtime::roots::SystemRoots;
 use super::target::Target;
-use super::traces::locate;
+use super::timeout::BUDGET;
 use crate::error::Candidate;
 use crate::host::Host;
 
@@ -48,9 +48,9 @@ pub struct Resolver<'h> {
     /// Every name among the targets.
     pub(super) wanted: BTreeSet<String>,
     /// The sources of names, once they are being read.
-    asked: OnceCell<Asked>,
+    asked: OnceCell<NameSearch>,
     roots: OnceCell<Arc<SystemRoots>>,
-    census: OnceCell<Arc<Census>>,
+    index: OnceCell<Arc<Index>>,
     names: OnceCell<Names>,
 }
 
@@ -63,7 +63,7 @@ impl<'h> Resolver<'h> {
             wanted: targets.into_iter().filter_map(Target::name).collect(),
             asked: OnceCell::new(),
             roots: OnceCell::new(),
-            census: OnceCell::new(),
+            index: OnceCell::new(),
             names: OnceCell::new(),
         }
     }
@@ -84,20 +84,21 @@ impl<'h> Resolver<'h> {
         self.roots.get_or_init(|| Arc::new(SystemRoots::open(self.host)))
     }
 
-    pub(super) fn census(&self) -> &Arc<Census> {
-        let take = || Arc::new(Census::take(self.host, Arc::clone(self.roots())));
-        self.census.get_or_init(take)
+    pub(super) fn index(&self) -> &Arc<Index> {
+        let take = || Arc::new(Index::take(self.host, Arc::clone(self.roots())));
+        self.index.get_or_init(take)
     }
 
     /// Begins to read the sources of names, which takes its time beside everything else.
     pub(super) fn ask_names(&self) {
-        self.asked.get_or_init(|| Asked::start(self.host, &self.wanted));
+        self.asked
+            .get_or_init(|| NameSearch::start(self.host, &self.wanted));
     }
 
     pub(super) fn names(&self) -> &Names {
         self.ask_names();
         self.names.get_or_init(|| match self.asked.get() {
-            Some(asked) => asked.answered(self.census()),
+            Some(asked) => asked.answered(self.index()),
             None => Names::default(), // it was asked a line above
         })
     }
@@ -105,7 +106,7 @@ impl<'h> Resolver<'h> {
     /// The containers with these IDs, as candidates.
     pub(super) fn candidates(&self, ids: &[&str]) -> Vec<Candidate> {
         let each = ids.iter().map(|id| {
-            let mut live = locate(self.host, self.census(), id).live.into_iter();
+            let mut live = locate(self.host, self.index(), id).live.into_iter();
             let identity = live.next().map(|located| located.identity).unwrap_or_default();
             let candidate = Candidate {
                 runtime: runtime_of(&identity),

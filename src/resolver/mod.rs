@@ -2,21 +2,21 @@
 //! it is an error that names the candidates. Reads only; no daemon is asked and no lock is waited for.
 
 mod answer;
-mod beside;
 mod by_id;
 mod by_path;
 mod by_pid;
 mod by_pod;
 mod by_user;
 mod by_word;
-mod census;
 mod cgroup_trust;
 mod check;
 mod container;
 mod details;
 mod everything;
+mod index;
 mod lines;
 mod lookup;
+mod matches;
 mod names;
 pub mod naming;
 mod passwd;
@@ -26,7 +26,7 @@ mod runtime;
 mod shim;
 pub(crate) mod state;
 pub mod target;
-mod traces;
+mod timeout;
 mod trust;
 
 pub use container::{Container, Found, Glimpse, Identity};

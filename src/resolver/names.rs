@@ -7,72 +7,72 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use super::beside::{BUDGET, Reading, beside};
-use super::census::Census;
+use super::index::Index;
 use super::passwd;
 use super::runtime::names::Names;
 use super::runtime::record::Record;
 use super::runtime::{ROWS, Runtime, docker, podman};
 use super::state::Budget;
+use super::timeout::{Awaited, BUDGET, with_timeout};
 use super::trust::caller;
 use crate::error::{Error, Result};
 use crate::host::Host;
 
 /// The sources while they are read.
 #[derive(Debug)]
-pub(super) struct Asked {
-    sources: Vec<Asking>,
-    census: Sender<Arc<Census>>,
+pub(super) struct NameSearch {
+    sources: Vec<SearchedSource>,
+    index: Sender<Arc<Index>>,
 }
 
 /// One source while it is read.
 #[derive(Debug)]
-struct Asking {
+struct SearchedSource {
     /// The runtime whose names these are; `None` for those of all the caller's own engines.
     runtime: Option<Runtime>,
     /// What errors call it.
     called: &'static str,
-    reading: Reading<Names>,
+    reading: Awaited<Names>,
 }
 
-impl Asked {
+impl NameSearch {
     /// Begins to look for `names`.
     pub(super) fn start(host: &Host, names: &BTreeSet<String>) -> Self {
-        let (census, from) = mpsc::channel();
+        let (index, from) = mpsc::channel();
         let names = Arc::new(names.clone());
         let for_docker = Arc::clone(&names);
-        let mut sources = vec![Asking {
+        let mut sources = vec![SearchedSource {
             runtime: Some(Runtime::Docker),
             called: "docker's records",
-            reading: beside(host, move |host| of_docker(host, &for_docker, &from)),
+            reading: with_timeout(host, move |host| of_docker(host, &for_docker, &from)),
         }];
         let rows = ROWS
             .iter()
             .filter_map(|row| Some((row.runtime, row.names.as_ref()?)));
         sources.extend(rows.map(|(runtime, source)| {
             let names = Arc::clone(&names);
-            Asking {
+            SearchedSource {
                 runtime: Some(runtime),
                 called: source.called,
-                reading: beside(host, move |host| (source.read)(host, &names)),
+                reading: with_timeout(host, move |host| (source.read)(host, &names)),
             }
         }));
         // Run by a user, that user's own engines count as root's do.
         let caller = caller();
         if caller != 0 {
             let own = move |host: &Host| of_user(host, caller, &names, &Budget::default());
-            sources.push(Asking {
+            sources.push(SearchedSource {
                 runtime: None,
                 called: "the stores of your own engines",
-                reading: beside(host, own),
+                reading: with_timeout(host, own),
             });
         }
-        Self { sources, census }
+        Self { sources, index }
     }
 
-    /// Waits for them. The census tells docker's source of data roots that no configuration names.
-    pub(super) fn answered(&self, census: &Arc<Census>) -> Names {
-        let _ = self.census.send(Arc::clone(census)); // nobody is there where no thread could be had
+    /// Waits for them. The index tells docker's source of data roots that no configuration names.
+    pub(super) fn answered(&self, index: &Arc<Index>) -> Names {
+        let _ = self.index.send(Arc::clone(index)); // nobody is there where no thread could be had
         let mut all = Names::default();
         for source in &self.sources {
             match source.reading.wait() {
@@ -85,7 +85,7 @@ impl Asked {
                         source.called,
                         BUDGET.as_secs()
                     );
-                    all.unsure.push(why);
+                    all.unread_sources.push(why);
                 }
             }
         }
@@ -93,7 +93,7 @@ impl Asked {
     }
 }
 
-fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Census>>) -> Names {
+fn of_docker(host: &Host, wanted: &BTreeSet<String>, index: &Receiver<Arc<Index>>) -> Names {
     let mut names = Names::default();
     let mut ids = Vec::new();
     let roots = names.noted(docker::data_roots(host));
@@ -101,13 +101,15 @@ fn of_docker(host: &Host, wanted: &BTreeSet<String>, census: &Receiver<Arc<Censu
         ids.push(docker::in_data_root(root, wanted, None, &mut names));
     }
     // Without one there is nobody who would wait for more.
-    let Ok(census) = census.recv() else {
+    let Ok(index) = index.recv() else {
         return names;
     };
     let is_known = |id: &str| ids.iter().any(|known| known.contains(OsStr::new(id)));
-    let further = further_roots(host, &census, &roots, &is_known);
+    let further = further_roots(host, &index, &roots, &is_known);
     // Where such a docker has the names is in its container's record.
-    names.torn.extend(further.torn.iter().map(ToString::to_string));
+    names
+        .unread_records
+        .extend(further.unreadable.iter().map(ToString::to_string));
     for root in &further.roots {
         docker::in_data_root(root, wanted, None, &mut names);
     }
@@ -136,7 +138,7 @@ pub(super) fn of_user(host: &Host, user: u32, wanted: &BTreeSet<String>, budget:
 pub(super) struct FurtherRoots {
     pub(super) roots: BTreeSet<PathBuf>,
     /// The records that would have led to one, and can't be read.
-    pub(super) torn: Vec<Error>,
+    pub(super) unreadable: Vec<Error>,
 }
 
 /// Of so many containers below one cgroup the data root is looked for in vain: those of one dockerd are below one, and
@@ -147,22 +149,22 @@ const KIN: usize = 16;
 /// `is_known` are not asked.
 pub(super) fn further_roots(
     host: &Host,
-    census: &Census,
+    index: &Index,
     known: &BTreeSet<PathBuf>,
     is_known: &dyn Fn(&str) -> bool,
 ) -> FurtherRoots {
     let mut further = FurtherRoots::default();
     let mut fruitless: BTreeMap<Option<&Path>, usize> = BTreeMap::new();
-    for id in census.may_be_dockers().filter(|id| !is_known(id)) {
-        let kin = fruitless.entry(census.parent(id)).or_default();
+    for id in index.may_be_dockers().filter(|id| !is_known(id)) {
+        let kin = fruitless.entry(index.parent(id)).or_default();
         if *kin >= KIN {
             continue;
         }
-        match data_root_of(host, census, id) {
+        match data_root_of(host, index, id) {
             Ok(Some(root)) if !known.contains(&root) && further.roots.insert(root.clone()) => {}
             Ok(_) => *kin += 1,
             Err(error) => {
-                further.torn.push(error);
+                further.unreadable.push(error);
                 *kin += 1;
             }
         }
@@ -176,8 +178,8 @@ pub(super) fn further_roots(
 /// # Errors
 ///
 /// The runtime's record is there and can't be read.
-pub(super) fn data_root_of(host: &Host, census: &Census, id: &str) -> Result<Option<PathBuf>> {
-    let records: Vec<Record> = census.records(host, id).into_iter().collect::<Result<_>>()?;
+pub(super) fn data_root_of(host: &Host, index: &Index, id: &str) -> Result<Option<PathBuf>> {
+    let records: Vec<Record> = index.records(host, id).into_iter().collect::<Result<_>>()?;
     let of_root = records.into_iter().find(|record| record.trust.is_full());
     let root = of_root.and_then(|record| record.about.data_root);
     Ok(root.map(|root| host.inside(&root)))

@@ -6,8 +6,8 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::runtime::pattern::{Home, Kind, is_pod};
-use super::runtime::{ROWS, Row, Runtime};
+use super::runtime::pattern::{Home, IdKind, is_pod};
+use super::runtime::{ROWS, Runtime, RuntimeRow};
 use super::target::{is_full_id, is_id};
 use crate::error::short_id;
 
@@ -91,7 +91,7 @@ pub(crate) fn innermost(path: &Path) -> Option<Named> {
 }
 
 /// What a name alone says.
-struct Parts {
+struct NameParts {
     runtime: Option<Runtime>,
     id: String,
     is_name: bool,
@@ -100,7 +100,7 @@ struct Parts {
     home: Option<Home>,
 }
 
-impl Parts {
+impl NameParts {
     /// The container that the cgroup at `path`, whose last name this is, is called after.
     fn at(self, path: &Path) -> Named {
         let parent = path.parent().unwrap_or(path);
@@ -120,21 +120,21 @@ impl Parts {
 /// Whether docker, containerd or the kubelet puts cgroups that are called by a bare ID right below the cgroup `parent`.
 fn is_home_of_bare_ids(parent: &Path) -> bool {
     let at_top = parent.parent().is_some_and(|above| above.parent().is_none());
-    let is_home = |row: &&Row| {
+    let is_home = |row: &&RuntimeRow| {
         let mut homes = row.bare_below.iter().filter(|one| one.is_home);
         homes.any(|one| parent.file_name() == Some(OsStr::new(one.name)))
     };
     (at_top && ROWS.iter().any(is_home)) || is_pod(parent)
 }
 
-fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<Parts> {
+fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<NameParts> {
     let name = component.to_str()?;
     if is_full_id(name.as_bytes()) {
         // A pod of podman's.
         if parent == Some(OsStr::new("libpod_parent")) {
             return None;
         }
-        return Some(Parts {
+        return Some(NameParts {
             runtime: bare(parent),
             id: name.to_owned(),
             is_name: false,
@@ -148,21 +148,21 @@ fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<Parts> {
     patterns.find_map(|(runtime, pattern)| {
         let middle = name.strip_prefix(pattern.prefix)?.strip_suffix(pattern.suffix)?;
         let fits = match pattern.kind {
-            Kind::Full => is_full_id(middle.as_bytes()),
-            Kind::Id => is_id(middle.as_bytes()),
-            Kind::Name => !middle.is_empty(),
+            IdKind::Full => is_full_id(middle.as_bytes()),
+            IdKind::Id => is_id(middle.as_bytes()),
+            IdKind::Name => !middle.is_empty(),
         };
         // What an escape can bring, and no name of a machine or container has.
         let is_sane = |id: &str| !id.chars().any(|c| c.is_control() || c == '/');
-        let id = if pattern.kind == Kind::Name && !pattern.suffix.is_empty() {
+        let id = if pattern.kind == IdKind::Name && !pattern.suffix.is_empty() {
             unescape(middle)
         } else {
             middle.to_owned()
         };
-        (fits && is_sane(&id)).then_some(Parts {
+        (fits && is_sane(&id)).then_some(NameParts {
             runtime: Some(runtime),
             id,
-            is_name: pattern.kind == Kind::Name,
+            is_name: pattern.kind == IdKind::Name,
             below: pattern.below,
             home: Some(pattern.home),
         })
@@ -172,7 +172,7 @@ fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<Parts> {
 /// The runtime whose cgroup it is that is called by a bare ID, told by the name of its parent.
 fn bare(parent: Option<&OsStr>) -> Option<Runtime> {
     let parent = parent?.as_bytes();
-    let tells = |row: &&&Row| {
+    let tells = |row: &&&RuntimeRow| {
         row.bare_below
             .iter()
             .any(|one| one.tells && one.name.as_bytes() == parent)

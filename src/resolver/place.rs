@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::container::{Container, Glimpse, Identity, Located, Point};
+use super::container::{Container, FreezeLevel, Glimpse, Identity, Located};
 use super::lines::{lines_of_tasks, within_namespace};
 use super::naming;
 use super::runtime::Runtime;
@@ -106,10 +106,10 @@ struct Levels {
 /// A cgroup, and the level below it that its runtime made too, where there is one.
 ///
 /// A machine's unit can be called anything: the level of its tasks is `payload` whatever its name.
-fn levels(host: &Host, top: Cgroup, point: &Point, is_machine: bool) -> Result<Levels> {
+fn levels(host: &Host, top: Cgroup, point: &FreezeLevel, is_machine: bool) -> Result<Levels> {
     let named = naming::last(top.path());
     let below = match point {
-        Point::At(path) | Point::Above(path) if path.starts_with(top.path()) => {
+        FreezeLevel::At(path) | FreezeLevel::Above(path) if path.starts_with(top.path()) => {
             (path != top.path()).then(|| path.clone())
         }
         _ if is_machine => Some(top.path().join("payload")),
@@ -137,8 +137,8 @@ fn levels(host: &Host, top: Cgroup, point: &Point, is_machine: bool) -> Result<L
         });
     }
     let freeze_at = match point {
-        Point::Above(_) => 0,
-        Point::Named | Point::At(_) => usize::from(!is_a_unit),
+        FreezeLevel::Above(_) => 0,
+        FreezeLevel::Named | FreezeLevel::At(_) => usize::from(!is_a_unit),
     };
     Ok(Levels {
         own: vec![top, inner],

@@ -28,7 +28,7 @@ pub enum Target {
     /// `name:`.
     Name(String),
     /// `user:NAME/web`: a container of that user's, who is written by name or by number.
-    User(String, Inner),
+    User(String, UserTarget),
     /// `namespace/pod` or `namespace/pod/container`.
     Pod(String),
     /// `pid:`.
@@ -43,7 +43,7 @@ pub enum Target {
 
 /// What a target means to the engines of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Inner {
+pub enum UserTarget {
     /// `web`: an ID, a name or a prefix of an ID.
     Bare(String),
     /// `id:`, or 64 hex digits: an ID or a prefix of one.
@@ -52,7 +52,7 @@ pub enum Inner {
     Name(String),
 }
 
-impl Inner {
+impl UserTarget {
     /// What was typed, without the word in front.
     pub(super) fn word(&self) -> &str {
         match self {
@@ -135,9 +135,9 @@ impl Target {
                     return usage("not the name of a user");
                 }
                 let inner = match Self::parse(OsStr::from_bytes(target))? {
-                    Self::Bare(word) => Inner::Bare(word),
-                    Self::Id(word) => Inner::Id(word),
-                    Self::Name(word) => Inner::Name(word),
+                    Self::Bare(word) => UserTarget::Bare(word),
+                    Self::Id(word) => UserTarget::Id(word),
+                    Self::Name(word) => UserTarget::Name(word),
                     _ => return usage("of a user's containers only names and IDs are understood"),
                 };
                 Ok(Self::User(text(user)?, inner))

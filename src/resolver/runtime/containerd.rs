@@ -10,10 +10,10 @@ use serde::Deserialize;
 use super::details::{Details, noted};
 use super::kind::Runtime;
 use super::kube;
-use super::names::{Holder, Names};
-use super::pattern::{Home, Kind, Parent, pattern};
+use super::names::{NameHolder, Names};
+use super::pattern::{BareParent, Home, IdKind, pattern};
 use super::record::{Root, namespaces as namespaces_of_records};
-use super::row::{Known, NameSource, Row};
+use super::row::{DetailsQuery, NameSource, RuntimeRow};
 use crate::error::Result;
 use crate::host::Host;
 use crate::resolver::state::{self, StateDir};
@@ -21,24 +21,24 @@ use crate::resolver::target::is_full_id;
 use crate::resolver::trust::Trust;
 
 /// What the resolver has to know of containerd.
-pub(super) static ROW: Row = Row {
+pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[
-        pattern("cri-containerd-", Kind::Full, ".scope", Home::Slices),
-        pattern("nerdctl-", Kind::Full, ".scope", Home::Slices),
+        pattern("cri-containerd-", IdKind::Full, ".scope", Home::Slices),
+        pattern("nerdctl-", IdKind::Full, ".scope", Home::Slices),
     ],
     bare_below: &[
-        Parent {
+        BareParent {
             name: "default",
             tells: true,
             is_home: true,
         },
-        Parent {
+        BareParent {
             name: "k8s.io",
             tells: true,
             is_home: true,
         },
         // docker's own namespace of it.
-        Parent {
+        BareParent {
             name: "moby",
             tells: false,
             is_home: true,
@@ -57,7 +57,7 @@ pub(super) static ROW: Row = Row {
         read: names,
     }),
     details: Some(add_to),
-    ..Row::of(Runtime::Containerd)
+    ..RuntimeRow::of(Runtime::Containerd)
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -136,7 +136,7 @@ fn names(host: &Host, wanted: &BTreeSet<String>) -> Names {
     for namespace in names.noted(namespaces(host)) {
         for name in wanted {
             if let Some(id) = names.noted(id(&namespace, name)) {
-                let holder = Holder::Id {
+                let holder = NameHolder::Id {
                     id,
                     runtime: Runtime::Containerd,
                     pid: None,
@@ -162,7 +162,7 @@ fn roots(state: &Path, trust: Trust, incomplete: &mut Vec<String>) -> Vec<Root> 
 }
 
 /// Adds what containerd's clients have of a container. It keeps a log where whoever made the container asked for one.
-fn add_to(known: &Known<'_>, details: &mut Details) {
+fn add_to(known: &DetailsQuery<'_>, details: &mut Details) {
     if !is_full_id(known.id.as_bytes()) {
         return;
     }

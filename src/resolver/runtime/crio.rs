@@ -4,18 +4,18 @@ use std::path::PathBuf;
 
 use super::details::Details;
 use super::kind::Runtime;
-use super::pattern::{Home, Kind, pattern};
+use super::pattern::{Home, IdKind, pattern};
 use super::podman::{Stored, add_stored};
 use super::record::About;
-use super::row::Row;
+use super::row::RuntimeRow;
 
 /// What the resolver has to know of CRI-O.
-pub(super) static ROW: Row = Row {
+pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[
-        pattern("crio-", Kind::Full, ".scope", Home::Slices).with_level("container"),
-        pattern("crio-", Kind::Full, "", Home::Pod),
+        pattern("crio-", IdKind::Full, ".scope", Home::Slices).with_level("container"),
+        pattern("crio-", IdKind::Full, "", Home::Pod),
     ],
-    ..Row::of(Runtime::Crio)
+    ..RuntimeRow::of(Runtime::Crio)
 };
 
 /// Adds what CRI-O has of a container: in its list, and among its annotations.

@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::kind::Runtime;
-use super::pattern::{Home, Kind, pattern};
-use super::record::{About, Place, Record, Root, Writer};
-use super::row::{Format, Row};
+use super::pattern::{Home, IdKind, pattern};
+use super::record::{About, CgroupOnRecord, Record, Root, Writer};
+use super::row::{Format, RuntimeRow};
 use crate::error::Result;
 use crate::resolver::state::StateFile;
 
 /// What the resolver has to know of crun.
-pub(super) static ROW: Row = Row {
-    patterns: &[pattern("crun-", Kind::Id, ".scope", Home::Nowhere).with_level("container")],
+pub(super) static ROW: RuntimeRow = RuntimeRow {
+    patterns: &[pattern("crun-", IdKind::Id, ".scope", Home::Nowhere).with_level("container")],
     has_own_root: true,
     format: Some(Format {
         fits: |text| text.is_none(),
         read: record,
     }),
-    ..Row::of(Runtime::Crun)
+    ..RuntimeRow::of(Runtime::Crun)
 };
 
 /// What is read of a `status`.
@@ -67,7 +67,9 @@ fn record(root: &Root, id: &str, _: Option<&StateFile>) -> Result<Option<Record>
         place: status
             .cgroup
             .filter(|path| !path.as_os_str().is_empty())
-            .map_or(Place::Nothing, |path| Place::Path(Path::new("/").join(path))),
+            .map_or(CgroupOnRecord::Nothing, |path| {
+                CgroupOnRecord::Path(Path::new("/").join(path))
+            }),
         about: About {
             annotations: spec.annotations.unwrap_or_default(),
             rootfs: status.rootfs,
@@ -96,7 +98,7 @@ mod tests {
         let root = Root::open(dir.path(), Runtime::Crun).unwrap().unwrap();
         let record = root.record("web").unwrap().unwrap();
         assert_eq!((record.pid, record.start), (424, Some(197_376)));
-        assert!(matches!(&record.place, Place::Path(path) if path.ends_with("container")));
+        assert!(matches!(&record.place, CgroupOnRecord::Path(path) if path.ends_with("container")));
         assert_eq!(record.about.rootfs, Some(PathBuf::from("/r")));
         put(
             "config.json",

@@ -14,10 +14,10 @@ use serde::Deserialize;
 use super::details::Details;
 use super::kind::Runtime;
 use super::kube;
-use super::names::{Holder, Names};
-use super::pattern::{Home, Kind, Parent, pattern};
+use super::names::{NameHolder, Names};
+use super::pattern::{BareParent, Home, IdKind, pattern};
 use super::record::{Believed, Root, namespaces};
-use super::row::Row;
+use super::row::RuntimeRow;
 use crate::error::Result;
 use crate::host::{Host, MountLine, mount_lines};
 use crate::resolver::state::{Budget, StateDir};
@@ -26,9 +26,9 @@ use crate::resolver::trust::Trust;
 use crate::verifier::Witness;
 
 /// What the resolver has to know of docker.
-pub(super) static ROW: Row = Row {
-    patterns: &[pattern("docker-", Kind::Full, ".scope", Home::Slices)],
-    bare_below: &[Parent {
+pub(super) static ROW: RuntimeRow = RuntimeRow {
+    patterns: &[pattern("docker-", IdKind::Full, ".scope", Home::Slices)],
+    bare_below: &[BareParent {
         name: "docker",
         tells: true,
         is_home: true,
@@ -37,7 +37,7 @@ pub(super) static ROW: Row = Row {
     usual: &[("/docker/", ""), ("/system.slice/docker-", ".scope")],
     system_roots: Some(roots),
     user_roots: Some(roots),
-    ..Row::of(Runtime::Docker)
+    ..RuntimeRow::of(Runtime::Docker)
 };
 
 /// What is read of a `config.v2.json`.
@@ -380,7 +380,7 @@ pub(crate) fn in_data_root(
 ) -> HashSet<OsString> {
     let scan = names.noted(scan(root, wanted, budget));
     for Called { name, id, pid } in scan.called {
-        let holder = Holder::Id {
+        let holder = NameHolder::Id {
             id,
             runtime: Runtime::Docker,
             pid,
@@ -388,7 +388,7 @@ pub(crate) fn in_data_root(
         names.hold(&name, holder);
     }
     if scan.unreadable > 0 {
-        names.torn.push(format!(
+        names.unread_records.push(format!(
             "{} records in {} can't be read",
             scan.unreadable,
             root.join("containers").display()

@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use super::kind::Runtime;
-use super::pattern::{Home, Kind, Parent, pattern};
-use super::row::Row;
+use super::pattern::{BareParent, Home, IdKind, pattern};
+use super::row::RuntimeRow;
 use crate::host::Host;
 use crate::resolver::state::StateDir;
 
 /// What the resolver has to know of Kata Containers.
-pub(super) static ROW: Row = Row {
-    patterns: &[pattern("kata_", Kind::Full, "", Home::Pod)],
-    bare_below: &[Parent {
+pub(super) static ROW: RuntimeRow = RuntimeRow {
+    patterns: &[pattern("kata_", IdKind::Full, "", Home::Pod)],
+    bare_below: &[BareParent {
         name: "kata_overhead",
         tells: true,
         is_home: false,
@@ -21,7 +21,7 @@ pub(super) static ROW: Row = Row {
         "it is a container of Kata: its processes are in a virtual machine that it shares with its whole pod, and the \
          cgroup holds that machine and the shim that would have to thaw it",
     ),
-    ..Row::of(Runtime::Kata)
+    ..RuntimeRow::of(Runtime::Kata)
 };
 
 /// Where containerd keeps the bundles of its shims, by namespace.

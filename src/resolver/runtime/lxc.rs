@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use super::details::{Details, noted};
 use super::kind::Runtime;
-use super::names::{ConfiguredPlace, Holder, Names};
-use super::pattern::{Home, Kind, pattern};
-use super::row::{Known, NameSource, Row};
+use super::names::{ConfiguredPlace, NameHolder, Names};
+use super::pattern::{Home, IdKind, pattern};
+use super::row::{DetailsQuery, NameSource, RuntimeRow};
 use crate::error::Result;
 use crate::host::Host;
 use crate::resolver::state::StateDir;
 
 /// What the resolver has to know of LXC.
-pub(super) static ROW: Row = Row {
-    patterns: &[pattern("lxc.payload.", Kind::Name, "", Home::Root)],
+pub(super) static ROW: RuntimeRow = RuntimeRow {
+    patterns: &[pattern("lxc.payload.", IdKind::Name, "", Home::Root)],
     parents: &["lxc"],
     leaves_record: false,
     names: Some(NameSource {
@@ -23,7 +23,7 @@ pub(super) static ROW: Row = Row {
         read: names,
     }),
     details: Some(add_to),
-    ..Row::of(Runtime::Lxc)
+    ..RuntimeRow::of(Runtime::Lxc)
 };
 
 /// The most files that one configuration is made of, includes and all.
@@ -31,7 +31,7 @@ const MOST_FILES: usize = 64;
 
 /// What a configuration says of the cgroup.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Config {
+pub(crate) struct LxcConfig {
     /// `lxc.cgroup.dir`: below what.
     dir: Option<PathBuf>,
     /// `lxc.cgroup.dir.container`: where, whatever the name.
@@ -42,7 +42,7 @@ pub(crate) struct Config {
     rootfs: Option<PathBuf>,
 }
 
-impl Config {
+impl LxcConfig {
     /// The root file system, where it is a directory and nothing that LXC mounts.
     pub(crate) fn rootfs(&self) -> Option<PathBuf> {
         let text = self.rootfs.as_ref()?.to_str()?;
@@ -160,21 +160,21 @@ pub(crate) fn settled(host: &Host, unsettled: Vec<(String, BTreeSet<PathBuf>)>) 
 /// # Errors
 ///
 /// It is there and can't be read, or includes too many others.
-pub(crate) fn config(host: &Host, root: &StateDir, name: &str) -> Result<Option<Config>> {
+pub(crate) fn config(host: &Host, root: &StateDir, name: &str) -> Result<Option<LxcConfig>> {
     let Some(dir) = root.below(name)? else {
         return Ok(None);
     };
     let Some(file) = dir.read_config("config")? else {
         return Ok(None);
     };
-    let mut config = Config::default();
+    let mut config = LxcConfig::default();
     let mut left = MOST_FILES;
     take(host, &String::from_utf8_lossy(&file.text), &mut config, &mut left)?;
     Ok(Some(config))
 }
 
 /// The last word on a key holds, as LXC reads it; an included file stands where it is included.
-fn take(host: &Host, text: &str, config: &mut Config, left: &mut usize) -> Result<()> {
+fn take(host: &Host, text: &str, config: &mut LxcConfig, left: &mut usize) -> Result<()> {
     for (key, value) in text.lines().filter_map(setting) {
         let path = (!value.is_empty()).then(|| PathBuf::from(value));
         match key {
@@ -190,7 +190,7 @@ fn take(host: &Host, text: &str, config: &mut Config, left: &mut usize) -> Resul
 }
 
 /// Reads a file, or the files `*.conf` of a directory.
-fn include(host: &Host, path: &Path, config: &mut Config, left: &mut usize) -> Result<()> {
+fn include(host: &Host, path: &Path, config: &mut LxcConfig, left: &mut usize) -> Result<()> {
     let path = host.inside(path);
     let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Ok(()); // it names nothing
@@ -256,7 +256,7 @@ fn names(host: &Host, wanted: &BTreeSet<String>) -> Names {
         for name in wanted {
             let config = names.noted(config(host, &root, name));
             if let Some(place) = config.and_then(|config| config.place()) {
-                names.hold(name, Holder::Lxc(place));
+                names.hold(name, NameHolder::Lxc(place));
             }
         }
     }
@@ -264,7 +264,7 @@ fn names(host: &Host, wanted: &BTreeSet<String>) -> Names {
 }
 
 /// Adds what the configuration of a container says.
-fn add_to(known: &Known<'_>, details: &mut Details) {
+fn add_to(known: &DetailsQuery<'_>, details: &mut Details) {
     let (host, name) = (known.host, known.id);
     details.name = Some(name.to_owned());
     for root in noted(details, roots(host).map(Some)).unwrap_or_default() {

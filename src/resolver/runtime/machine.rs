@@ -5,21 +5,21 @@ use std::path::PathBuf;
 
 use super::details::{Details, noted};
 use super::kind::Runtime;
-use super::pattern::{Home, Kind, pattern};
-use super::row::{Known, Row};
+use super::pattern::{Home, IdKind, pattern};
+use super::row::{DetailsQuery, RuntimeRow};
 use crate::error::Result;
 use crate::host::Host;
 use crate::resolver::state::StateDir;
 
 /// What the resolver has to know of systemd's machines.
-pub(super) static ROW: Row = Row {
+pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[
-        pattern("machine-", Kind::Name, ".scope", Home::Machines).with_level("payload"),
-        pattern("systemd-nspawn@", Kind::Name, ".service", Home::Machines).with_level("payload"),
+        pattern("machine-", IdKind::Name, ".scope", Home::Machines).with_level("payload"),
+        pattern("systemd-nspawn@", IdKind::Name, ".service", Home::Machines).with_level("payload"),
     ],
     leaves_record: false,
     details: Some(add_to),
-    ..Row::of(Runtime::Machine)
+    ..RuntimeRow::of(Runtime::Machine)
 };
 
 /// What is read of an entry.
@@ -87,7 +87,7 @@ fn unescaped(value: &str) -> String {
 }
 
 /// Adds what the entry of a machine says.
-fn add_to(known: &Known<'_>, details: &mut Details) {
+fn add_to(known: &DetailsQuery<'_>, details: &mut Details) {
     let (host, name) = (known.host, known.id);
     details.name = Some(name.to_owned());
     if let Some(machine) = noted(details, machine(host, name)) {

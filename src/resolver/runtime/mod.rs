@@ -1,5 +1,5 @@
 //! What is particular to a runtime or an engine: how its cgroups are called, where its records and names are, and what
-//! they look like. To add a runtime, write its file with a [`Row`], and add it to [`Runtime`] and to [`ROWS`].
+//! they look like. To add a runtime, write its file with a [`RuntimeRow`], and add it to [`Runtime`] and to [`ROWS`].
 
 pub(super) mod containerd;
 pub(super) mod crio;
@@ -21,10 +21,10 @@ mod runc;
 mod youki;
 
 pub use kind::Runtime;
-pub(super) use row::{Known, Row};
+pub(super) use row::{DetailsQuery, RuntimeRow};
 
 /// Every runtime, in the order of [`Runtime`]. A name or a record is read as the first one's that it fits.
-pub(super) static ROWS: [&Row; 10] = [
+pub(super) static ROWS: [&RuntimeRow; 10] = [
     &docker::ROW,
     &podman::ROW,
     &containerd::ROW,
@@ -39,7 +39,7 @@ pub(super) static ROWS: [&Row; 10] = [
 
 impl Runtime {
     /// What the resolver has to know of it.
-    pub(super) fn row(self) -> &'static Row {
+    pub(super) fn row(self) -> &'static RuntimeRow {
         ROWS[self as usize]
     }
 

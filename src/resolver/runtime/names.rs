@@ -9,7 +9,7 @@ use crate::resolver::trust::caller;
 
 /// A container that has a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Holder {
+pub(crate) enum NameHolder {
     /// The one with this ID.
     Id {
         id: String,
@@ -25,22 +25,22 @@ pub(crate) enum Holder {
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     /// The names that were asked for, and found.
-    held: BTreeMap<String, Vec<Holder>>,
+    held: BTreeMap<String, Vec<NameHolder>>,
     /// The names of all of LXC's containers.
     pub(crate) lxc: BTreeSet<String>,
     /// Whether LXC can have others, as not all of its containers could be listed.
     pub(crate) is_lxc_unread: bool,
     /// The sources that could not be read: a name, found or not, may be there too.
-    pub(crate) unsure: Vec<String>,
+    pub(crate) unread_sources: Vec<String>,
     /// Records of a source that could not be read: a name that was not found there may be there all the same.
-    pub(crate) torn: Vec<String>,
+    pub(crate) unread_records: Vec<String>,
     /// Whether a source did not answer in time.
     pub(crate) late: bool,
 }
 
 impl Names {
     /// The containers with a name.
-    pub(crate) fn of(&self, name: &str) -> &[Holder] {
+    pub(crate) fn of(&self, name: &str) -> &[NameHolder] {
         self.held.get(name).map_or(&[], Vec::as_slice)
     }
 
@@ -50,7 +50,7 @@ impl Names {
     }
 
     /// Adds a container that has `name`.
-    pub(crate) fn hold(&mut self, name: &str, holder: Holder) {
+    pub(crate) fn hold(&mut self, name: &str, holder: NameHolder) {
         let held = self.held.entry(name.to_owned()).or_default();
         if !held.contains(&holder) {
             held.push(holder);
@@ -64,15 +64,15 @@ impl Names {
         }
         self.lxc.extend(other.lxc);
         self.is_lxc_unread |= other.is_lxc_unread;
-        self.unsure.extend(other.unsure);
-        self.torn.extend(other.torn);
+        self.unread_sources.extend(other.unread_sources);
+        self.unread_records.extend(other.unread_records);
     }
 
     /// Takes what could not be read as a reason to be unsure.
     pub(crate) fn noted<T: Default>(&mut self, read: Result<T>) -> T {
         read.unwrap_or_else(|error| {
             if !is_roots_own(&error) {
-                self.unsure.push(error.to_string());
+                self.unread_sources.push(error.to_string());
             }
             T::default()
         })

@@ -10,7 +10,7 @@ use crate::resolver::target::is_full_id;
 #[derive(Debug)]
 pub(crate) struct Pattern {
     pub(crate) prefix: &'static str,
-    pub(crate) kind: Kind,
+    pub(crate) kind: IdKind,
     pub(crate) suffix: &'static str,
     pub(crate) home: Home,
     /// The level below in which the runtime keeps the tasks, and which it freezes.
@@ -18,7 +18,7 @@ pub(crate) struct Pattern {
 }
 
 /// A [`Pattern`] of a runtime that adds no level of its own.
-pub(super) const fn pattern(prefix: &'static str, kind: Kind, suffix: &'static str, home: Home) -> Pattern {
+pub(super) const fn pattern(prefix: &'static str, kind: IdKind, suffix: &'static str, home: Home) -> Pattern {
     Pattern {
         prefix,
         kind,
@@ -40,7 +40,7 @@ impl Pattern {
 
 /// A cgroup right below which containers are called by a bare ID.
 #[derive(Debug)]
-pub(crate) struct Parent {
+pub(crate) struct BareParent {
     /// How it is called.
     pub(crate) name: &'static str,
     /// Whether its name tells the runtime.
@@ -51,7 +51,7 @@ pub(crate) struct Parent {
 
 /// What stands between the prefix and the suffix of a [`Pattern`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum IdKind {
     /// 64 hex digits.
     Full,
     /// A runtime's own ID.

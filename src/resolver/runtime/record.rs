@@ -81,13 +81,13 @@ pub(crate) struct Record {
     pub(crate) pid: i32,
     /// When that started, in the ticks of `/proc/PID/stat`; `None` where the runtime does not keep it.
     pub(crate) start: Option<u64>,
-    pub(crate) place: Place,
+    pub(crate) place: CgroupOnRecord,
     pub(crate) about: About,
 }
 
 /// What a record says of the container's cgroup.
 #[derive(Debug, Clone)]
-pub(crate) enum Place {
+pub(crate) enum CgroupOnRecord {
     /// runc's `cgroup_paths`: directories by controller, as they were mounted for it; v2's has no name.
     Dirs(BTreeMap<String, PathBuf>),
     /// A path that is the same in every hierarchy.
@@ -124,7 +124,7 @@ const MOUNTS: [&str; 3] = ["sys/fs/cgroup/freezer", "sys/fs/cgroup/unified", "sy
 
 /// What a record says of the cgroup in one hierarchy.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Recorded {
+pub(crate) enum RecordedCgroup {
     /// Its process is in it.
     At(PathBuf),
     /// Its process is elsewhere, unless the record speaks of another mount namespace.
@@ -133,9 +133,9 @@ pub(crate) enum Recorded {
     Nothing,
 }
 
-impl Place {
+impl CgroupOnRecord {
     /// The cgroup that the runtime made in a hierarchy, given the one that its process is in: the same or one above.
-    pub(crate) fn cgroup(&self, host: &Host, hierarchy: Hierarchy, line: &Path) -> Recorded {
+    pub(crate) fn cgroup(&self, host: &Host, hierarchy: Hierarchy, line: &Path) -> RecordedCgroup {
         let candidates: Vec<PathBuf> = match self {
             Self::Nothing => Vec::new(),
             Self::Path(path) => vec![path.clone()],
@@ -152,14 +152,14 @@ impl Place {
         // The root is nobody's.
         let mut candidates = candidates.into_iter().filter(|path| path.parent().is_some());
         let Some(first) = candidates.next() else {
-            return Recorded::Nothing;
+            return RecordedCgroup::Nothing;
         };
         if line.starts_with(&first) {
-            return Recorded::At(first);
+            return RecordedCgroup::At(first);
         }
         match candidates.find(|path| line.starts_with(path)) {
-            Some(path) => Recorded::At(path),
-            None => Recorded::Elsewhere(first),
+            Some(path) => RecordedCgroup::At(path),
+            None => RecordedCgroup::Elsewhere(first),
         }
     }
 }
@@ -297,25 +297,38 @@ mod tests {
         let host_dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(host_dir.path().join("proc")).unwrap();
         let host = Host::made_up(host_dir.path()).unwrap();
-        let check = |place: &Place, line: &str, expected: Recorded| {
+        let check = |place: &CgroupOnRecord, line: &str, expected: RecordedCgroup| {
             let found = place.cgroup(&host, Hierarchy::V1, Path::new(line));
             assert_eq!(found, expected, "{place:?} {line}");
         };
-        let dir =
-            |recorded: &str| Place::Dirs(BTreeMap::from([("freezer".to_owned(), PathBuf::from(recorded))]));
-        let at = |path: &str| Recorded::At(PathBuf::from(path));
-        let elsewhere = |path: &str| Recorded::Elsewhere(PathBuf::from(path));
+        let dir = |recorded: &str| {
+            CgroupOnRecord::Dirs(BTreeMap::from([("freezer".to_owned(), PathBuf::from(recorded))]))
+        };
+        let at = |path: &str| RecordedCgroup::At(PathBuf::from(path));
+        let elsewhere = |path: &str| RecordedCgroup::Elsewhere(PathBuf::from(path));
         check(&dir("/sys/fs/cgroup/freezer/a/b"), "/a/b", at("/a/b"));
         check(&dir("/sys/fs/cgroup/freezer/a/b"), "/a/b/below", at("/a/b"));
         check(&dir("/sys/fs/cgroup/unified/a"), "/a", at("/a"));
         check(&dir("/sys/fs/cgroup/freezer/a/b"), "/b", elsewhere("/a/b"));
         check(&dir("/sys/fs/cgroup/freezer/a"), "/", elsewhere("/a"));
         check(&dir("/sys/fs/cgroup/freezer"), "/a", elsewhere("/freezer")); // no cgroup of its own
-        check(&dir("/mnt/freezer/a"), "/a", Recorded::Nothing);
-        check(&Place::Dirs(BTreeMap::new()), "/a", Recorded::Nothing);
-        check(&Place::Path(PathBuf::from("/a/b")), "/a/b/c", at("/a/b"));
-        check(&Place::Path(PathBuf::from("/a/b")), "/a", elsewhere("/a/b"));
-        check(&Place::Path(PathBuf::from("/")), "/a", Recorded::Nothing);
-        check(&Place::Nothing, "/a", Recorded::Nothing);
+        check(&dir("/mnt/freezer/a"), "/a", RecordedCgroup::Nothing);
+        check(
+            &CgroupOnRecord::Dirs(BTreeMap::new()),
+            "/a",
+            RecordedCgroup::Nothing,
+        );
+        check(&CgroupOnRecord::Path(PathBuf::from("/a/b")), "/a/b/c", at("/a/b"));
+        check(
+            &CgroupOnRecord::Path(PathBuf::from("/a/b")),
+            "/a",
+            elsewhere("/a/b"),
+        );
+        check(
+            &CgroupOnRecord::Path(PathBuf::from("/")),
+            "/a",
+            RecordedCgroup::Nothing,
+        );
+        check(&CgroupOnRecord::Nothing, "/a", RecordedCgroup::Nothing);
     }
 }

@@ -11,8 +11,8 @@ use super::record::{Record, Root};
 use super::{ROWS, docker};
 use crate::error::Result;
 use crate::host::Host;
-use crate::resolver::beside::{BUDGET, Source, detach};
 use crate::resolver::state::{Budget, SPENT, StateDir};
+use crate::resolver::timeout::{BUDGET, Source, detach};
 use crate::resolver::trust::Trust;
 use crate::resolver::trust::caller;
 
@@ -45,17 +45,17 @@ pub(crate) struct SlowRoots {
 
 /// What the thread of a slow source is asked.
 enum Ask {
-    Record(String, Sender<Answer>),
-    Names(Sender<Listing>),
+    Record(String, Sender<Records>),
+    Names(Sender<RecordListing>),
     All(Sender<Vec<Record>>),
 }
 
 /// The records of one ID, and what of the source could not be opened.
-type Answer = Vec<Result<Record>>;
+type Records = Vec<Result<Record>>;
 
 /// The IDs of a source, each with its runtime, and what could not be listed.
 #[derive(Debug, Default)]
-pub(crate) struct Listing {
+pub(crate) struct RecordListing {
     pub(crate) ids: Vec<(String, Runtime)>,
     pub(crate) incomplete: Vec<String>,
 }
@@ -92,9 +92,9 @@ impl SlowRoots {
                         drop(to.send(records.collect()));
                     }
                     Ask::Names(to) => {
-                        let mut listing = Listing {
+                        let mut listing = RecordListing {
                             incomplete: incomplete.clone(),
-                            ..Listing::default()
+                            ..RecordListing::default()
                         };
                         for root in &roots {
                             let names = listed(root, &mut listing.incomplete).into_iter();
@@ -121,12 +121,12 @@ impl SlowRoots {
     /// # Errors
     ///
     /// The source does not answer within `limit`, or did not before.
-    pub(crate) fn record(&self, id: &str, limit: Duration) -> Result<Answer> {
+    pub(crate) fn record(&self, id: &str, limit: Duration) -> Result<Records> {
         self.ask(|to| Ask::Record(id.to_owned(), to))(limit)
     }
 
     /// Begins to list the IDs; what is returned waits for the answer.
-    pub(crate) fn names(&self) -> impl FnOnce(Duration) -> Result<Listing> {
+    pub(crate) fn names(&self) -> impl FnOnce(Duration) -> Result<RecordListing> {
         self.ask(Ask::Names)
     }
 

@@ -1,4 +1,4 @@
-//! What the resolver has to know of a runtime: one [`Row`] each.
+//! What the resolver has to know of a runtime: one [`RuntimeRow`] each.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -6,21 +6,21 @@ use std::path::Path;
 use super::details::Details;
 use super::kind::Runtime;
 use super::names::Names;
-use super::pattern::{Parent, Pattern};
+use super::pattern::{BareParent, Pattern};
 use super::record::{About, Pod, Record, Root};
 use crate::error::Result;
 use crate::host::Host;
 use crate::resolver::state::StateFile;
 use crate::resolver::trust::Trust;
 
-/// A runtime, by what it leaves on a host. What does not apply to it stays as [`Row::of`] has it.
+/// A runtime, by what it leaves on a host. What does not apply to it stays as [`RuntimeRow::of`] has it.
 #[derive(Debug)]
-pub(crate) struct Row {
+pub(crate) struct RuntimeRow {
     pub(crate) runtime: Runtime,
     /// How its containers' cgroups are called.
     pub(crate) patterns: &'static [Pattern],
     /// The cgroups right below which its containers are called by a bare ID.
-    pub(crate) bare_below: &'static [Parent],
+    pub(crate) bare_below: &'static [BareParent],
     /// Cgroups right below the hierarchy's root that hold its containers and are none.
     pub(crate) parents: &'static [&'static str],
     /// The usual paths of a container with a whole ID: what is in front of the ID, and what is behind it.
@@ -38,7 +38,7 @@ pub(crate) struct Row {
     /// Where the names of its containers are.
     pub(crate) names: Option<NameSource>,
     /// Adds what it has on record of a container.
-    pub(crate) details: Option<fn(&Known<'_>, &mut Details)>,
+    pub(crate) details: Option<fn(&DetailsQuery<'_>, &mut Details)>,
     /// Why its containers can't be frozen by their cgroups, where they can't.
     pub(crate) refusal: Option<&'static str>,
 }
@@ -66,7 +66,7 @@ pub(crate) struct NameSource {
 
 /// What is known of a container when its engine's records are read.
 #[derive(Debug)]
-pub(crate) struct Known<'k> {
+pub(crate) struct DetailsQuery<'k> {
     pub(crate) host: &'k Host,
     pub(crate) id: &'k str,
     /// What is in the runtime's record.
@@ -75,7 +75,7 @@ pub(crate) struct Known<'k> {
     pub(crate) pod: Option<&'k Pod>,
 }
 
-impl Row {
+impl RuntimeRow {
     /// The row of a runtime that leaves a record, and of which nothing else is known yet.
     pub(super) const fn of(runtime: Runtime) -> Self {
         Self {

@@ -8,21 +8,21 @@ use serde::Deserialize;
 
 use super::docker;
 use super::kind::Runtime;
-use super::pattern::{Home, Kind, pattern};
-use super::record::{About, Place, Record, Root, Writer};
-use super::row::{Format, Row};
+use super::pattern::{Home, IdKind, pattern};
+use super::record::{About, CgroupOnRecord, Record, Root, Writer};
+use super::row::{Format, RuntimeRow};
 use crate::error::Result;
 use crate::resolver::state::StateFile;
 
 /// What the resolver has to know of runc.
-pub(super) static ROW: Row = Row {
-    patterns: &[pattern("runc-", Kind::Id, ".scope", Home::Nowhere)],
+pub(super) static ROW: RuntimeRow = RuntimeRow {
+    patterns: &[pattern("runc-", IdKind::Id, ".scope", Home::Nowhere)],
     has_own_root: true,
     format: Some(Format {
         fits: |text| text.is_some_and(is_its),
         read: record,
     }),
-    ..Row::of(Runtime::Runc)
+    ..RuntimeRow::of(Runtime::Runc)
 };
 
 /// What is read of a `state.json`.
@@ -88,7 +88,7 @@ fn record(root: &Root, id: &str, file: Option<&StateFile>) -> Result<Option<Reco
         written: file.written,
         pid: state.init_process_pid,
         start: Some(state.init_process_start),
-        place: Place::Dirs(state.cgroup_paths.unwrap_or_default()),
+        place: CgroupOnRecord::Dirs(state.cgroup_paths.unwrap_or_default()),
         about: About {
             annotations,
             rootfs: state.config.rootfs,

@@ -7,24 +7,24 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::kind::Runtime;
-use super::pattern::{Home, Kind, pattern};
-use super::record::{About, Place, Record, Root, Writer};
-use super::row::{Format, Row};
+use super::pattern::{Home, IdKind, pattern};
+use super::record::{About, CgroupOnRecord, Record, Root, Writer};
+use super::row::{Format, RuntimeRow};
 use crate::error::Result;
 use crate::resolver::state::StateFile;
 
 /// What the resolver has to know of youki.
-pub(super) static ROW: Row = Row {
+pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[
-        pattern("youki-", Kind::Id, ".scope", Home::Nowhere),
-        pattern(":youki:", Kind::Id, "", Home::Nowhere),
+        pattern("youki-", IdKind::Id, ".scope", Home::Nowhere),
+        pattern(":youki:", IdKind::Id, "", Home::Nowhere),
     ],
     has_own_root: true,
     format: Some(Format {
         fits: |text| text.is_some(),
         read: record,
     }),
-    ..Row::of(Runtime::Youki)
+    ..RuntimeRow::of(Runtime::Youki)
 };
 
 /// What is read of a `state.json`.
@@ -77,7 +77,9 @@ fn record(root: &Root, id: &str, file: Option<&StateFile>) -> Result<Option<Reco
         start: None,
         place: config
             .and_then(|config| config.cgroup_path)
-            .map_or(Place::Nothing, |path| Place::Path(Path::new("/").join(path))),
+            .map_or(CgroupOnRecord::Nothing, |path| {
+                CgroupOnRecord::Path(Path::new("/").join(path))
+            }),
         about: About {
             annotations: state.annotations.unwrap_or_default(),
             rootfs: None,
@@ -119,7 +121,7 @@ mod tests {
         let root = Root::open(dir.path(), Runtime::Youki).unwrap().unwrap();
         let record = root.record("web").unwrap().unwrap();
         assert_eq!((record.pid, record.start), (7, None));
-        assert!(matches!(&record.place, Place::Path(path) if path == Path::new("/:youki:web")));
+        assert!(matches!(&record.place, CgroupOnRecord::Path(path) if path == Path::new("/:youki:web")));
         assert!(root.record("made").unwrap().is_none());
         let text = root.record("other").unwrap_err().to_string();
         assert!(text.contains("another container"), "{text}");

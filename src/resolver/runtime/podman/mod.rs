@@ -13,11 +13,11 @@ use serde::Deserialize;
 
 use super::details::Details;
 use super::kind::Runtime;
-use super::names::{Holder, Names};
-use super::pattern::{Home, Kind, pattern};
+use super::names::{NameHolder, Names};
+use super::pattern::{Home, IdKind, pattern};
 use super::record::About;
 use super::record::Believed;
-use super::row::{NameSource, Row};
+use super::row::{NameSource, RuntimeRow};
 use crate::error::Result;
 use crate::host::Host;
 use crate::resolver::passwd;
@@ -27,11 +27,11 @@ use crate::resolver::trust::caller;
 use bolt::Database;
 
 /// What the resolver has to know of podman.
-pub(super) static ROW: Row = Row {
+pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[
-        pattern("libpod-", Kind::Full, ".scope", Home::Slices).with_level("container"),
-        pattern("libpod-payload-", Kind::Full, "", Home::Service),
-        pattern("libpod-", Kind::Full, "", Home::Podman),
+        pattern("libpod-", IdKind::Full, ".scope", Home::Slices).with_level("container"),
+        pattern("libpod-payload-", IdKind::Full, "", Home::Service),
+        pattern("libpod-", IdKind::Full, "", Home::Podman),
     ],
     parents: &["libpod_parent"],
     usual: &[
@@ -42,7 +42,7 @@ pub(super) static ROW: Row = Row {
         called: "podman's store",
         read: names,
     }),
-    ..Row::of(Runtime::Podman)
+    ..RuntimeRow::of(Runtime::Podman)
 };
 
 /// Where podman 4 keeps its records in a store.
@@ -93,7 +93,7 @@ impl Stored {
 
 /// What podman has on record of a container, and nobody else.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Recorded {
+pub(crate) struct DatabaseRecord {
     pub(crate) labels: BTreeMap<String, String>,
     /// The name of the pod that it is in.
     pub(crate) pod: Option<String>,
@@ -125,7 +125,7 @@ struct PodConfig {
     name: String,
 }
 
-impl Recorded {
+impl DatabaseRecord {
     /// About how many bytes it takes to keep it.
     pub(crate) fn size(&self) -> u64 {
         let labels = self.labels.iter().map(|(key, value)| key.len() + value.len());
@@ -152,7 +152,7 @@ impl State {
 /// # Errors
 ///
 /// It can't be read or understood.
-fn recorded(database: &Database, id: &str) -> Result<Option<Recorded>> {
+fn recorded(database: &Database, id: &str) -> Result<Option<DatabaseRecord>> {
     database.view(|view| {
         let Some(config) = view.get(&["ctr", id, "config"])? else {
             return Ok(None);
@@ -165,7 +165,7 @@ fn recorded(database: &Database, id: &str) -> Result<Option<Recorded>> {
             None => None,
         };
         let pod: Option<PodConfig> = pod.map(|text| understood(database, &text)).transpose()?;
-        Ok(Some(Recorded {
+        Ok(Some(DatabaseRecord {
             labels: config.labels.unwrap_or_default(),
             pod: pod.map(|pod| pod.name),
             image: config.image.filter(|image| !image.is_empty()),
@@ -273,7 +273,7 @@ impl Stores {
         &self,
         id: &str,
         record: Option<&Path>,
-    ) -> std::result::Result<Option<Recorded>, String> {
+    ) -> std::result::Result<Option<DatabaseRecord>, String> {
         let Some((holder, _)) = self.holding(id, record) else {
             return Ok(None);
         };
@@ -374,7 +374,7 @@ pub(crate) fn names_in(stored: Result<Vec<Stored>>, wanted: &BTreeSet<String>, n
             .flatten()
             .filter(|name| wanted.contains(*name))
         {
-            let holder = Holder::Id {
+            let holder = NameHolder::Id {
                 id: container.id.clone(),
                 runtime: Runtime::Podman,
                 pid: None,
@@ -398,7 +398,7 @@ pub(crate) fn add_stored(details: &mut Details, stored: Option<Stored>) {
 pub(crate) fn add_to(
     details: &mut Details,
     stored: Option<Stored>,
-    recorded: Option<Recorded>,
+    recorded: Option<DatabaseRecord>,
     about: &About,
 ) {
     add_stored(details, stored);
@@ -496,7 +496,7 @@ mod tests {
             let (_dir, host) = host((&list(&[WEB, DB]), Some(&database(state))), ("[]", None));
             let stores = Stores::read(&host, Trust::Full, &Budget::default());
             let bare = stores.recorded(WEB, None).unwrap().unwrap();
-            assert_eq!(bare, Recorded::default());
+            assert_eq!(bare, DatabaseRecord::default());
             stores.recorded(DB, None).unwrap().unwrap()
         };
         let found = believed(r#"{"state":5,"pid":4711}"#);

@@ -20,13 +20,13 @@ const STACK: usize = 4 << 20;
 
 /// Something that is being read.
 #[derive(Debug)]
-pub(super) struct Reading<T> {
+pub(super) struct Awaited<T> {
     done: Option<Receiver<()>>,
     answer: Arc<Mutex<Option<T>>>,
     since: Instant,
 }
 
-impl<T> Reading<T> {
+impl<T> Awaited<T> {
     /// Waits for it until its budget is spent; `None` where that was not enough, or no thread could be had.
     pub(super) fn wait(&self) -> Option<T> {
         self.wait_for(BUDGET)
@@ -42,10 +42,10 @@ impl<T> Reading<T> {
 }
 
 /// Runs `work` in a thread of its own with its own view of the host.
-pub(super) fn beside<T: Send + 'static>(
+pub(super) fn with_timeout<T: Send + 'static>(
     host: &Host,
     work: impl FnOnce(&Host) -> T + Send + 'static,
-) -> Reading<T> {
+) -> Awaited<T> {
     let since = Instant::now();
     let answer = Arc::new(Mutex::new(None));
     let there = Arc::clone(&answer);
@@ -55,7 +55,7 @@ pub(super) fn beside<T: Send + 'static>(
             *answer = Some(read);
         }
     });
-    Reading {
+    Awaited {
         done: start(host, work),
         answer,
         since,

@@ -1,10 +1,10 @@
-//! What is found under one ID: the containers that run, and why its other traces are no match.
+//! What is found under one ID: the containers that run, and why its other matches are no match.
 
 use std::path::Path;
 
-use super::census::{self, Census, Claim};
 use super::check::by_record;
-use super::container::{Identity, Located, Point};
+use super::container::{FreezeLevel, Identity, Located};
+use super::index::{self, Claim, Index};
 use super::naming;
 use super::runtime::Runtime;
 use super::runtime::record::Record;
@@ -13,19 +13,19 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
 
-/// The containers with one ID, and why its other traces are no match.
+/// The containers with one ID, and why its other matches are no match.
 #[derive(Debug, Default)]
-pub(super) struct Traces {
+pub(super) struct Matches {
     pub(super) live: Vec<Located>,
     pub(super) dead: Vec<Error>,
     /// What users claim and is not so, or can't be read: it spoils nothing.
-    lies: Vec<Error>,
+    untrusted: Vec<Error>,
     /// Whether a record was read and is no match. Its cgroup's name says less than it does; where a record could not
     /// be read, the name and the tasks in it are the best word there is.
     pub(super) is_rejected: bool,
 }
 
-impl Traces {
+impl Matches {
     /// Those that run.
     pub(super) fn of(live: Vec<Located>) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl Traces {
     fn add_users(&mut self, host: &Host, record: Result<Record>) {
         match record.and_then(|record| by_record(host, record)) {
             Ok(located) => self.live.push(located),
-            Err(error) => self.lies.push(error),
+            Err(error) => self.untrusted.push(error),
         }
     }
 
@@ -70,7 +70,7 @@ impl Traces {
     pub(super) fn extend(&mut self, other: Self) {
         self.live.extend(other.live);
         self.dead.extend(other.dead);
-        self.lies.extend(other.lies);
+        self.untrusted.extend(other.untrusted);
         self.is_rejected |= other.is_rejected;
     }
 
@@ -81,15 +81,15 @@ impl Traces {
 
     /// Why there is none.
     pub(super) fn reason(self) -> Option<Error> {
-        self.dead.into_iter().chain(self.lies).next()
+        self.dead.into_iter().chain(self.untrusted).next()
     }
 }
 
 /// What the records in the roots of root's own engines have under an ID: on root's word, and on that of users who wrote
 /// there.
-fn by_records(host: &Host, census: &Census, id: &str) -> (Traces, Traces) {
-    let (mut roots, mut users) = (Traces::default(), Traces::default());
-    for record in census.records(host, id) {
+fn by_records(host: &Host, index: &Index, id: &str) -> (Matches, Matches) {
+    let (mut roots, mut users) = (Matches::default(), Matches::default());
+    for record in index.records(host, id) {
         match record.as_ref().map(|record| record.trust) {
             Ok(Trust::User(_) | Trust::None) => users.add_users(host, record),
             Ok(Trust::Full) | Err(_) => roots.add(host, record),
@@ -98,45 +98,45 @@ fn by_records(host: &Host, census: &Census, id: &str) -> (Traces, Traces) {
     (roots, users)
 }
 
-/// The containers on root's word that a census has under an ID, and why its other traces are no match.
-pub(super) fn locate(host: &Host, census: &Census, id: &str) -> Traces {
-    or_by_cgroup(host, census, id, by_records(host, census, id).0)
+/// The containers on root's word that a index has under an ID, and why its other matches are no match.
+pub(super) fn locate(host: &Host, index: &Index, id: &str) -> Matches {
+    or_by_cgroup(host, index, id, by_records(host, index, id).0)
 }
 
-fn or_by_cgroup(host: &Host, census: &Census, id: &str, mut traces: Traces) -> Traces {
-    if traces.live.is_empty() && !traces.is_rejected {
-        for (hierarchy, path) in census.entry(id).iter().flat_map(|entry| &entry.cgroups) {
-            by_named(host, *hierarchy, path, Trust::Full, &mut traces);
+fn or_by_cgroup(host: &Host, index: &Index, id: &str, mut matches: Matches) -> Matches {
+    if matches.live.is_empty() && !matches.is_rejected {
+        for (hierarchy, path) in index.entry(id).iter().flat_map(|entry| &entry.cgroups) {
+            by_named(host, *hierarchy, path, Trust::Full, &mut matches);
         }
         // LXC's cgroup can bear a number behind the name.
         let is_lxc = |located: &&mut Located| located.identity.runtime == Some(Runtime::Lxc);
-        for located in traces.live.iter_mut().filter(is_lxc) {
+        for located in matches.live.iter_mut().filter(is_lxc) {
             located.identity.name = Some(id.to_owned());
             located.identity.id = Some(id.to_owned());
         }
     }
-    traces
+    matches
 }
 
 /// The containers with an ID on users' word, by the records of their engines.
-pub(super) fn locate_of_users(host: &Host, census: &Census, id: &str) -> Traces {
-    or_of_users(host, census, id, by_records(host, census, id).1)
+pub(super) fn locate_of_users(host: &Host, index: &Index, id: &str) -> Matches {
+    or_of_users(host, index, id, by_records(host, index, id).1)
 }
 
-fn or_of_users(host: &Host, census: &Census, id: &str, mut traces: Traces) -> Traces {
-    for record in census.users_records(host, id) {
-        traces.add_users(host, record);
+fn or_of_users(host: &Host, index: &Index, id: &str, mut matches: Matches) -> Matches {
+    for record in index.users_records(host, id) {
+        matches.add_users(host, record);
     }
-    traces
+    matches
 }
 
-/// Everything that a census has under an ID, whoever's word it is, and why root's traces of it are no match.
-pub(super) fn locate_all(host: &Host, census: &Census, id: &str) -> Traces {
-    let (roots, users) = by_records(host, census, id);
-    let mut all = or_by_cgroup(host, census, id, roots);
-    let mut others = or_of_users(host, census, id, users);
+/// Everything that a index has under an ID, whoever's word it is, and why root's matches of it are no match.
+pub(super) fn locate_all(host: &Host, index: &Index, id: &str) -> Matches {
+    let (roots, users) = by_records(host, index, id);
+    let mut all = or_by_cgroup(host, index, id, roots);
+    let mut others = or_of_users(host, index, id, users);
     if all.live.is_empty() && others.live.is_empty() {
-        let claims = census.claims(id).iter();
+        let claims = index.claims(id).iter();
         claims.for_each(|claim| by_claim(host, claim, &mut others));
     }
     all.live.append(&mut others.live);
@@ -144,20 +144,20 @@ pub(super) fn locate_all(host: &Host, census: &Census, id: &str) -> Traces {
 }
 
 /// A cgroup that is called after a container by somebody who is not believed of more than what is theirs.
-pub(super) fn by_claim(host: &Host, claim: &Claim, traces: &mut Traces) {
-    by_named(host, claim.hierarchy, &claim.path, claim.trust, traces);
+pub(super) fn by_claim(host: &Host, claim: &Claim, matches: &mut Matches) {
+    by_named(host, claim.hierarchy, &claim.path, claim.trust, matches);
 }
 
 /// A cgroup that is named after a container, where no record tells more: the tasks in it are the kernel's word, and its
 /// name is that of whom `trust` says.
-pub(super) fn by_named(host: &Host, hierarchy: Hierarchy, path: &Path, trust: Trust, traces: &mut Traces) {
+pub(super) fn by_named(host: &Host, hierarchy: Hierarchy, path: &Path, trust: Trust, matches: &mut Matches) {
     let Some(named) = naming::last(path) else {
         return;
     };
     let first = match Cgroup::open(host, hierarchy, path) {
         Ok(first) => first,
         Err(Error::Gone(_)) => return,
-        Err(error) => return traces.dead.push(error),
+        Err(error) => return matches.dead.push(error),
     };
     if named.runtime.is_none() {
         let below = first.children().unwrap_or_default(); // gone: nothing is below
@@ -169,18 +169,18 @@ pub(super) fn by_named(host: &Host, hierarchy: Hierarchy, path: &Path, trust: Tr
     let level = named
         .level()
         .and_then(|level| Cgroup::open(host, hierarchy, &level).ok()); // it has none
-    let first_in = |cgroup: &Cgroup| census::first_process(host, cgroup);
+    let first_in = |cgroup: &Cgroup| index::first_process(host, cgroup);
     let Some(pid) = level.as_ref().and_then(first_in).or_else(|| first_in(&first)) else {
-        return traces.dead.push(Error::NotRunning(format!(
+        return matches.dead.push(Error::NotRunning(format!(
             "{}: {} has no process",
             named.id,
             first.dir().display()
         )));
     };
-    traces.live.push(Located {
+    matches.live.push(Located {
         identity: Identity::of_cgroup(named, trust, Some(pid)),
         first,
-        point: Point::Named,
+        point: FreezeLevel::Named,
         other: None,
         lines: None,
     });

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::beside::beside;
 use super::cgroup_trust::CgroupTrust;
 use super::runtime::Runtime;
 use super::runtime::lxc;
 use super::runtime::record::Record;
-use super::runtime::roots::{self, Listing, SlowRoots, SystemRoots, listed};
+use super::runtime::roots::{self, RecordListing, SlowRoots, SystemRoots, listed};
+use super::timeout::with_timeout;
 use super::trust::Trust;
 use super::{naming, shim};
 use crate::cgroup::Cgroup;
@@ -23,9 +23,9 @@ use crate::verifier::Witness;
 
 /// The containers of a host.
 #[derive(Debug)]
-pub(super) struct Census {
+pub(super) struct Index {
     roots: Arc<SystemRoots>,
-    entries: HashMap<String, Entry>,
+    entries: HashMap<String, IndexEntry>,
     /// What of root's could not be listed, and why.
     pub(super) incomplete: Vec<String>,
     /// What is too deep for any runtime to be listed, or what a user has closed to the caller: it makes nothing uncertain
@@ -37,7 +37,7 @@ pub(super) struct Census {
 
 /// Where one ID was seen.
 #[derive(Debug, Default)]
-pub(super) struct Entry {
+pub(super) struct IndexEntry {
     /// In these roots.
     roots: Vec<usize>,
     /// In the root that is configured, with whose records these are.
@@ -83,14 +83,14 @@ impl Users {
     }
 }
 
-impl Census {
+impl Index {
     /// Lists everything of root's.
     pub(super) fn take(host: &Host, roots: Arc<SystemRoots>) -> Self {
         // It is listed while the rest is.
         let configured = roots.configured.names();
         let mut incomplete = roots.incomplete.clone();
         let mut doubtful = Vec::new();
-        let mut entries: HashMap<String, Entry> = HashMap::new();
+        let mut entries: HashMap<String, IndexEntry> = HashMap::new();
         for (index, root) in roots.all.iter().enumerate() {
             for name in listed(root, &mut incomplete) {
                 entries.entry(name).or_default().roots.push(index);
@@ -106,7 +106,7 @@ impl Census {
         }
         assign_lxc(host, &mut entries);
         match configured(roots::LIMIT) {
-            Ok(Listing {
+            Ok(RecordListing {
                 ids,
                 incomplete: unlisted,
             }) => {
@@ -156,7 +156,7 @@ impl Census {
             .entries
             .iter()
             .filter(|(_, entry)| !entry.is_on_roots_word() && entry.is_claimed_by_root());
-        let depth = |entry: &Entry| {
+        let depth = |entry: &IndexEntry| {
             let claims = entry.claims.iter();
             claims.map(|claim| claim.path.components().count()).min()
         };
@@ -184,7 +184,7 @@ impl Census {
             .or_else(of_user)
     }
 
-    fn runtime(&self, entry: &Entry) -> Option<Runtime> {
+    fn runtime(&self, entry: &IndexEntry) -> Option<Runtime> {
         let by_root = entry.roots.first().map(|&index| self.roots.all[index].runtime);
         by_root.or(entry.configured).or_else(|| {
             let mut named = entry.cgroups.iter().filter_map(|(_, path)| naming::last(path));
@@ -212,7 +212,7 @@ impl Census {
     }
 
     /// Where one ID was seen.
-    pub(super) fn entry(&self, id: &str) -> Option<&Entry> {
+    pub(super) fn entry(&self, id: &str) -> Option<&IndexEntry> {
         self.entries.get(id)
     }
 
@@ -263,7 +263,7 @@ impl Census {
         records
     }
 
-    fn record_by_shim(&self, host: &Host, id: &str, entry: &Entry) -> Option<Record> {
+    fn record_by_shim(&self, host: &Host, id: &str, entry: &IndexEntry) -> Option<Record> {
         if !super::target::is_full_id(id.as_bytes()) {
             return None; // only engines with shims give such IDs
         }
@@ -300,7 +300,7 @@ impl Census {
     }
 }
 
-impl Entry {
+impl IndexEntry {
     /// Whether a record of root's, or a name that root alone can have given, is of this ID.
     fn is_on_roots_word(&self) -> bool {
         !self.roots.is_empty() || self.configured.is_some() || !self.cgroups.is_empty()
@@ -324,7 +324,7 @@ fn walk(
     host: &Host,
     root: &Cgroup,
     trust: &CgroupTrust<'_>,
-    entries: &mut HashMap<String, Entry>,
+    entries: &mut HashMap<String, IndexEntry>,
     [incomplete, doubtful]: [&mut Vec<String>; 2],
 ) -> Result<()> {
     let hierarchy = root.hierarchy();
@@ -373,9 +373,9 @@ fn walk(
 /// Puts LXC's cgroups to the containers that they are of, as far as LXC's own files tell: those below a parent that root has
 /// configured for them are believed, and one with a number behind its name is that container's which had to make way for a
 /// left-over cgroup, where none is called so with the number.
-fn assign_lxc(host: &Host, entries: &mut HashMap<String, Entry>) {
+fn assign_lxc(host: &Host, entries: &mut HashMap<String, IndexEntry>) {
     let is_lxc = |path: &Path| naming::last(path).is_some_and(|named| named.runtime == Some(Runtime::Lxc));
-    let is_numbered = |name: &String, entry: &Entry| {
+    let is_numbered = |name: &String, entry: &IndexEntry| {
         lxc::without_number(name).is_some() && entry.cgroups.iter().any(|(_, path)| is_lxc(path))
     };
     let is_claimed = |claim: &Claim| claim.trust.is_full() && is_lxc(&claim.path);
@@ -392,7 +392,7 @@ fn assign_lxc(host: &Host, entries: &mut HashMap<String, Entry>) {
         return;
     }
     // What can't be read in time, or at all, lets nothing be believed.
-    let settled = beside(host, move |host| lxc::settled(host, unsettled)).wait();
+    let settled = with_timeout(host, move |host| lxc::settled(host, unsettled)).wait();
     for lxc::Settled { name, parents, owner } in settled.unwrap_or_default() {
         let Some(entry) = entries.get_mut(&name) else {
             continue; // each is of one
