@@ -39,9 +39,9 @@ pub(super) fn each_once(host: &Host, live: Vec<Located>) -> Vec<Result<Glimpse>>
     all
 }
 
-/// One container out of what was found: a cgroup found twice, also once in each hierarchy, is one.
+/// Takes the one container out of what was found: a cgroup found twice, also once in each hierarchy, is one.
 pub(super) fn only(resolver: &Resolver<'_>, word: &str, live: Vec<Located>) -> Result<Found> {
-    // What the engine's record does not say is told by the cgroup's name, where root alone can have given it.
+    // A container without its engine's record is told by its cgroup's name, where root alone can have given that.
     let told = live
         .iter()
         .filter(|one| one.lacks_record() && one.identity.trust.is_full())

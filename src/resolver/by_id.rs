@@ -24,16 +24,16 @@ use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host};
 use crate::verifier::Witness;
 
-/// What a word is read as.
+/// The reading of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// An ID, or a name.
+    /// The word is an ID, or a name.
     Any,
-    /// A name alone.
+    /// The word is a name.
     Name,
 }
 
-/// An ID, whole or its beginning.
+/// The container with an ID, of which the whole or the beginning is given.
 pub(super) fn by_id(resolver: &Resolver<'_>, id: &str) -> Result<Found> {
     let host = resolver.host;
     let mut exact = exactly(resolver, id);
@@ -66,8 +66,8 @@ pub(super) fn by_id(resolver: &Resolver<'_>, id: &str) -> Result<Found> {
     of_others(resolver, (id, Reading::Any), unlisted, users)
 }
 
-/// What a word means that nothing of root's knows, as far as root's sources could be read: the container of one user, or a
-/// cgroup that bears the whole ID; else what it could mean.
+/// The container of a word that nothing of root's knows, as far as root's sources could be read: that of one user, or a
+/// cgroup that bears the whole ID; else the error lists what the word could mean.
 pub(super) fn of_others(
     resolver: &Resolver<'_>,
     (word, reading): (&str, Reading),
@@ -149,7 +149,7 @@ pub(super) fn of_others(
     Err(users.reason().unwrap_or_else(|| no_such(word)))
 }
 
-/// Whose a container is that root's engines do not know, in words.
+/// The owner of a container that root's engines do not know, in words.
 fn whose(located: &Located) -> String {
     let dir = located.first.dir().display();
     match located.identity.trust {
@@ -255,7 +255,7 @@ fn unrecorded(host: &Host, id: &str) -> Result<Vec<(Hierarchy, PathBuf)>> {
                 paths.push(path.to_owned());
             }
         };
-        // What is too deep to be listed is no runtime's, and what is closed to the caller makes no candidate.
+        // A cgroup too deep to be listed is no runtime's, and one that is closed to the caller makes no candidate.
         root.paths_below(host, &mut see, &mut |_, _| {})?;
         for path in paths {
             let Ok(first) = Cgroup::open(host, mount.hierarchy, &path) else {
@@ -273,7 +273,7 @@ fn unrecorded(host: &Host, id: &str) -> Result<Vec<(Hierarchy, PathBuf)>> {
 }
 
 /// Why a whole ID is no running container, where docker or podman has it on record, or containerd runs it in another way.
-/// What of theirs can't be read, and so may have it, is added to `unread`.
+/// The records that can't be read, and so may have it, are added to `unread`.
 fn stopped(host: &Host, index: &Arc<Index>, id: &str, unread: &mut Vec<String>) -> Option<Error> {
     if !target::is_full_id(id.as_bytes()) {
         return None;
@@ -314,7 +314,7 @@ fn recording(host: &Host, index: &Index, id: &str, unread: &mut Vec<String>) -> 
             unread.push(error.to_string());
         }
     };
-    // What can't be read is noted, so that nothing is frozen for it.
+    // Records that can't be read are noted, so that nothing is frozen for them.
     let mut roots = docker::data_roots(host).map_err(&mut noted).unwrap_or_default();
     let further = names::further_roots(host, index, &roots, &|_| false);
     further.unreadable.into_iter().for_each(&mut noted);
@@ -356,7 +356,7 @@ pub(super) fn by_prefix(resolver: &Resolver<'_>, prefix: &str) -> Result<Found> 
         }
         notes.extend(index.incomplete.iter().cloned());
     }
-    // What is told by its cgroup alone is told by enough of its ID.
+    // A container that its cgroup alone tells needs enough of its ID.
     if prefix.len() < target::SHORT_ID {
         let (certain, told): (Vec<_>, Vec<_>) =
             all.live.into_iter().partition(|located| !located.lacks_record());
@@ -387,7 +387,7 @@ pub(super) fn exactly(resolver: &Resolver<'_>, id: &str) -> Matches {
         return matches;
     }
     let roots = resolver.roots();
-    // What can't be opened hides nothing else, and an ID that is found is certain.
+    // A root that can't be opened hides nothing else, and an ID that is found is certain.
     for root in &roots.all {
         if let Some(record) = root.record(id).transpose() {
             matches.add(host, record);

@@ -24,7 +24,7 @@ pub(super) fn by_cgroup(host: &Host, hierarchy: Hierarchy, path: &Path) -> Resul
         None => Identity::default(),
     };
     if first.is_root() {
-        // It holds everything, so that no other cgroup is its own; the safety rules have the last word on it.
+        // The root holds everything, so that no other cgroup is its own; the safety rules have the last word on it.
         return Ok(Container {
             identity,
             own: vec![first],

@@ -62,7 +62,7 @@ pub(super) fn by_pid(resolver: &Resolver<'_>, pid: i32, nesting: Nesting) -> Res
     // The longest: a container inside another need not be named in both hierarchies.
     let longest = chains.into_iter().rev().max_by_key(|(_, chain)| chain.len());
     if let Some((hierarchy, mut chain)) = longest {
-        // One inside it need not be called so by its cgroup: its record tells.
+        // The cgroup of a container inside the last one need not bear its ID: its record tells.
         let inner = unnamed_inside(resolver, hierarchy, &lines, &chain)?;
         chain.extend(inner);
         let named = match (chain.as_slice(), nesting) {

@@ -1,4 +1,4 @@
-//! What the name of a Kubernetes pod means: all its containers that run an application, or one of them.
+//! From the name of a Kubernetes pod to its containers: all that run an application, or one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ pub(super) fn by_pod(resolver: &Resolver<'_>, written: &str) -> Result<Vec<Found
     for (id, _) in index.ids() {
         let record = match index.records(host, id).into_iter().next() {
             Some(Ok(record)) if record.trust.is_full() => record,
-            // Of a container that is not in a pod's cgroup it hides nothing.
+            // A record that can't be read hides no pod's container, unless its cgroup is in a pod's.
             Some(Err(error)) if index.is_in_a_pod(id) => {
                 unread.push(error.to_string());
                 continue;
@@ -153,7 +153,7 @@ fn whole(resolver: &Resolver<'_>, id: &str) -> Whole {
     }
 }
 
-/// What the ID of a link stands for.
+/// The whole IDs that the ID of a link can stand for.
 enum Whole {
     One(String),
     Gone,

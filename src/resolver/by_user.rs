@@ -121,7 +121,7 @@ fn name(live: &mut [Located], name: &str, runtime: Runtime) {
     }
 }
 
-/// What a word means to the engines of any users.
+/// Finds the containers that a word means to the engines of any users.
 pub(super) fn called(resolver: &Resolver<'_>, word: &str, reading: Reading) -> Matches {
     let host = resolver.host;
     let index = resolver.index();

@@ -1,4 +1,4 @@
-//! What a bare word means: an ID, a name or the beginning of an ID, in this order.
+//! From a bare word to its container: the word is an ID, a name or the beginning of an ID, in this order.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::verifier::Witness;
 
-/// An ID, a name or the beginning of an ID.
+/// The container that a word means as an ID, a name or the beginning of an ID.
 pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
     resolver.ask_names();
     let index = resolver.index();
@@ -92,7 +92,7 @@ pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
     nothing_of_roots(resolver, (word, Reading::Any), unread, reason)
 }
 
-/// A name.
+/// The container that a word means as a name.
 pub(super) fn by_name(resolver: &Resolver<'_>, name: &str) -> Result<Found> {
     resolver.ask_names();
     let named = ContainersByName::find(resolver, name);
@@ -103,7 +103,8 @@ pub(super) fn by_name(resolver: &Resolver<'_>, name: &str) -> Result<Found> {
     nothing_of_roots(resolver, (name, Reading::Name), unread, named.reason)
 }
 
-/// What a word means that no running container of root's is called by: `reason` is why one that is known is none.
+/// The container that a word means which no running container of root's is called by: a user's, or an error. `reason` is why
+/// a container of root's that is known by the word does not run.
 fn nothing_of_roots(
     resolver: &Resolver<'_>,
     (word, reading): (&str, Reading),
@@ -127,9 +128,9 @@ fn noted(mut found: Found, notes: Vec<String>) -> Found {
 
 /// The containers of root's that are called by one name.
 struct ContainersByName<'r> {
-    /// As a source of names has them.
+    /// The containers that a source of names has.
     holders: &'r [NameHolder],
-    /// Those that are named by their cgroup.
+    /// The containers that are named by their cgroup.
     live: Vec<Located>,
     /// Why what is known by that name can't be had.
     reason: Option<Error>,
@@ -215,7 +216,7 @@ impl<'r> ContainersByName<'r> {
         sources.cloned().collect()
     }
 
-    /// The one that runs.
+    /// The container that runs.
     fn container(self, resolver: &Resolver<'_>, name: &str) -> Result<Found> {
         let host = resolver.host;
         let index = resolver.index();

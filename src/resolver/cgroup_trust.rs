@@ -10,7 +10,7 @@ use super::trust::Trust;
 use crate::cgroup::Cgroup;
 use crate::host::{Hierarchy, Host};
 
-/// Says whose word the names of cgroups are. A cgroup's name is the word of whoever can create entries in a directory
+/// The trust in the names of cgroups. A cgroup's name is the word of whoever can create entries in a directory
 /// above it, up to the root of the caller's own view, which is trusted whoever owns it; who owns the cgroup itself says
 /// nothing about its name. What is inside a container's cgroup is that container's word, but for the cgroups that hold
 /// this process: what contains the caller does not lie to it about the caller's own containers.
@@ -69,7 +69,7 @@ impl<'h> CgroupTrust<'h> {
         trust
     }
 
-    /// What is left of the trust in a cgroup's name for the names below it.
+    /// The trust in the names below a cgroup, given the trust in the cgroup's own name.
     fn narrowed(&self, above: Trust, hierarchy: Hierarchy, path: &Path) -> Trust {
         let holds_caller = || {
             self.own

@@ -16,7 +16,7 @@ use crate::verifier::Witness;
 
 /// The first process of a container on record, which is the one that the record means.
 struct First {
-    /// Its cgroups, as a thread of it that is not about to end has them.
+    /// The cgroups of the process, as a thread of it has them that is not about to end.
     lines: Lines,
     /// Whether none of its threads is left but one that is on its way out. v1 shows the root as its cgroup then
     /// (`proc_cgroup_show()`, kernel/cgroup/cgroup.c): it can wait for a child that is held elsewhere.
@@ -108,7 +108,7 @@ pub(super) fn by_record(host: &Host, record: Record) -> Result<Located> {
             {
                 recorded.push((hierarchy, own.and_then(|own| own.level()).unwrap_or(path)));
             }
-            // What is above the cgroup that bears the ID is not the container's alone, whatever a record says.
+            // A cgroup above the one that bears the ID is not the container's alone, whatever a record says.
             RecordedCgroup::At(path) if own.is_none_or(|own| path.starts_with(own.path)) => {
                 if !is_named {
                     check_unnamed(host, hierarchy, &path, &record)?;
@@ -340,7 +340,7 @@ fn records_above(host: &Host, hierarchy: Hierarchy, path: &Path) -> Vec<(PathBuf
 fn refuse_shared(host: &Host, hierarchy: Hierarchy, path: &Path, id: &str) -> Result<()> {
     let witness = Witness::new(host);
     let is_running = |record: &Record| {
-        // One that does not answer runs.
+        // A process that does not answer runs.
         let Ok(stat) = witness.stat_of(record.pid) else {
             return true;
         };

@@ -15,27 +15,27 @@ use crate::host::Host;
 /// Who a container is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// Its whole ID; `None` for a cgroup that no runtime's pattern or record names.
+    /// The whole ID; `None` for a cgroup that no runtime's pattern or record names.
     pub id: Option<String>,
-    /// Its name, where it was found by it.
+    /// The name, where the container was found by its name.
     pub name: Option<String>,
-    /// Its runtime.
+    /// The runtime or the engine.
     pub runtime: Option<Runtime>,
-    /// Its first process.
+    /// The first process.
     pub pid: Option<i32>,
-    /// The directory of its runtime's record.
+    /// The directory of the runtime's record.
     pub record: Option<PathBuf>,
     /// Whether it is a Kubernetes pod's sandbox, which holds the pod's namespaces and runs nothing of its own.
     pub is_sandbox: bool,
-    /// What else its runtime has on record.
+    /// The rest of the runtime's record.
     pub about: About,
-    /// Whose word all this is.
+    /// Whose word the identity is.
     pub trust: Trust,
 }
 
 impl Identity {
-    /// Who a container is by the name of its cgroup, which is the word of whom `trust` says. A name that nobody is believed
-    /// of is not told; a whole ID is hard to mistake for another, and is how such a container is written.
+    /// The identity of a container by the name of its cgroup, which is trusted so far as `trust` says. A name that nobody
+    /// vouches for is not told; a whole ID is hard to mistake for another, and is told.
     pub(super) fn of_cgroup(named: naming::Named, trust: Trust, pid: Option<i32>) -> Self {
         let is_believed = trust != Trust::None;
         let is_whole = target::is_full_id(named.id.as_bytes());
@@ -53,19 +53,19 @@ impl Identity {
 /// A container: its cgroups, held open, so that what was verified is what is written.
 #[derive(Debug)]
 pub struct Container {
-    /// Who it is.
+    /// The container's identity.
     pub identity: Identity,
     /// The cgroups that are its own, in either hierarchy, each level that can ask for a freeze. All its tasks in a
     /// hierarchy are in the first one there, or below.
     pub own: Vec<Cgroup>,
-    /// The one of `own` that a freeze writes.
+    /// The index in `own` of the cgroup that a freeze writes.
     pub freeze_at: usize,
     /// The cgroups that its tasks share with others; they are read and never written.
     pub shared: Vec<Cgroup>,
 }
 
 impl Container {
-    /// Where a freeze writes.
+    /// The cgroup that a freeze writes.
     #[must_use]
     pub fn freeze_point(&self) -> &Cgroup {
         &self.own[self.freeze_at]
@@ -82,7 +82,7 @@ impl Container {
         }
     }
 
-    /// The first one of its own in each hierarchy, which holds the others there.
+    /// The container's first own cgroup in each hierarchy, which holds its others there.
     pub(crate) fn tops(&self) -> impl Iterator<Item = &Cgroup> {
         self.own.iter().enumerate().filter_map(|(at, cgroup)| {
             let mut before = self.own[..at].iter();
@@ -93,19 +93,19 @@ impl Container {
     }
 }
 
-/// A container, and what was read of it on the way to it. It is good for a look right then; whoever acts reads anew.
+/// A container, and what was read of it on the way to it. A glimpse is good for a look right then; whoever acts reads anew.
 #[derive(Debug)]
 pub struct Glimpse {
     /// The container.
     pub container: Container,
-    /// Its tasks, where all of its cgroups were listed.
+    /// The container's tasks, where all of its cgroups were listed.
     pub(crate) tids: Option<BTreeSet<i32>>,
     /// The cgroups of its first process.
     pub(crate) lines: Option<Lines>,
 }
 
 impl Glimpse {
-    /// One of a container that was found in another way.
+    /// A glimpse of a container that was found in another way.
     pub(crate) fn of(host: &Host, container: Container) -> Self {
         let lines = container.identity.pid.and_then(|pid| cgroup_lines(host, pid));
         Self {
@@ -116,12 +116,12 @@ impl Glimpse {
     }
 }
 
-/// What a target means.
+/// The container that a target means.
 #[derive(Debug)]
 pub struct Found {
     /// The container.
     pub container: Container,
-    /// What the target could also have meant, at a lower rank.
+    /// Other meanings that the target could have had, at a lower rank.
     pub notes: Vec<String>,
 }
 
@@ -132,15 +132,15 @@ pub(super) fn found(container: Container) -> Found {
     }
 }
 
-/// Which of a container's levels its runtime freezes.
+/// The level of a container that its runtime freezes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum FreezeLevel {
-    /// The one that its name implies.
+    /// The level that the cgroup's name implies.
     #[default]
     Named,
-    /// The one at this path, which is on record.
+    /// The level at this path, which is on record.
     At(PathBuf),
-    /// The top one, though the tasks are at this path.
+    /// The top level, though the tasks are at this path.
     Above(PathBuf),
 }
 
@@ -149,7 +149,7 @@ pub(super) enum FreezeLevel {
 pub(super) struct Located {
     pub(super) identity: Identity,
     pub(super) first: Cgroup,
-    /// Which level its runtime freezes.
+    /// The level that its runtime freezes.
     pub(super) point: FreezeLevel,
     /// The other hierarchy's path on record.
     pub(super) other: Option<PathBuf>,

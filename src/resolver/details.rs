@@ -1,5 +1,5 @@
-//! What an engine has on record of a container: name, image, labels, what it believes, where things lie. On a disk
-//! that may hang, so it is read beside the work and waited for only so long.
+//! Reads an engine's record of a container: name, image, labels, what it believes, where things lie. The record is on a
+//! disk that may hang: it is read in a thread of its own, which is waited for only so long.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use super::trust::Trust;
 use crate::host::Host;
 
 impl Details {
-    /// Those of one container, if they are read within `limit`.
+    /// Reads the details of one container; `None` where that takes longer than `limit`.
     #[must_use]
     pub fn of(host: &Host, identity: Identity, limit: Duration) -> Option<Self> {
         Pending::start(host, [identity]).next(limit)
@@ -36,7 +36,7 @@ pub struct Pending {
     from: Receiver<(usize, Details)>,
     /// How many were asked for.
     asked: usize,
-    /// Whose are taken next.
+    /// The container whose details are taken next.
     at: usize,
     /// How long they were waited for, since the last time that it was forgiven.
     waited: Duration,
@@ -113,12 +113,12 @@ impl Pending {
 /// How long the files of one user's engines are waited for, while root's containers wait for their own.
 const OF_USER: Duration = Duration::from_millis(500);
 
-/// What is read of users' files, and kept for the next container. There is a bound to it, whoever asks how often: a user can
-/// make those files as many and as large as they like.
+/// The parts of users' files that were read, kept for the next container. They have a bound, whoever asks how often: a
+/// user can make such files as many and as large as they like.
 #[derive(Debug, Default)]
 pub struct OfUsers {
     budget: Budget,
-    /// Each user's stores of podman's, once they are read.
+    /// The stores of each user's podman, once they are read.
     podman: Mutex<BTreeMap<u32, Arc<Mutex<Option<Stores>>>>>,
 }
 
@@ -143,12 +143,13 @@ impl OfUsers {
     }
 }
 
-/// Nothing is left half done by who panics while one of these is held: it is read, or it is not.
+/// Locks, also after a panic: a thread that panics while it holds the lock leaves nothing half done, as a store is read
+/// or it is not.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What podman's stores have of a container, and what of them can't be read.
+/// A container's records in podman's stores, and what of the stores can't be read.
 #[derive(Default)]
 struct InStore {
     stored: Option<Stored>,
@@ -171,7 +172,7 @@ impl InStore {
     }
 }
 
-/// What is read of the disk, and kept for the next container.
+/// The engines' records that were read, kept for the next container.
 struct EngineRecords<'h> {
     host: &'h Host,
     users: Arc<OfUsers>,
@@ -200,7 +201,7 @@ impl<'h> EngineRecords<'h> {
             return details; // a cgroup that no runtime names has no record
         };
         let full = is_full_id(id.as_bytes());
-        // What a name means that nobody is believed of is in no engine's records under that name.
+        // A name that nobody vouches for is not looked up in any engine's records.
         if identity.trust == Trust::None {
             return details;
         }
@@ -260,7 +261,7 @@ impl<'h> EngineRecords<'h> {
         }
     }
 
-    /// The record that a user's docker has, read beside the rest: it is on the user's own file system.
+    /// The record that a user's docker has, read in a thread of its own: it is on the user's own file system.
     fn of_users_docker(&self, id: &str, user: u32, details: &mut Details) -> Option<docker::Config> {
         let (id, users) = (id.to_owned(), Arc::clone(&self.users));
         let read = move |host: &Host| {
@@ -272,7 +273,7 @@ impl<'h> EngineRecords<'h> {
             .and_then(|read| noted(details, read))
     }
 
-    /// What is read of a user's files; `None` where that takes too long, or did so before.
+    /// Reads a user's files; `None` where that takes too long, or did so before.
     fn of_user<T: Send + 'static>(
         &self,
         user: u32,

@@ -26,7 +26,7 @@ impl Resolver<'_> {
     }
 }
 
-/// What is known by an ID, and is no container that can be told.
+/// An ID that is known, and whose container can't be told.
 #[derive(Debug)]
 pub struct Unknown {
     /// The ID.
@@ -37,7 +37,7 @@ pub struct Unknown {
     pub why: Error,
 }
 
-/// What can be a container on a host. Which of it is one is found when it is looked at, so that ten thousand need not be
+/// All that can be a container on a host. Which of it is one is found when it is looked at, so that ten thousand need not be
 /// held open together.
 #[derive(Debug)]
 pub struct Everything {

@@ -1,6 +1,6 @@
-//! Which containers there are, by their IDs alone: the names of directories in the runtimes' roots and in the cgroup
-//! trees. Taking it is one listing per directory and opens no record; a record is opened when it is asked for. What
-//! could not be listed is said, since a prefix is only unique where everything was.
+//! [`Index`]: which containers there are, by their IDs alone, which are the names of directories in the runtimes' roots and
+//! in the cgroup trees. To fill the index takes one listing per directory and opens no record; a record is opened when it is
+//! asked for. The index says what could not be listed, as the beginning of an ID is unique only where everything was.
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::ffi::OsStrExt;
@@ -26,34 +26,34 @@ use crate::verifier::Witness;
 pub(super) struct Index {
     roots: Arc<SystemRoots>,
     entries: HashMap<String, IndexEntry>,
-    /// What of root's could not be listed, and why.
+    /// The directories of root's that could not be listed, and why.
     pub(super) incomplete: Vec<String>,
-    /// What is too deep for any runtime to be listed, or what a user has closed to the caller: it makes nothing uncertain
-    /// that is found elsewhere.
+    /// The cgroups that are too deep to be any runtime's, or that a user has closed to the caller: they make no container
+    /// uncertain that is found elsewhere.
     pub(super) doubtful: Vec<String>,
     /// The records of users' engines, listed when somebody asks for them.
     users: OnceLock<Users>,
 }
 
-/// Where one ID was seen.
+/// The places at which one ID was seen.
 #[derive(Debug, Default)]
 pub(super) struct IndexEntry {
-    /// In these roots.
+    /// The roots that have a record of the ID.
     roots: Vec<usize>,
-    /// In the root that is configured, with whose records these are.
+    /// The runtime, where a configured root has a record of the ID.
     configured: Option<Runtime>,
-    /// As these cgroups, of which root alone can have made the names, where the runtime makes them.
+    /// The cgroups that bear the ID where the runtime makes its cgroups, by names that root alone can have given.
     pub(super) cgroups: Vec<(Hierarchy, PathBuf)>,
-    /// As these cgroups, whose names prove nothing, with whose word they are.
+    /// The cgroups that bear the ID by names that prove nothing.
     pub(super) claims: Vec<Claim>,
 }
 
-/// A cgroup that is called after a container by somebody whose word it is.
+/// A cgroup that bears a container's ID or name, which alone proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) hierarchy: Hierarchy,
     pub(super) path: PathBuf,
-    /// Whose word the name is. Root's too proves nothing where the runtime does not put its cgroups.
+    /// Whose word the name is. Even root's proves nothing where the runtime does not put its cgroups.
     pub(super) trust: Trust,
 }
 
@@ -84,9 +84,9 @@ impl Users {
 }
 
 impl Index {
-    /// Lists everything of root's.
+    /// Lists the records and the cgroups of root's engines.
     pub(super) fn take(host: &Host, roots: Arc<SystemRoots>) -> Self {
-        // It is listed while the rest is.
+        // The configured root is listed while the others are.
         let configured = roots.configured.names();
         let mut incomplete = roots.incomplete.clone();
         let mut doubtful = Vec::new();
@@ -211,7 +211,7 @@ impl Index {
         ids
     }
 
-    /// Where one ID was seen.
+    /// The places at which one ID was seen.
     pub(super) fn entry(&self, id: &str) -> Option<&IndexEntry> {
         self.entries.get(id)
     }
@@ -312,9 +312,9 @@ impl IndexEntry {
     }
 }
 
-/// So many IDs that are found elsewhere than where runtimes make cgroups are looked into.
+/// The most IDs that are looked into of those that are found elsewhere than where runtimes make cgroups.
 const MOST_CLAIMED: usize = 256;
-/// Of so many cgroups that bear one ID the way to a record is looked for.
+/// The most cgroups with one ID whose shims are asked for a record.
 const MOST_CLAIMS: usize = 8;
 /// So long the tasks of one container are listed, and so long they are looked at, for its first process: it can have any
 /// number of them, and of cgroups inside, and is not to wait for that before it is thawed.
@@ -358,7 +358,7 @@ fn walk(
     };
     let cut = root.paths_below(host, &mut see, &mut closed)?;
     doubtful.extend(of_others.map(|error| error.to_string()));
-    // What a container nests inside itself keeps no other from being certain.
+    // Cgroups that a container nests inside itself keep no other container from being certain.
     if let Some(cut) = cut.filter(|cut| naming::chain(cut).is_empty()) {
         let top: PathBuf = cut.iter().take(3).collect();
         // No runtime makes one there; what is found elsewhere is as certain as ever.
@@ -391,7 +391,7 @@ fn assign_lxc(host: &Host, entries: &mut HashMap<String, IndexEntry>) {
     if unsettled.is_empty() {
         return;
     }
-    // What can't be read in time, or at all, lets nothing be believed.
+    // Where LXC's files can't be read in time, or at all, no claim is believed.
     let settled = with_timeout(host, move |host| lxc::settled(host, unsettled)).wait();
     for lxc::Settled { name, parents, owner } in settled.unwrap_or_default() {
         let Some(entry) = entries.get_mut(&name) else {
@@ -417,8 +417,8 @@ pub(super) fn first_process(host: &Host, cgroup: &Cgroup) -> Option<i32> {
     let witness = Witness::new(host);
     let listed = cgroup.tasks_below(Some(Instant::now() + FIRST)).ok()?; // gone: no process
     let tids = match listed.missed {
-        // It is to be known whether there is one at all.
-        Some(_) if listed.tids.is_empty() => cgroup.tasks_below(None).ok()?.tids, // as above
+        // Not one task was listed in time: whether there is any has to be known.
+        Some(_) if listed.tids.is_empty() => cgroup.tasks_below(None).ok()?.tids, // gone: no process
         _ => listed.tids,
     };
     let (stats, silent) = witness.stats(tids.iter().copied(), FIRST);
@@ -426,6 +426,6 @@ pub(super) fn first_process(host: &Host, cgroup: &Cgroup) -> Option<i32> {
         .iter()
         .filter(|stat| !tids.contains(&stat.ppid))
         .min_by_key(|stat| (stat.starttime, stat.pid));
-    // Where it does not answer its children show that they are none.
+    // A first process that does not answer is silent: its children have a parent in the cgroup.
     first.map(|stat| stat.pid).or_else(|| silent.first().copied())
 }

@@ -17,19 +17,19 @@ use super::timeout::BUDGET;
 use crate::error::Candidate;
 use crate::host::Host;
 
-/// Which container `pid:` means where containers are nested.
+/// The container that `pid:` means where containers are nested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Nesting {
-    /// None: the chain is listed.
+    /// No container: the error lists the chain.
     #[default]
     Refuse,
-    /// The one that holds the others.
+    /// The container that holds the others.
     Outer,
-    /// The one next to the process.
+    /// The container next to the process.
     Inner,
 }
 
-/// What a target is resolved for, which says how sure its meaning must be while a source of names can't be read.
+/// The purpose of resolving a target, which says how sure its meaning must be while a source of names can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Purpose {
     /// To thaw it or to look at it: what was found is meant, with a note on what could not be read.
@@ -125,7 +125,7 @@ impl<'h> Resolver<'h> {
     /// Candidates with the names and runtimes that their engines have on record, as far as those can be read in time.
     pub(super) fn introduced(&self, candidates: Vec<(Identity, Candidate)>) -> Vec<Candidate> {
         let (identities, mut candidates): (Vec<_>, Vec<_>) = candidates.into_iter().unzip();
-        // What hung before would hang again.
+        // A disk that hung before would hang again.
         if self.is_late() {
             return candidates;
         }
@@ -134,7 +134,7 @@ impl<'h> Resolver<'h> {
             let Some(details) = records.next(BUDGET) else {
                 break;
             };
-            // Those two alone keep a belief on disk, and podman's cgroups bear its name.
+            // docker and podman alone keep a belief on disk, and podman's cgroups bear its name.
             if details.believed.is_some() && candidate.runtime != Runtime::Podman.name() {
                 candidate.runtime = Runtime::Docker.name().to_owned();
             }

@@ -1,4 +1,4 @@
-//! What is found under one ID: the containers that run, and why its other matches are no match.
+//! [`Matches`]: the containers that run under one ID, and why other records and cgroups with that ID are no match.
 
 use std::path::Path;
 
@@ -13,20 +13,22 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
 
-/// The containers with one ID, and why its other matches are no match.
+/// The containers with one ID, and why other records and cgroups with that ID are no match.
 #[derive(Debug, Default)]
 pub(super) struct Matches {
+    /// The containers that run.
     pub(super) live: Vec<Located>,
+    /// Why a record or a cgroup on root's word is no match.
     pub(super) dead: Vec<Error>,
-    /// What users claim and is not so, or can't be read: it spoils nothing.
+    /// Why a record on a user's word is no match, or can't be read: no container of root's is less certain for it.
     untrusted: Vec<Error>,
-    /// Whether a record was read and is no match. Its cgroup's name says less than it does; where a record could not
-    /// be read, the name and the tasks in it are the best word there is.
+    /// Whether a record was read and is no match. A cgroup's name says less than a record; where no record could be read,
+    /// the cgroup's name and its tasks are the best word there is.
     pub(super) is_rejected: bool,
 }
 
 impl Matches {
-    /// Those that run.
+    /// The matches with these running containers and nothing else.
     pub(super) fn of(live: Vec<Located>) -> Self {
         Self {
             live,
@@ -66,7 +68,7 @@ impl Matches {
         unread.map(ToString::to_string).collect()
     }
 
-    /// Adds another's.
+    /// Adds the matches of another ID or source.
     pub(super) fn extend(&mut self, other: Self) {
         self.live.extend(other.live);
         self.dead.extend(other.dead);
@@ -74,19 +76,19 @@ impl Matches {
         self.is_rejected |= other.is_rejected;
     }
 
-    /// Why there is none on root's word.
+    /// The first reason why there is no container on root's word.
     pub(super) fn reason_of_roots(self) -> Option<Error> {
         self.dead.into_iter().next()
     }
 
-    /// Why there is none.
+    /// The first reason why there is no container, on anybody's word.
     pub(super) fn reason(self) -> Option<Error> {
         self.dead.into_iter().chain(self.untrusted).next()
     }
 }
 
-/// What the records in the roots of root's own engines have under an ID: on root's word, and on that of users who wrote
-/// there.
+/// Checks the records under an ID in the roots of root's own engines: first those on root's word, then those that users
+/// wrote there.
 fn by_records(host: &Host, index: &Index, id: &str) -> (Matches, Matches) {
     let (mut roots, mut users) = (Matches::default(), Matches::default());
     for record in index.records(host, id) {
@@ -98,7 +100,7 @@ fn by_records(host: &Host, index: &Index, id: &str) -> (Matches, Matches) {
     (roots, users)
 }
 
-/// The containers on root's word that a index has under an ID, and why its other matches are no match.
+/// The containers on root's word that the index has under an ID.
 pub(super) fn locate(host: &Host, index: &Index, id: &str) -> Matches {
     or_by_cgroup(host, index, id, by_records(host, index, id).0)
 }

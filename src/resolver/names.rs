@@ -1,5 +1,5 @@
-//! Who is called by a name: every source of names there is, each read in a thread of its own and waited for as long as
-//! its budget lasts. They are read once, for all the names that are asked for.
+//! Finds who is called by a name: every source of names is read in a thread of its own, which is waited for as long as its
+//! budget lasts. The sources are read once, for all the names that are asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -30,7 +30,7 @@ pub(super) struct NameSearch {
 struct SearchedSource {
     /// The runtime whose names these are; `None` for those of all the caller's own engines.
     runtime: Option<Runtime>,
-    /// What errors call it.
+    /// The words that errors have for the source.
     called: &'static str,
     reading: Awaited<Names>,
 }
@@ -106,7 +106,7 @@ fn of_docker(host: &Host, wanted: &BTreeSet<String>, index: &Receiver<Arc<Index>
     };
     let is_known = |id: &str| ids.iter().any(|known| known.contains(OsStr::new(id)));
     let further = further_roots(host, &index, &roots, &is_known);
-    // Where such a docker has the names is in its container's record.
+    // The way to such a docker's names is in the record of a container of its own.
     names
         .unread_records
         .extend(further.unreadable.iter().map(ToString::to_string));
@@ -116,8 +116,8 @@ fn of_docker(host: &Host, wanted: &BTreeSet<String>, index: &Receiver<Arc<Index>
     names
 }
 
-/// What the engines of one user have: all of it, and whether it can be read, is that user's word. No more than is left of
-/// `budget` is read.
+/// The names that the engines of one user have: all of them, and whether they can be read, is that user's word. No more
+/// than is left of `budget` is read.
 pub(super) fn of_user(host: &Host, user: u32, wanted: &BTreeSet<String>, budget: &Budget) -> Names {
     let mut names = Names::default();
     if let Some(home) = names.noted(passwd::home(host, user)) {
@@ -141,7 +141,7 @@ pub(super) struct FurtherRoots {
     pub(super) unreadable: Vec<Error>,
 }
 
-/// Of so many containers below one cgroup the data root is looked for in vain: those of one dockerd are below one, and
+/// The most containers below one cgroup whose data root is looked for in vain: those of one dockerd are below one, and
 /// where its disk is not mounted here no other of them will show it.
 const KIN: usize = 16;
 

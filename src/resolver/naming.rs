@@ -14,9 +14,9 @@ use crate::error::short_id;
 /// A container as its cgroup's path names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// Its runtime, where the name says it.
+    /// The runtime, where the name says it.
     pub runtime: Option<Runtime>,
-    /// Its ID, or its name where the runtime names cgroups by it.
+    /// The container's ID, or its name where the runtime names cgroups by it.
     pub id: String,
     /// Whether `id` is a name.
     pub is_name: bool,
@@ -90,7 +90,7 @@ pub(crate) fn innermost(path: &Path) -> Option<Named> {
     chain(path).pop()
 }
 
-/// What a name alone says.
+/// A cgroup's name, taken apart.
 struct NameParts {
     runtime: Option<Runtime>,
     id: String,
@@ -152,7 +152,7 @@ fn read(parent: Option<&OsStr>, component: &OsStr) -> Option<NameParts> {
             IdKind::Id => is_id(middle.as_bytes()),
             IdKind::Name => !middle.is_empty(),
         };
-        // What an escape can bring, and no name of a machine or container has.
+        // An escape can bring characters that no name of a machine or container has.
         let is_sane = |id: &str| !id.chars().any(|c| c.is_control() || c == '/');
         let id = if pattern.kind == IdKind::Name && !pattern.suffix.is_empty() {
             unescape(middle)
@@ -219,7 +219,7 @@ pub(super) fn usual_paths(id: &str) -> Vec<PathBuf> {
 /// Cgroups right below the root that hold containers of several runtimes, and are none.
 const PARENTS: [&str; 4] = ["kubepods", "machine", "user", "system"];
 
-/// What kind of cgroup a path is that holds others and is no container.
+/// The kind of cgroup that a path is, if it holds others and is no container.
 pub(crate) fn parent(path: &Path) -> Option<&'static str> {
     let name = path.file_name()?.to_string_lossy();
     if let Some(kind) = unit_kind(&name) {
@@ -231,7 +231,7 @@ pub(crate) fn parent(path: &Path) -> Option<&'static str> {
     is_one.then_some("a parent of containers")
 }
 
-/// What kind of systemd unit a name is that never is a container.
+/// The kind of systemd unit that a name is, if such a unit never is a container.
 fn unit_kind(name: &str) -> Option<&'static str> {
     if name.ends_with(".slice") {
         Some("a slice")

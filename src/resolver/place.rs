@@ -20,12 +20,12 @@ const LISTING: Duration = Duration::from_millis(20);
 /// By so much more tasks are asked at once where they are, each time that those before did not lead to all.
 const MORE: usize = 16;
 
-/// Which of two hierarchies freeze writes.
+/// Which of two hierarchies a freeze writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WriteAt {
     /// v1 where the container has its own cgroup there, as the runtimes do.
     Runtime,
-    /// Where it was said outright.
+    /// The hierarchy that the target names.
     Here,
 }
 
@@ -146,7 +146,7 @@ fn levels(host: &Host, top: Cgroup, point: &FreezeLevel, is_machine: bool) -> Re
     })
 }
 
-/// What a container has in the other hierarchy.
+/// A container's cgroups in the other hierarchy.
 #[derive(Debug, Default)]
 struct OtherSide {
     own: Vec<Cgroup>,
@@ -167,10 +167,10 @@ fn other_side(
     let is_whole = missed.is_none();
     let mut left = tasks.clone();
     let mut found: Vec<(Cgroup, BTreeSet<i32>)> = Vec::new();
-    // Those there whose tasks could not all be listed.
+    // The cgroups there whose tasks could not all be listed.
     let mut parts: Vec<CgroupId> = Vec::new();
     let mut read = VecDeque::new();
-    // What is handed to another thread may as well be more.
+    // Reads that are handed to another thread may as well be many.
     let mut at_once = if host.is_aside() { 1 } else { MORE };
     while let Some(tid) = left.first().copied() {
         if read.is_empty() {
@@ -178,7 +178,7 @@ fn other_side(
             read.extend(lines_of_tasks(host, left.iter().copied().take(at_once)));
             at_once *= MORE;
         }
-        // Those that were found in a cgroup meanwhile need not be asked.
+        // Tasks that were found in a cgroup meanwhile need not be asked.
         let Some((asked, lines)) = read.pop_front() else {
             break; // each has an answer
         };
@@ -240,7 +240,7 @@ fn other_side(
         let may_be_own = !cgroup.is_root() && (is_named || !parts.contains(&cgroup.id()));
         if may_be_own && is_exclusive(host, &members, first, &tasks, is_whole)? {
             side.listed.push((cgroup.id(), members));
-            // What strayed comes after the one that bears the container's name.
+            // A cgroup with strayed tasks comes after the one that bears the container's name.
             match is_named {
                 true => side.own.insert(0, cgroup),
                 false => side.own.push(cgroup),

@@ -1,5 +1,5 @@
-//! What a container's shim tells where no configuration does: its working directory is the container's bundle. It leads
-//! to a record that root's engine wrote, and is none itself.
+//! From a container's shim to its record, where no configuration leads there: the shim's working directory is the
+//! container's bundle. It leads to a record that root's engine wrote, and is none itself.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Reading beside the work: what may lie on a disk that hangs, or where a user can have mounted anything, is read in a
-//! thread of its own and waited for only so long. A thread that hangs stays behind.
+//! Reading with a time limit: a file that may lie on a disk that hangs, or where a user can have mounted anything, is read
+//! in a thread of its own, which is waited for only so long. A thread that hangs stays behind.
 
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
@@ -12,13 +12,13 @@ use crate::host::Host;
 /// How long one source may take before what it knows counts as uncertain.
 pub(super) const BUDGET: Duration = Duration::from_secs(2);
 
-/// How long each is waited for at least.
+/// How long each source is waited for at least.
 const LEAST: Duration = Duration::from_millis(250);
 
 /// Enough for a walk of the deepest tree.
 const STACK: usize = 4 << 20;
 
-/// Something that is being read.
+/// The answer of a thread that reads.
 #[derive(Debug)]
 pub(super) struct Awaited<T> {
     done: Option<Receiver<()>>,
@@ -27,14 +27,15 @@ pub(super) struct Awaited<T> {
 }
 
 impl<T> Awaited<T> {
-    /// Waits for it until its budget is spent; `None` where that was not enough, or no thread could be had.
+    /// Waits for the answer until [`BUDGET`] is spent; `None` where that was not enough, or no thread could be had.
     pub(super) fn wait(&self) -> Option<T> {
         self.wait_for(BUDGET)
     }
 
-    /// Waits for it until `limit` has passed since it began; `None` where that was not enough, or no thread could be had.
+    /// Waits for the answer until `limit` has passed since the read began; `None` where that was not enough, or no thread
+    /// could be had.
     pub(super) fn wait_for(&self, limit: Duration) -> Option<T> {
-        // What was busy elsewhere while this was read does not count against it.
+        // Time that the caller was busy elsewhere does not count against the read.
         let left = limit.saturating_sub(self.since.elapsed()).max(LEAST);
         self.done.as_ref()?.recv_timeout(left).ok()?; // a thread that is gone without a word is no answer either
         self.answer.lock().ok()?.take()
@@ -86,7 +87,7 @@ pub(super) fn detach(host: &Host, work: impl FnOnce(&Host) + Send + 'static) -> 
 pub(super) struct Source(pub(super) &'static str);
 
 impl Source {
-    /// That it could not be read in time.
+    /// The error that the source could not be read in time.
     pub(super) fn late(self) -> Error {
         Error::Io {
             act: "read".to_owned(),

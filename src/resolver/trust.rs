@@ -2,14 +2,14 @@
 //! a user's engine, or a container that makes cgroups and files of its own. Each source says with a [`Trust`] whose word
 //! it brings, and no word picks a container that is not its author's.
 
-/// Whose word it is that a container is called so.
+/// Whose word a name, an ID or a record is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub enum Trust {
-    /// Root's, or the caller's own. It is believed.
+    /// Root's word, or the caller's own. It is believed.
     Full,
-    /// A user's. It is believed of what is that user's, where no word of root's says otherwise.
+    /// A user's word. It is believed of what is that user's, where no word of root's says otherwise.
     User(u32),
-    /// That of a container, or of anybody who may write there. It is believed of nothing.
+    /// The word of a container, or of anybody who may write there. It is believed of nothing.
     #[default]
     None,
 }

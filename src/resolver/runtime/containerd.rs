@@ -20,7 +20,7 @@ use crate::resolver::state::{self, StateDir};
 use crate::resolver::target::is_full_id;
 use crate::resolver::trust::Trust;
 
-/// What the resolver has to know of containerd.
+/// The row of containerd.
 pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[
         pattern("cri-containerd-", IdKind::Full, ".scope", Home::Slices),
@@ -121,7 +121,7 @@ fn name_of(host: &Host, wanted: &str) -> Result<Option<String>> {
     for namespace in namespaces(host)? {
         for name in namespace.names()? {
             let name = name.to_string_lossy();
-            // One that can't be read is not its.
+            // A name whose file can't be read is not the container's.
             if matches!(id(&namespace, &name), Ok(Some(id)) if id == wanted) {
                 return Ok(Some(name.into_owned()));
             }

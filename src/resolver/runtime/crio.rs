@@ -9,7 +9,7 @@ use super::podman::{Stored, add_stored};
 use super::record::About;
 use super::row::RuntimeRow;
 
-/// What the resolver has to know of CRI-O.
+/// The row of CRI-O.
 pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[
         pattern("crio-", IdKind::Full, ".scope", Home::Slices).with_level("container"),

@@ -12,7 +12,7 @@ use super::row::{Format, RuntimeRow};
 use crate::error::Result;
 use crate::resolver::state::StateFile;
 
-/// What the resolver has to know of crun.
+/// The row of crun.
 pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[pattern("crun-", IdKind::Id, ".scope", Home::Nowhere).with_level("container")],
     has_own_root: true,
@@ -23,7 +23,7 @@ pub(super) static ROW: RuntimeRow = RuntimeRow {
     ..RuntimeRow::of(Runtime::Crun)
 };
 
-/// What is read of a `status`.
+/// The fields that are read of a `status`.
 #[derive(Debug, Deserialize)]
 struct Status {
     pid: i32,
@@ -47,7 +47,7 @@ struct Spec {
 ///
 /// # Errors
 ///
-/// It is there and can't be read or understood.
+/// The record is there and can't be read or understood.
 fn record(root: &Root, id: &str, _: Option<&StateFile>) -> Result<Option<Record>> {
     let name = PathBuf::from(id).join("status");
     let Some(file) = root.dir.read(&name)? else {

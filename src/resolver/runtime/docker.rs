@@ -1,5 +1,5 @@
 //! docker's records, `<data-root>/containers/<id>/config.v2.json`: names, images, labels, and what dockerd believes.
-//! They may lie on a disk that hangs, so nothing here is read on the way to a container that was named by its ID.
+//! The records may lie on a disk that hangs: none is read on the way to a container that was named by its ID.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -25,7 +25,7 @@ use crate::resolver::target::{SHORT_ID, is_full_id, is_hex};
 use crate::resolver::trust::Trust;
 use crate::verifier::Witness;
 
-/// What the resolver has to know of docker.
+/// The row of docker.
 pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[pattern("docker-", IdKind::Full, ".scope", Home::Slices)],
     bare_below: &[BareParent {
@@ -40,7 +40,7 @@ pub(super) static ROW: RuntimeRow = RuntimeRow {
     ..RuntimeRow::of(Runtime::Docker)
 };
 
-/// What is read of a `config.v2.json`.
+/// The fields that are read of a `config.v2.json`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Config {
     #[serde(rename = "ID")]
@@ -72,7 +72,7 @@ struct Inner {
 }
 
 impl Config {
-    /// Its name, which docker keeps with a slash in front.
+    /// The container's name, which docker keeps with a slash in front.
     fn name(&self) -> &str {
         self.name.strip_prefix('/').unwrap_or(&self.name)
     }
@@ -99,12 +99,12 @@ impl Config {
         details.log = self.log();
     }
 
-    /// Its first process, as dockerd has written it down last; `None` where none runs.
+    /// The container's first process, as dockerd has written it down last; `None` where none runs.
     fn pid(&self) -> Option<i32> {
         Some(self.state.pid).filter(|&pid| pid > 0)
     }
 
-    /// What dockerd has written down last.
+    /// The state that dockerd has written down last.
     fn believed(&self) -> Believed {
         match self.state {
             State { restarting: true, .. } => Believed::Restarting,
@@ -135,7 +135,7 @@ fn daemon_json(host: &Host) -> Result<DaemonJson> {
     Ok(etc.config("daemon.json")?.unwrap_or_default())
 }
 
-/// Where dockerd keeps runc's records if `daemon.json` says it.
+/// The directory in which dockerd keeps runc's records, if `daemon.json` says it.
 pub(crate) fn configured_exec_root(host: &Host) -> Result<Option<PathBuf>> {
     Ok(daemon_json(host)?.exec_root.map(|path| host.inside(&path)))
 }
@@ -152,7 +152,7 @@ pub(crate) fn data_roots(host: &Host) -> Result<BTreeSet<PathBuf>> {
 }
 
 /// The exec-roots at which a dockerd has mounted the network namespaces of its containers, `<exec-root>/netns/<12 digits>`.
-/// It is the caller's own mount table that is read and that of the host's first process, in which nobody but root mounts
+/// Two mount tables are read: the caller's own, and that of the host's first process, in which nobody but root mounts
 /// a namespace: a container's own table is the container's word. The mounts outlive dockerd and the shim.
 pub(crate) fn mounted_exec_roots(host: &Host) -> BTreeSet<PathBuf> {
     let mut roots = BTreeSet::new();
@@ -207,7 +207,7 @@ impl DataRoot {
     ///
     /// # Errors
     ///
-    /// It can't be read or understood; the budget is used up.
+    /// The record can't be read or understood; the budget is used up.
     pub(crate) fn config(&self, id: &str, budget: Option<&Budget>) -> Result<Option<Config>> {
         if self.containers.get().is_none() {
             let _ = self.containers.set(containers_in(&self.path)?); // it was empty
@@ -233,11 +233,11 @@ fn record_of(id: &OsStr) -> PathBuf {
 pub(crate) struct Called {
     pub(crate) name: String,
     pub(crate) id: String,
-    /// Its first process, as dockerd has it on record.
+    /// The first process, as dockerd has it on record.
     pub(crate) pid: Option<i32>,
 }
 
-/// What is found in a data root.
+/// The containers that are found in a data root.
 #[derive(Debug, Default)]
 pub(crate) struct Scan {
     /// The containers that have one of the wanted names.

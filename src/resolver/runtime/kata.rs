@@ -8,7 +8,7 @@ use super::row::RuntimeRow;
 use crate::host::Host;
 use crate::resolver::state::StateDir;
 
-/// What the resolver has to know of Kata Containers.
+/// The row of Kata Containers.
 pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[pattern("kata_", IdKind::Full, "", Home::Pod)],
     bare_below: &[BareParent {
@@ -24,7 +24,7 @@ pub(super) static ROW: RuntimeRow = RuntimeRow {
     ..RuntimeRow::of(Runtime::Kata)
 };
 
-/// Where containerd keeps the bundles of its shims, by namespace.
+/// The directories in which containerd keeps the bundles of its shims, by namespace.
 const BUNDLES: [&str; 2] = [
     "/run/containerd/io.containerd.runtime.v2.task",
     "/run/docker/containerd/daemon/io.containerd.runtime.v2.task",
@@ -34,13 +34,13 @@ const BUNDLES: [&str; 2] = [
 pub(crate) fn runs(host: &Host, id: &str) -> bool {
     let bundles = BUNDLES
         .iter()
-        .filter_map(|dir| StateDir::open(&host.path(dir)).ok()?); // told of elsewhere
+        .filter_map(|dir| StateDir::open(&host.path(dir)).ok()?); // a directory that can't be opened is told of elsewhere
     bundles
         .flat_map(|dir| {
-            let names = dir.names().unwrap_or_default(); // as above
+            let names = dir.names().unwrap_or_default(); // told of elsewhere
             names.into_iter().filter_map(move |namespace| {
                 let file = Path::new(&namespace).join(id).join("shim-binary-path");
-                dir.read(file).ok()? // as above
+                dir.read(file).ok()? // told of elsewhere
             })
         })
         .any(|file| file.text.windows(4).any(|word| word == b"kata"))

@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::resolver::state::StateDir;
 use crate::resolver::target::is_hex;
 
-/// Where the links are.
+/// The directory with the links.
 const LOGS: &str = "/var/log/containers";
 
 /// A container of a pod as its log's link has it.
@@ -37,12 +37,12 @@ pub(crate) fn links(host: &Host, namespace: &str, pod: &str) -> Result<Vec<Link>
         .collect())
 }
 
-/// Where the kubelet's link to a container's log is; `None` where there is none.
+/// The path of the kubelet's link to a container's log; `None` where there is none.
 pub(crate) fn log(host: &Host, pod: &Pod, id: &str) -> Option<PathBuf> {
     let container = pod.container.as_deref()?;
     let name = format!("{}_{}_{container}-{id}.log", pod.name, pod.namespace);
     let path = Path::new(LOGS).join(name);
-    // Where the link leads may hang.
+    // The disk that the link leads to may hang.
     let is_there = nix::sys::stat::lstat(&host.path(LOGS).join(path.file_name()?)).is_ok();
     is_there.then_some(path)
 }
@@ -51,7 +51,7 @@ pub(crate) fn log(host: &Host, pod: &Pod, id: &str) -> Option<PathBuf> {
 /// dashes.
 fn parse(name: &OsStr) -> Option<Link> {
     let name = name.to_str()?;
-    // What is cut at 255 bytes can have lost its ending, and some of the ID.
+    // A name that was cut at 255 bytes can have lost its ending, and some of the ID.
     let name = name.strip_suffix(".log").unwrap_or(name);
     let mut parts = name.splitn(3, '_');
     let (pod, namespace, rest) = (parts.next()?, parts.next()?, parts.next()?);

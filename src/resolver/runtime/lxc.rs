@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::resolver::state::StateDir;
 
-/// What the resolver has to know of LXC.
+/// The row of LXC.
 pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[pattern("lxc.payload.", IdKind::Name, "", Home::Root)],
     parents: &["lxc"],
@@ -29,7 +29,7 @@ pub(super) static ROW: RuntimeRow = RuntimeRow {
 /// The most files that one configuration is made of, includes and all.
 const MOST_FILES: usize = 64;
 
-/// What a configuration says of the cgroup.
+/// The settings of a container that place its cgroup and its root file system.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct LxcConfig {
     /// `lxc.cgroup.dir`: below what.
@@ -50,7 +50,7 @@ impl LxcConfig {
         path.is_absolute().then(|| path.to_owned())
     }
 
-    /// Where the cgroup is, if that does not follow from the name.
+    /// The place of the cgroup, if it does not follow from the name.
     pub(crate) fn place(&self) -> Option<ConfiguredPlace> {
         // Slash by slash: one at the end is none.
         let path = Path::new("/")
@@ -88,7 +88,7 @@ pub(crate) fn roots(host: &Host) -> Result<Vec<StateDir>> {
     Ok(open)
 }
 
-/// Where LXD and Incus keep a directory or a link for each container.
+/// The directories in which LXD and Incus keep a directory or a link for each container.
 const INSTANCES: [&str; 3] = [
     "/var/lib/incus/containers",
     "/var/lib/lxd/containers",
@@ -111,7 +111,7 @@ pub(crate) fn instances(host: &Host) -> Result<BTreeSet<String>> {
     Ok(all)
 }
 
-/// Whose a cgroup of LXC's is, as far as LXC's own files tell.
+/// The owner of a cgroup of LXC's, as far as LXC's own files tell.
 #[derive(Debug)]
 pub(crate) struct Settled {
     /// The name that the cgroup bears.
@@ -159,7 +159,7 @@ pub(crate) fn settled(host: &Host, unsettled: Vec<(String, BTreeSet<PathBuf>)>) 
 ///
 /// # Errors
 ///
-/// It is there and can't be read, or includes too many others.
+/// The configuration is there and can't be read, or includes too many other files.
 pub(crate) fn config(host: &Host, root: &StateDir, name: &str) -> Result<Option<LxcConfig>> {
     let Some(dir) = root.below(name)? else {
         return Ok(None);

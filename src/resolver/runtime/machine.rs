@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::resolver::state::StateDir;
 
-/// What the resolver has to know of systemd's machines.
+/// The row of systemd's machines.
 pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[
         pattern("machine-", IdKind::Name, ".scope", Home::Machines).with_level("payload"),
@@ -22,14 +22,14 @@ pub(super) static ROW: RuntimeRow = RuntimeRow {
     ..RuntimeRow::of(Runtime::Machine)
 };
 
-/// What is read of an entry.
+/// The fields that are read of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Machine {
     /// The unit that it is in, which names its cgroup.
     pub(crate) unit: Option<String>,
-    /// Its first process.
+    /// The machine's first process.
     pub(crate) leader: Option<i32>,
-    /// Its root directory.
+    /// The machine's root directory.
     pub(crate) root: Option<PathBuf>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Machine {
 ///
 /// # Errors
 ///
-/// It is there and can't be read.
+/// The entry is there and can't be read.
 pub(crate) fn machine(host: &Host, name: &str) -> Result<Option<Machine>> {
     let Some(dir) = StateDir::open(&host.path("/run/systemd/machines"))? else {
         return Ok(None);

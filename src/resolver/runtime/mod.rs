@@ -1,4 +1,4 @@
-//! What is particular to a runtime or an engine: how its cgroups are called, where its records and names are, and what
+//! All that is particular to a runtime or an engine: how its cgroups are called, where its records and names are, and what
 //! they look like. To add a runtime, write its file with a [`RuntimeRow`], and add it to [`Runtime`] and to [`ROWS`].
 
 pub(super) mod containerd;
@@ -38,12 +38,12 @@ pub(super) static ROWS: [&RuntimeRow; 10] = [
 ];
 
 impl Runtime {
-    /// What the resolver has to know of it.
+    /// All that the resolver knows of the runtime.
     pub(super) fn row(self) -> &'static RuntimeRow {
         ROWS[self as usize]
     }
 
-    /// Why its containers can't be frozen by their cgroups, where they can't.
+    /// The reason why the runtime's containers can't be frozen by their cgroups, where they can't.
     pub(super) fn refusal(self) -> Option<&'static str> {
         self.row().refusal
     }

@@ -1,4 +1,4 @@
-//! Who is called by a name, as a source of names says it.
+//! [`Names`]: the containers that have a name, as a source of names says it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -14,14 +14,14 @@ pub(crate) enum NameHolder {
     Id {
         id: String,
         runtime: Runtime,
-        /// Its first process, where the engine that has the name on record has it too.
+        /// The first process, where the engine that has the name on record has it too.
         pid: Option<i32>,
     },
     /// LXC's, at this place.
     Lxc(ConfiguredPlace),
 }
 
-/// What one source, or all, say.
+/// The answer of one source of names, or of all of them.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     /// The names that were asked for, and found.
@@ -88,7 +88,7 @@ pub(crate) fn is_roots_own(error: &Error) -> bool {
 /// The cgroup of a container of LXC's whose configuration says it outright.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfiguredPlace {
-    /// What LXC freezes.
+    /// The cgroup that LXC freezes.
     pub(crate) path: PathBuf,
     /// The level below that holds the tasks.
     pub(crate) inner: Option<PathBuf>,

@@ -49,7 +49,7 @@ pub(crate) struct BareParent {
     pub(crate) is_home: bool,
 }
 
-/// What stands between the prefix and the suffix of a [`Pattern`].
+/// The kind of word between the prefix and the suffix of a [`Pattern`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum IdKind {
     /// 64 hex digits.

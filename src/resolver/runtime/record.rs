@@ -1,5 +1,5 @@
-//! A runtime's own record of one container: its first process, its cgroup, what it is made of. Every runtime keeps one
-//! and outlives neither by it: a record is checked against what runs before anything is made of it.
+//! A runtime's own record of one container: its first process, its cgroup, what it is made of. Every runtime writes such a
+//! record, and it can be stale: `check` compares it with the running process.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::host::{Hierarchy, Host};
 use crate::resolver::state::StateDir;
 use crate::resolver::trust::Trust;
 
-/// What an engine has on record of the state.
+/// The state of a container that an engine has on record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Believed {
     /// Running and paused.
@@ -39,9 +39,9 @@ impl fmt::Display for Believed {
 #[derive(Debug)]
 pub(crate) struct Root {
     pub(crate) dir: StateDir,
-    /// Whose records these are.
+    /// The runtime that keeps its records in the directory.
     pub(crate) runtime: Runtime,
-    /// Whose word the records are at best.
+    /// The most that the records are trusted.
     pub(crate) trust: Trust,
 }
 
@@ -65,15 +65,15 @@ impl Root {
     }
 }
 
-/// One container's record.
+/// The record of one container.
 #[derive(Debug)]
 pub(crate) struct Record {
-    /// Who keeps it, as far as its place tells.
+    /// The runtime that keeps the record, as far as the record's place tells.
     pub(crate) runtime: Runtime,
     pub(crate) id: String,
     /// The directory that it is in.
     pub(crate) dir: PathBuf,
-    /// Whose word it is.
+    /// Whose word the record is.
     pub(crate) trust: Trust,
     /// When it was written, in seconds since 1970.
     pub(crate) written: i64,
@@ -85,18 +85,18 @@ pub(crate) struct Record {
     pub(crate) about: About,
 }
 
-/// What a record says of the container's cgroup.
+/// The container's cgroup, as a record says it.
 #[derive(Debug, Clone)]
 pub(crate) enum CgroupOnRecord {
     /// runc's `cgroup_paths`: directories by controller, as they were mounted for it; v2's has no name.
     Dirs(BTreeMap<String, PathBuf>),
     /// A path that is the same in every hierarchy.
     Path(PathBuf),
-    /// Nothing.
+    /// The record names no cgroup.
     Nothing,
 }
 
-/// What is on record of a container besides where it runs.
+/// The rest of a container's record, besides where it runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct About {
     /// The annotations.
@@ -105,7 +105,7 @@ pub struct About {
     pub rootfs: Option<PathBuf>,
     /// The runtime's bundle, likewise.
     pub bundle: Option<PathBuf>,
-    /// Which runtime wrote the record.
+    /// The runtime that wrote the record.
     pub(crate) writer: Option<Writer>,
     /// The data root of the docker that its files are mounted from.
     pub(crate) data_root: Option<PathBuf>,
@@ -122,14 +122,14 @@ pub(crate) enum Writer {
 /// The directories, below the root, where freezers are mounted on the hosts that are common.
 const MOUNTS: [&str; 3] = ["sys/fs/cgroup/freezer", "sys/fs/cgroup/unified", "sys/fs/cgroup"];
 
-/// What a record says of the cgroup in one hierarchy.
+/// A record's word on the cgroup in one hierarchy, compared with where the container's process is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum RecordedCgroup {
-    /// Its process is in it.
+    /// The process is in this cgroup.
     At(PathBuf),
-    /// Its process is elsewhere, unless the record speaks of another mount namespace.
+    /// The process is not in this cgroup, unless the record speaks of another mount namespace.
     Elsewhere(PathBuf),
-    /// It says nothing.
+    /// The record names no cgroup there.
     Nothing,
 }
 
@@ -231,7 +231,7 @@ impl About {
         kind.is_some_and(|kind| kind == "sandbox")
     }
 
-    /// Its image, where an annotation names it.
+    /// The container's image, where an annotation names it.
     pub(crate) fn image(&self) -> Option<String> {
         let keys = [
             "io.kubernetes.cri.image-name",
@@ -245,9 +245,9 @@ impl About {
 /// The Kubernetes pod that a container belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pod {
-    /// Its namespace.
+    /// The pod's namespace.
     pub(crate) namespace: String,
-    /// Its name.
+    /// The pod's name.
     pub(crate) name: String,
     /// The container's name in it; `None` for the sandbox.
     pub(crate) container: Option<String>,

@@ -22,7 +22,7 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// It is there and can't be read or understood, or is another container's.
+    /// The record is there and can't be read or understood, or is another container's.
     pub(crate) fn record(&self, id: &str) -> Result<Option<Record>> {
         let file = self.dir.read(Path::new(id).join("state.json"))?;
         let text = file.as_ref().map(|file| file.text.as_slice());
@@ -43,7 +43,7 @@ pub(crate) struct SlowRoots {
     is_late: AtomicBool,
 }
 
-/// What the thread of a slow source is asked.
+/// A question to the thread of a slow source.
 enum Ask {
     Record(String, Sender<Records>),
     Names(Sender<RecordListing>),
@@ -69,7 +69,7 @@ impl SlowRoots {
     ) -> Self {
         let (asks, asked) = mpsc::channel();
         let serve = move |host: &Host| {
-            // Nothing is opened that nobody asks for.
+            // Without a question no root is opened.
             let mut asked = asked.into_iter().peekable();
             if asked.peek().is_none() {
                 return;
@@ -80,7 +80,7 @@ impl SlowRoots {
             let budget = Budget::default();
             let may_be_kept = |record: &Record| record.trust.is_full() || budget.take(record.about.size());
             for ask in asked {
-                // Nobody waits any more where an answer can't be sent.
+                // An answer that can't be sent has nobody who waits for it.
                 match ask {
                     Ask::Record(id, to) => {
                         let records = roots.iter().filter_map(|root| {
@@ -163,9 +163,9 @@ impl SlowRoots {
 /// The roots of root's own engines, and what of them can't be opened.
 #[derive(Debug)]
 pub(crate) struct SystemRoots {
-    /// Those at the usual places, which are on a file system in memory.
+    /// The roots at the usual places, which are on a file system in memory.
     pub(crate) all: Vec<Root>,
-    /// Where docker is configured to keep its records, or has them as the mount table tells, on whichever disk.
+    /// The roots of docker that its configuration or the mount table tells of, on whichever disk.
     pub(crate) configured: SlowRoots,
     pub(crate) incomplete: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! What the resolver has to know of a runtime: one [`RuntimeRow`] each.
+//! [`RuntimeRow`]: all that the resolver knows of a runtime.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::resolver::trust::Trust;
 #[derive(Debug)]
 pub(crate) struct RuntimeRow {
     pub(crate) runtime: Runtime,
-    /// How its containers' cgroups are called.
+    /// The names of the runtime's cgroups.
     pub(crate) patterns: &'static [Pattern],
     /// The cgroups right below which its containers are called by a bare ID.
     pub(crate) bare_below: &'static [BareParent],
@@ -35,11 +35,11 @@ pub(crate) struct RuntimeRow {
     pub(crate) user_roots: Option<OpenRoots>,
     /// How its records look.
     pub(crate) format: Option<Format>,
-    /// Where the names of its containers are.
+    /// The source of its containers' names.
     pub(crate) names: Option<NameSource>,
-    /// Adds what it has on record of a container.
+    /// Adds the engine's record of a container.
     pub(crate) details: Option<fn(&DetailsQuery<'_>, &mut Details)>,
-    /// Why its containers can't be frozen by their cgroups, where they can't.
+    /// The reason why its containers can't be frozen by their cgroups, where they can't.
     pub(crate) refusal: Option<&'static str>,
 }
 
@@ -58,18 +58,18 @@ pub(crate) struct Format {
 /// A source of names.
 #[derive(Debug)]
 pub(crate) struct NameSource {
-    /// What errors call it.
+    /// The words that errors have for the source.
     pub(crate) called: &'static str,
     /// Looks for names.
     pub(crate) read: fn(&Host, &BTreeSet<String>) -> Names,
 }
 
-/// What is known of a container when its engine's records are read.
+/// A container whose engine's records are to be read.
 #[derive(Debug)]
 pub(crate) struct DetailsQuery<'k> {
     pub(crate) host: &'k Host,
     pub(crate) id: &'k str,
-    /// What is in the runtime's record.
+    /// The rest of the runtime's record.
     pub(crate) about: &'k About,
     /// The Kubernetes pod that it belongs to.
     pub(crate) pod: Option<&'k Pod>,

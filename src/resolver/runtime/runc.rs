@@ -14,7 +14,7 @@ use super::row::{Format, RuntimeRow};
 use crate::error::Result;
 use crate::resolver::state::StateFile;
 
-/// What the resolver has to know of runc.
+/// The row of runc.
 pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[pattern("runc-", IdKind::Id, ".scope", Home::Nowhere)],
     has_own_root: true,
@@ -25,7 +25,7 @@ pub(super) static ROW: RuntimeRow = RuntimeRow {
     ..RuntimeRow::of(Runtime::Runc)
 };
 
-/// What is read of a `state.json`.
+/// The fields that are read of a `state.json`.
 #[derive(Debug, Deserialize)]
 struct State {
     id: String,
@@ -58,7 +58,7 @@ fn is_its(text: &[u8]) -> bool {
 ///
 /// # Errors
 ///
-/// It can't be understood, or is another container's.
+/// The record can't be understood, or is another container's.
 fn record(root: &Root, id: &str, file: Option<&StateFile>) -> Result<Option<Record>> {
     let Some(file) = file else {
         return Ok(None);

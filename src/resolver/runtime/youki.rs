@@ -13,7 +13,7 @@ use super::row::{Format, RuntimeRow};
 use crate::error::Result;
 use crate::resolver::state::StateFile;
 
-/// What the resolver has to know of youki.
+/// The row of youki.
 pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[
         pattern("youki-", IdKind::Id, ".scope", Home::Nowhere),
@@ -27,7 +27,7 @@ pub(super) static ROW: RuntimeRow = RuntimeRow {
     ..RuntimeRow::of(Runtime::Youki)
 };
 
-/// What is read of a `state.json`.
+/// The fields that are read of a `state.json`.
 #[derive(Debug, Deserialize)]
 struct State {
     id: String,
@@ -51,7 +51,7 @@ struct Config {
 ///
 /// # Errors
 ///
-/// It can't be understood, or is another container's.
+/// The record can't be understood, or is another container's.
 fn record(root: &Root, id: &str, file: Option<&StateFile>) -> Result<Option<Record>> {
     let Some(file) = file else {
         return Ok(None);

@@ -26,7 +26,7 @@ use crate::resolver::trust::Trust;
 use crate::resolver::trust::caller;
 use bolt::Database;
 
-/// What the resolver has to know of podman.
+/// The row of podman.
 pub(super) static ROW: RuntimeRow = RuntimeRow {
     patterns: &[
         pattern("libpod-", IdKind::Full, ".scope", Home::Slices).with_level("container"),
@@ -91,7 +91,7 @@ impl Stored {
     }
 }
 
-/// What podman has on record of a container, and nobody else.
+/// The part of a container's record that podman alone has.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct DatabaseRecord {
     pub(crate) labels: BTreeMap<String, String>,
@@ -99,11 +99,11 @@ pub(crate) struct DatabaseRecord {
     pub(crate) pod: Option<String>,
     /// The image that it was made of.
     pub(crate) image: Option<String>,
-    /// Its state as of podman's last command.
+    /// The container's state as of podman's last command.
     pub(crate) believed: Option<Believed>,
 }
 
-/// What is read of a container's configuration, which holds all that it was made with.
+/// The fields that are read of a container's configuration, which holds all that it was made with.
 #[derive(Debug, Default, Deserialize)]
 struct Config {
     #[serde(default)]
@@ -147,11 +147,11 @@ impl State {
     }
 }
 
-/// What podman's database has of a container; `None` where it has none.
+/// Reads a container's record in podman's database; `None` where it has none.
 ///
 /// # Errors
 ///
-/// It can't be read or understood.
+/// The database can't be read or understood.
 fn recorded(database: &Database, id: &str) -> Result<Option<DatabaseRecord>> {
     database.view(|view| {
         let Some(config) = view.get(&["ctr", id, "config"])? else {
@@ -184,7 +184,7 @@ pub(crate) struct Stores {
     stores: Vec<Store>,
     /// By the ID, with the store's index.
     held: HashMap<String, (usize, Stored)>,
-    /// What could not be read.
+    /// The stores that could not be read, and why.
     pub(crate) unread: Vec<String>,
 }
 
@@ -263,12 +263,12 @@ impl Stores {
         may_say.then_some((store, stored))
     }
 
-    /// What podman's database has of a container in one of the stores. Root's stores are two, one of which goes with
+    /// Reads a container's record in the database of its store. Root's stores are two, one of which goes with
     /// the machine; they have one database.
     ///
     /// # Errors
     ///
-    /// It can't be read or understood, as text.
+    /// The database can't be read or understood, as text.
     pub(crate) fn recorded(
         &self,
         id: &str,
@@ -303,7 +303,7 @@ impl Store {
     }
 }
 
-/// Where root's stores are: for what lasts, and for what goes with the machine.
+/// The paths of root's stores: one for what lasts, and one for what a reboot takes away.
 pub(crate) fn stores(host: &Host) -> Result<BTreeSet<PathBuf>> {
     let mut stores = BTreeSet::from([
         host.path("/var/lib/containers/storage"),
