@@ -9,7 +9,6 @@ use crate::freezer::Standing;
 use crate::host::{Host, Lock};
 use crate::ledger::{Entry, Fate, Kind, Ledger, Pledge, boot, boottime_us};
 use crate::report::{Holding, Requested, Status};
-use crate::verifier::Witness;
 
 /// The children of a process of iceaxe; none on a kernel that does not tell them (`CONFIG_PROC_CHILDREN`).
 fn children(host: &Host, pid: i32) -> Vec<i32> {
@@ -48,7 +47,7 @@ impl Party {
             Kind::Freeze | Kind::Lease => Vec::new(),
         };
         Self {
-            comm: Witness::new(host).comm_alive(pid),
+            comm: host.proc().comm_alive(pid),
             command: children.into_iter().find(|child| !is_worker(child)),
         }
     }

@@ -279,7 +279,7 @@ impl<'c> Killing<'c> {
         let mut sent = 0;
         // One that is gone, or may not be seen, is met again while it is there.
         let looked = witness.look_at_all(tids.iter().copied());
-        let leaders = witness.leaders_of(tids.iter().copied());
+        let leaders = witness.proc().leaders_of(tids.iter().copied());
         let leader_of = |tid: i32| leaders.get(&tid).copied().unwrap_or(tid);
         for (tid, task) in looked.seen {
             let leader = leader_of(tid);
@@ -290,9 +290,9 @@ impl<'c> Killing<'c> {
             self.run.before.seen.entry(tid).or_insert(task);
             let container = self.run.container;
             let is_it = || {
-                let now = witness.stat(tid);
+                let now = witness.proc().stat(tid);
                 now.is_some_and(|now| now.starttime == start)
-                    && witness.leader_of(tid) == Some(leader)
+                    && witness.proc().leader_of(tid) == Some(leader)
                     && is_inside(host, container, tid)
             };
             if signaller::send(host, leader, Signal::SIGKILL as i32, is_it)? {
@@ -303,7 +303,7 @@ impl<'c> Killing<'c> {
         for tid in looked.unseen {
             let leader = leader_of(tid);
             let container = self.run.container;
-            let is_it = || witness.leader_of(tid) == Some(leader) && is_inside(host, container, tid);
+            let is_it = || witness.proc().leader_of(tid) == Some(leader) && is_inside(host, container, tid);
             if self.signalled.insert((leader, 0))
                 && signaller::send(host, leader, Signal::SIGKILL as i32, is_it)?
             {

@@ -170,7 +170,7 @@ pub(super) fn check_kill(
     let witness = Witness::new(host);
     let inside: BTreeSet<i32> = tasks.keys().copied().collect();
     let mut checked = BTreeSet::new();
-    let leaders = witness.leaders_of(inside.iter().copied());
+    let leaders = witness.proc().leaders_of(inside.iter().copied());
     let one_of_each = leaders.into_iter().filter(|(_, leader)| checked.insert(*leader));
     let one_of_each = one_of_each.map(|(tid, _)| tid).collect();
     // On v1 a process can have tasks in several cgroups, and a signal ends all of them.
@@ -208,7 +208,7 @@ fn refuse(rule: String, force: Option<Force>) -> Result<()> {
 /// its session. Others of the session are no reason: whatever was started from the same shell is one of them.
 fn ours(witness: Witness<'_>) -> Vec<(i32, &'static str)> {
     let mut ours: Vec<(i32, &'static str)> = Vec::new();
-    for (nth, stat) in witness.ancestry().into_iter().enumerate() {
+    for (nth, stat) in witness.proc().ancestry().into_iter().enumerate() {
         match nth {
             0 => ours.push((stat.pid, "iceaxe itself")),
             _ => ours.push((stat.pid, "a parent of iceaxe")),
@@ -231,7 +231,7 @@ fn several(witness: Witness<'_>, cgroup: &Cgroup, tasks: &Sightings) -> Option<S
     if naming::innermost(cgroup.path()).is_some() || is_shared() {
         return None;
     }
-    let first = witness.first_in_namespace_at(tasks.seen.keys().copied());
+    let first = witness.proc().first_in_namespace_at(tasks.seen.keys().copied());
     let depths: Vec<usize> = first.into_values().collect();
     // One container's own containers are deeper than it is.
     let outermost = depths.iter().min()?;
@@ -264,5 +264,5 @@ fn why_no_container(cgroup: &Cgroup) -> Result<Option<String>> {
 /// Whether a task is a daemon of the host: in the PID namespace of that /proc. A container's own sshd is its own
 /// business. Where it can't be told, the careful answer.
 fn is_host_daemon(witness: Witness<'_>, tid: i32, comm: &str) -> bool {
-    DAEMONS.contains(&comm) && !witness.is_in_inner_namespace(tid)
+    DAEMONS.contains(&comm) && !witness.proc().is_in_inner_namespace(tid)
 }

@@ -78,7 +78,7 @@ fn send(host: &Host, container: &Container, options: &SignalOptions, run: &mut R
         safety::check_is_container(container)?;
     }
     // Each process with a live task of it: its leader may be dead, and is in no cgroup then.
-    let leaders = witness.leaders_of(run.before.seen.keys().copied());
+    let leaders = witness.proc().leaders_of(run.before.seen.keys().copied());
     let processes: BTreeMap<i32, i32> = leaders
         .into_iter()
         .rev()
@@ -109,7 +109,7 @@ fn send(host: &Host, container: &Container, options: &SignalOptions, run: &mut R
         let is_it = || {
             let now = witness.look(tid).ok().flatten();
             now.is_some_and(|now| now.start == task.start)
-                && witness.leader_of(tid) == Some(pid)
+                && witness.proc().leader_of(tid) == Some(pid)
                 && is_inside(host, container, tid)
         };
         if options.mode == Mode::DryRun || signaller::send(host, pid, options.signal, is_it)? {
@@ -164,7 +164,7 @@ fn truth(
         Some(Disposition::Ignores) | None => Does::Nothing,
     };
     let from_above = is(Signal::SIGKILL) || is(Signal::SIGSTOP);
-    if matches!(does, Does::Ends | Does::Stops) && !from_above && witness.is_first_in_namespace(pid) {
+    if matches!(does, Does::Ends | Does::Stops) && !from_above && witness.proc().is_first_in_namespace(pid) {
         return (Does::Nothing, Acts::Never);
     }
     let acts = match (does, held) {

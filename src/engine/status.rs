@@ -146,7 +146,7 @@ pub fn outside(host: &Host, container: &Container) -> Result<Option<Outside>> {
         let lines = cgroup_lines(host, stray.tid)?; // it is gone
         let path = lines.path(at.hierarchy())?;
         // What was read of one that exits meanwhile is no place of it.
-        witness.comm_alive(stray.tid)?;
+        witness.proc().comm_alive(stray.tid)?;
         // It came after the others were listed, then.
         (!path.starts_with(at.path())).then(|| Outsider {
             pid: stray.pid,
@@ -167,7 +167,7 @@ pub fn started(host: &Host, container: &Container) -> Option<u64> {
     let witness = Witness::new(host);
     let first = || oldest(witness, &container.freeze_point().tids_below().ok()?); // gone, or not to be read
     let pid = container.identity.pid.or_else(first)?;
-    witness.stat(pid).map(|stat| stat.starttime)
+    witness.proc().stat(pid).map(|stat| stat.starttime)
 }
 
 pub(super) fn oldest(witness: Witness<'_>, tids: &BTreeSet<i32>) -> Option<i32> {

@@ -7,6 +7,7 @@ mod mounts;
 mod namespaces;
 mod pressure;
 mod proc;
+mod process;
 pub(crate) mod program;
 mod stat;
 
@@ -28,6 +29,7 @@ pub(crate) use mounts::{MountLine, is_cgroup, mount_lines};
 pub(crate) use namespaces::{ENTER_CGROUP_NAMESPACE, ENTER_PID_NAMESPACE};
 pub use pressure::{Percent, Pressure, Resource};
 pub(crate) use proc::{Lock, Proc, Reader, SHORT, TaskDir, Vigil, read_open};
+pub(crate) use process::{PF_EXITING, comm_alive, is_dead, numbers_of, status_field, text_of};
 pub(crate) use stat::{Stat, parse_schedstat, parse_stat};
 
 /// One of the two kinds of cgroup tree that can freeze.

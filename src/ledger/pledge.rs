@@ -10,7 +10,6 @@ use crate::cgroup::Cgroup;
 use crate::error::Error;
 use crate::freezer::Standing;
 use crate::host::{Host, Stat};
-use crate::verifier::Witness;
 
 /// A process, whatever has its number later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,25 +24,25 @@ impl Process {
     /// The process of that number; `None` where there is none, or none that answers.
     #[must_use]
     pub fn find(host: &Host, pid: i32) -> Option<Self> {
-        Witness::new(host).stat(pid).map(|stat| Self::of(&stat))
+        host.proc().stat(pid).map(|stat| Self::of(&stat))
     }
 
     /// This process.
     #[must_use]
     pub fn this(host: &Host) -> Option<Self> {
-        Witness::new(host).own_stat().map(|stat| Self::of(&stat))
+        host.proc().own_stat().map(|stat| Self::of(&stat))
     }
 
     /// The parent of this process.
     #[must_use]
     pub fn parent(host: &Host) -> Option<Self> {
-        Self::find(host, Witness::new(host).own_stat()?.ppid)
+        Self::find(host, host.proc().own_stat()?.ppid)
     }
 
     /// The number of the parent of the process of that number; `None` where there is none, or none that answers.
     #[must_use]
     pub fn parent_of(host: &Host, pid: i32) -> Option<i32> {
-        Witness::new(host).stat(pid).map(|stat| stat.ppid)
+        host.proc().stat(pid).map(|stat| stat.ppid)
     }
 
     fn of(stat: &Stat) -> Self {
@@ -56,14 +55,14 @@ impl Process {
     /// Whether there is a process of that number, dead or alive. One that does not answer is there.
     #[must_use]
     pub fn is_there(host: &Host, pid: i32) -> bool {
-        !matches!(Witness::new(host).stat_of(pid), Ok(None))
+        !matches!(host.proc().stat_of(pid), Ok(None))
     }
 
     /// Whether it still is there, and can act. One that is killed may do so until it begins to exit. One that does not
     /// answer is there: what it holds is not to be undone.
     #[must_use]
     pub fn is_alive(self, host: &Host) -> bool {
-        match Witness::new(host).stat_of(self.pid) {
+        match host.proc().stat_of(self.pid) {
             Ok(stat) => stat.is_some_and(|stat| stat.starttime == self.start && !stat.is_ended()),
             Err(_) => true,
         }
@@ -72,7 +71,7 @@ impl Process {
     /// Whether it is killed, and may act still: what it does until it is gone is to be awaited.
     #[must_use]
     pub fn is_killed(self, host: &Host) -> bool {
-        let stat = Witness::new(host).stat(self.pid);
+        let stat = host.proc().stat(self.pid);
         stat.is_some_and(|stat| stat.starttime == self.start && !stat.is_ended() && stat.is_killed())
     }
 }

@@ -22,7 +22,6 @@ use super::{naming, target};
 use crate::cgroup::Cgroup;
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host};
-use crate::verifier::Witness;
 
 /// The reading of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,7 +244,7 @@ fn unrecorded(host: &Host, id: &str) -> Result<Vec<(Hierarchy, PathBuf)>> {
     if !target::is_id(id.as_bytes()) || target::is_full_id(id.as_bytes()) {
         return Ok(found);
     }
-    let witness = Witness::new(host);
+    let proc = host.proc();
     for mount in host.mounts() {
         let root = Cgroup::open(host, mount.hierarchy, "/".as_ref())?;
         let mut paths = Vec::new();
@@ -263,7 +262,7 @@ fn unrecorded(host: &Host, id: &str) -> Result<Vec<(Hierarchy, PathBuf)>> {
             };
             // In the cgroup itself: what has its processes only below is a parent of others.
             let own = first.tids().unwrap_or_default(); // gone: nobody is in it
-            let is_it = |pid: &i32| own.contains(pid) && witness.is_first_in_namespace(*pid);
+            let is_it = |pid: &i32| own.contains(pid) && proc.is_first_in_namespace(*pid);
             if index::first_process(host, &first).is_some_and(|pid| is_it(&pid)) {
                 found.push((mount.hierarchy, path));
             }

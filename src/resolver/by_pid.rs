@@ -16,26 +16,21 @@ use super::{index, naming, shim};
 use crate::cgroup::Cgroup;
 use crate::error::{Candidate, Error, Result};
 use crate::host::{Hierarchy, Host, Stat};
-use crate::verifier::Witness;
 
 /// The container that a process is in.
 pub(super) fn by_pid(resolver: &Resolver<'_>, pid: i32, nesting: Nesting) -> Result<Found> {
     let host = resolver.host;
     let no_process = || Error::NotFound(format!("no process {pid}"));
-    let witness = Witness::new(host);
+    let proc = host.proc();
     // A process that does not answer lives.
-    let stat = match witness.stat_of(pid) {
+    let stat = match proc.stat_of(pid) {
         Ok(None) => return Err(no_process()),
         Ok(stat) => stat,
         Err(_) => None,
     };
     // The first thread of a process can have ended before the others.
     let is_ended = stat.as_ref().is_some_and(Stat::is_ended);
-    let thread = if is_ended {
-        witness.living_thread(pid)
-    } else {
-        None
-    };
+    let thread = if is_ended { proc.living_thread(pid) } else { None };
     if thread.is_none() && stat.is_some_and(|stat| matches!(stat.state, 'Z' | 'X' | 'x')) {
         return Err(Error::NotRunning(format!("process {pid} is dead")));
     }

@@ -19,7 +19,6 @@ use super::{by_user, check, index, naming, target};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::verifier::Witness;
 
 /// The container that a word means as an ID, a name or the beginning of an ID.
 pub(super) fn bare(resolver: &Resolver<'_>, word: &str) -> Result<Found> {
@@ -310,7 +309,7 @@ fn lxc_container(resolver: &Resolver<'_>, name: &str, place: &ConfiguredPlace, a
         let Some(pid) = index::first_process(host, &first) else {
             continue;
         };
-        if !Witness::new(host).is_in_inner_namespace(pid) {
+        if !host.proc().is_in_inner_namespace(pid) {
             all.dead.push(Error::Ambiguous {
                 why: format!(
                     "{} is the cgroup of LXC's {name} by its configuration, and process {pid} in it is of the host's",
@@ -349,7 +348,7 @@ fn machine(host: &Host, name: &str) -> Result<Option<Located>> {
     let Some(machine) = machine::machine(host, name)? else {
         return Ok(None);
     };
-    let stat = machine.leader.and_then(|leader| Witness::new(host).stat(leader));
+    let stat = machine.leader.and_then(|leader| host.proc().stat(leader));
     let lines = stat.as_ref().and_then(|stat| cgroup_lines(host, stat.pid));
     let (Some(stat), Some(lines)) = (stat, lines) else {
         return Err(Error::NotRunning(format!(

@@ -12,7 +12,6 @@ use super::{naming, target};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host, Stat};
-use crate::verifier::Witness;
 
 /// The first process of a container on record, which is the one that the record means.
 struct First {
@@ -29,9 +28,9 @@ impl First {
     /// Finds the process: it lives, or a thread of it does, and it started when the record says.
     fn find(host: &Host, record: &Record, gone: &dyn Fn(String) -> Error) -> Result<Self> {
         let pid = record.pid;
-        let witness = Witness::new(host);
+        let proc = host.proc();
         // A process that does not answer lives, and does not say since when.
-        let stat = witness.stat_of(pid);
+        let stat = proc.stat_of(pid);
         let is_silent = stat.is_err();
         let stat = stat.unwrap_or_default();
         match (&stat, record.start) {
@@ -46,7 +45,7 @@ impl First {
         }
         let is_ended = stat.as_ref().is_some_and(Stat::is_ended);
         let thread = if is_ended {
-            witness.living_thread(pid)
+            proc.living_thread(pid)
         } else {
             Some(pid)
         };
@@ -338,10 +337,10 @@ fn records_above(host: &Host, hierarchy: Hierarchy, path: &Path) -> Vec<(PathBuf
 
 /// Refuses a cgroup that a second running container has on record as its own: what freezes one freezes both.
 fn refuse_shared(host: &Host, hierarchy: Hierarchy, path: &Path, id: &str) -> Result<()> {
-    let witness = Witness::new(host);
+    let proc = host.proc();
     let is_running = |record: &Record| {
         // A process that does not answer runs.
-        let Ok(stat) = witness.stat_of(record.pid) else {
+        let Ok(stat) = proc.stat_of(record.pid) else {
             return true;
         };
         stat.is_some_and(|stat| record.start.is_none_or(|start| stat.starttime == start))

@@ -19,7 +19,6 @@ use super::{naming, shim};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
-use crate::verifier::Witness;
 
 /// The containers of a host.
 #[derive(Debug)]
@@ -414,14 +413,14 @@ fn assign_lxc(host: &Host, entries: &mut HashMap<String, IndexEntry>) {
 /// The process that the others in a cgroup come from, as far as they are listed and looked at in a short time: the oldest of
 /// those whose parent is not in it.
 pub(super) fn first_process(host: &Host, cgroup: &Cgroup) -> Option<i32> {
-    let witness = Witness::new(host);
+    let proc = host.proc();
     let listed = cgroup.tasks_below(Some(Instant::now() + FIRST)).ok()?; // gone: no process
     let tids = match listed.missed {
         // Not one task was listed in time: whether there is any has to be known.
         Some(_) if listed.tids.is_empty() => cgroup.tasks_below(None).ok()?.tids, // gone: no process
         _ => listed.tids,
     };
-    let (stats, silent) = witness.stats(tids.iter().copied(), FIRST);
+    let (stats, silent) = proc.stats(tids.iter().copied(), FIRST);
     let first = stats
         .iter()
         .filter(|stat| !tids.contains(&stat.ppid))

@@ -12,7 +12,6 @@ use super::runtime::Runtime;
 use super::runtime::record::{Record, Root};
 use super::state::StateDir;
 use crate::host::{Hierarchy, Host};
-use crate::verifier::Witness;
 
 /// `comm` of containerd's shim, cut to 15 bytes.
 const SHIM: &str = "containerd-shim";
@@ -27,12 +26,12 @@ struct Options {
 /// told by the bundle that the shim works in, `<state>/io.containerd.runtime.v2.task/<namespace>/<id>`, whose
 /// `options.json` names the root. `None` where there is none, or where it can't be read.
 pub(super) fn record(host: &Host, pid: i32, id: &str) -> Option<Record> {
-    let witness = Witness::new(host);
-    let shim = witness.stat(witness.stat(pid)?.ppid)?;
+    let proc = host.proc();
+    let shim = proc.stat(proc.stat(pid)?.ppid)?;
     if !shim.comm.starts_with(SHIM) || !is_roots(host, shim.pid) {
         return None;
     }
-    let bundle = host.inside(&witness.working_dir(shim.pid)?);
+    let bundle = host.inside(&proc.working_dir(shim.pid)?);
     let namespace = bundle.parent()?.file_name()?;
     // A bundle without options, or one that can't be read, uses the default root, which was looked through already.
     let options: Options = StateDir::open(&bundle).ok()??.json("options.json").ok()??;
@@ -55,6 +54,6 @@ fn is_roots(host: &Host, pid: i32) -> bool {
             line.is_none_or(|line| trust.in_children(hierarchy, line).is_full())
         })
     };
-    let witness = Witness::new(host);
-    witness.is_of_host_root(pid) && cgroup_lines(host, pid).is_some_and(is_outside)
+    let proc = host.proc();
+    proc.is_of_host_root(pid) && cgroup_lines(host, pid).is_some_and(is_outside)
 }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::class::{Class, On, Party, class, is_in_userfault};
 use super::sighting::Sighting;
-use super::task::{Witness, frames, stack_from, status_field, text_of};
-use crate::host::{Lock, Reader};
+use super::task::{Witness, frames, stack_from};
+use crate::host::{Lock, Reader, status_field, text_of};
 
 /// So many tasks that can't be looked at are told of by their names.
 const MOST_UNSEEN: usize = 32;
@@ -149,14 +149,14 @@ impl Witness<'_> {
     pub(crate) fn party(self, pid: i32) -> Party {
         Party {
             pid,
-            comm: self.comm_alive(pid),
+            comm: self.proc.comm_alive(pid),
         }
     }
 
     /// The first child of a task; `None` where it has none, or this kernel does not list them
     /// (CONFIG_PROC_CHILDREN).
     fn first_child(self, tid: i32) -> Option<i32> {
-        let children = self.text_of(tid, "children");
+        let children = self.proc.text_of(tid, "children");
         let children = std::str::from_utf8(&children).ok()?;
         children.split_whitespace().next()?.parse().ok()
     }

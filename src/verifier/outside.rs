@@ -6,8 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::task::{Witness, comm_alive, numbers_of, text_of};
-use crate::host::{Lock, Reader};
+use super::task::Witness;
+use crate::host::{Lock, Reader, comm_alive, numbers_of, text_of};
 
 /// A process of a PID namespace of which a task is not where the others are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +103,7 @@ impl Witness<'_> {
 
     /// How many numbers a process has: one in each PID namespace that it is in, from that of this /proc on.
     fn depth_of(self, pid: i32) -> usize {
-        numbers_of(&self.text_of(pid, "status")).map_or(0, |numbers| numbers.len())
+        numbers_of(&self.proc.text_of(pid, "status")).map_or(0, |numbers| numbers.len())
     }
 
     /// The first live task of each process in `tids` that is none of `inside`; without those all of whose tasks are. A dead

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::class::{Class, Party};
 use super::holdout::Holdout;
-use super::task::{Witness, text_of};
-use crate::host::{Lock, Reader, parse_stat};
+use super::task::Witness;
+use crate::host::{Lock, Reader, parse_stat, text_of};
 use crate::patience::Clock;
 
 /// `SCHED_FIFO`, `SCHED_RR` and `SCHED_DEADLINE` of include/uapi/linux/sched.h: whoever is of these classes goes before
@@ -34,7 +34,7 @@ impl Witness<'_> {
     /// The time that a task had on a CPU; `None` if it is gone or may not be seen.
     #[must_use]
     pub fn ticks(self, tid: i32) -> Option<Ticks> {
-        let stat = self.stat(tid)?;
+        let stat = self.proc.stat(tid)?;
         Some(Ticks {
             user: stat.utime,
             system: stat.stime,
@@ -60,7 +60,7 @@ impl Witness<'_> {
     /// The CPU that a task is on or waits for; `None` if it is gone or may not be seen.
     #[must_use]
     pub fn cpu_of(self, tid: i32) -> Option<i32> {
-        self.stat(tid)?.processor
+        self.proc.stat(tid)?.processor
     }
 
     /// A real-time task that could run on each of `cpus`, as far as they were found within `limit`; those that came last

@@ -1,10 +1,9 @@
 //! What one look at a task showed: plain values, read by a [`super::Witness`].
 
+use crate::host::PF_EXITING;
+
 /// `PF_KTHREAD` of include/linux/sched.h: a kernel thread. v2 never freezes one.
 pub(super) const PF_KTHREAD: u32 = 0x0020_0000;
-
-/// `PF_EXITING` of include/linux/sched.h: it is about to be dead.
-pub(super) const PF_EXITING: u32 = 0x0000_0004;
 
 /// What grows whenever a task gets a CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

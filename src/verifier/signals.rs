@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::task::{Witness, status_field, text_of};
-use crate::host::Lock;
+use super::task::Witness;
+use crate::host::{Lock, status_field, text_of};
 
 /// The signals that end a process unless it says otherwise: all but those that stop it, let it go on or are ignored
 /// (signal(7)).

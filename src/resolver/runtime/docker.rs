@@ -23,7 +23,6 @@ use crate::host::{Host, MountLine, mount_lines};
 use crate::resolver::state::{Budget, StateDir};
 use crate::resolver::target::{SHORT_ID, is_full_id, is_hex};
 use crate::resolver::trust::Trust;
-use crate::verifier::Witness;
 
 /// The row of docker.
 pub(super) static ROW: RuntimeRow = RuntimeRow {
@@ -157,7 +156,7 @@ pub(crate) fn data_roots(host: &Host) -> Result<BTreeSet<PathBuf>> {
 pub(crate) fn mounted_exec_roots(host: &Host) -> BTreeSet<PathBuf> {
     let mut roots = BTreeSet::new();
     let own = host.read_proc("self/mountinfo").unwrap_or_default(); // it may not be read: nothing is told
-    let hosts = Witness::new(host).mountinfo(1);
+    let hosts = host.proc().mountinfo(1);
     for (text, seen_from) in [(own, host.root()), (hosts, Path::new("/"))] {
         let namespaces = mount_lines(&text).filter(MountLine::is_namespace);
         let found = namespaces.filter_map(|line| root_of_namespace(&line.dir));
