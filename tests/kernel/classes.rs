@@ -80,9 +80,7 @@ impl Drop for Quota {
 
 /// It needs a CPU to freeze, and its cgroup has used up its share.
 fn throttled(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["busy"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["busy"]);
     let quota = Quota::of_next_to_nothing();
     quota.admit(zoo.tid(0));
 
@@ -238,9 +236,7 @@ mod v2 {
     #[test]
     #[serial_test::serial]
     fn a_kernel_thread_is_named_as_what_keeps_it_from_settling_and_the_advice_helps() {
-        let scene = Scene::new();
-        let own = scene.cgroup(Hierarchy::V2);
-        let zoo = scene.zoo(&[&own], &["doze"]);
+        let (scene, own, zoo) = Scene::of(Hierarchy::V2, &["doze"]);
         let tid = scene.borrow_kernel_thread(&own);
         freeze(&own).ends(11, "refused");
         assert!(!own.asks());

@@ -25,9 +25,7 @@ fn forty_sleepers_freeze_and_thaw(hierarchy: Hierarchy) {
 }
 
 fn freezing_what_is_frozen_changes_nothing(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze", "pipe"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze", "pipe"]);
     freeze(&cgroup).ends(0, "confirmed");
     let report = freeze(&cgroup).ends(0, "unchanged");
     assert_eq!(report["writes"], serde_json::json!([]), "{report}");
@@ -38,9 +36,7 @@ fn freezing_what_is_frozen_changes_nothing(hierarchy: Hierarchy) {
 }
 
 fn thawing_what_is_thawed_changes_nothing(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze", "pipe", "busy"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze", "pipe", "busy"]);
     let report = thaw(&cgroup).ends(0, "unchanged");
     assert_eq!(report["writes"], serde_json::json!([]), "{report}");
     assert_eq!(report["before"], report["after"], "{report}");
@@ -49,9 +45,7 @@ fn thawing_what_is_thawed_changes_nothing(hierarchy: Hierarchy) {
 }
 
 fn what_somebody_else_froze_is_thawed(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze", "pipe"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze", "pipe"]);
     cgroup.freeze();
     let report = thaw(&cgroup).ends(0, "confirmed");
     assert_eq!(
@@ -71,9 +65,7 @@ fn what_somebody_else_froze_is_thawed(hierarchy: Hierarchy) {
 }
 
 fn what_somebody_else_froze_counts_as_frozen(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["busy"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["busy"]);
     cgroup.freeze();
     let seen = status(&cgroup);
     assert_eq!(
@@ -101,9 +93,7 @@ fn an_empty_cgroup_freezes_and_thaws(hierarchy: Hierarchy) {
 }
 
 fn a_task_that_froze_itself_is_thawed(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["freezer"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["freezer"]);
     zoo.poke(0);
     eventually("it is frozen", || cgroup.asks() && cgroup.is_frozen());
     zoo.stands(0);
@@ -136,9 +126,7 @@ fn a_removed_cgroup_is_not_found(hierarchy: Hierarchy) {
 }
 
 fn twenty_toggles_end_as_the_last_one_says(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze", "busy"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze", "busy"]);
     for _ in 0..10 {
         freeze(&cgroup).ends(0, "confirmed");
         thaw(&cgroup).ends(0, "confirmed");
@@ -150,9 +138,7 @@ fn twenty_toggles_end_as_the_last_one_says(hierarchy: Hierarchy) {
 
 /// LTP writes FREEZING and expects EIO; the kernel has long said EINVAL.
 fn a_word_that_the_kernel_refuses_changes_nothing(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let words: &[&str] = match hierarchy {
         Hierarchy::V1 => &["FREEZING", "frozen", "1"],
         Hierarchy::V2 => &["2", "-1", "FROZEN"],

@@ -126,9 +126,7 @@ fn a_cgroup_inside_that_is_frozen_is_named(hierarchy: Hierarchy) {
 }
 
 fn a_pipe_that_another_holds_is_named_as_what_a_task_waits_for(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["dstate", "doze"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     own.ask();
     let report = explain(&own);
     assert_eq!(report["effective"], "freezing", "{report}");
@@ -156,9 +154,7 @@ fn a_pipe_that_another_holds_is_named_as_what_a_task_waits_for(hierarchy: Hierar
 }
 
 fn who_does_not_go_on_after_a_thaw_is_named_with_who_keeps_it(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["stopped", "traced", "vfork"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["stopped", "traced", "vfork"]);
     freeze(&own).ends(0, "confirmed");
     thaw(&own).ends(0, "confirmed");
     let report = explain(&own);
@@ -178,9 +174,7 @@ fn who_does_not_go_on_after_a_thaw_is_named_with_who_keeps_it(hierarchy: Hierarc
 }
 
 fn a_page_that_nobody_delivers_is_told_from_a_busy_task(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["fault"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["fault"]);
     let report = freeze(&own).timeout("300ms").ends(6, "rolled_back");
     assert_eq!(of(&report, zoo.tid(0))["class"], "userfaultfd", "{report}");
     // It goes on eating its CPU though nothing is asked any more.
@@ -190,9 +184,7 @@ fn a_page_that_nobody_delivers_is_told_from_a_busy_task(hierarchy: Hierarchy) {
 }
 
 fn what_it_says_to_people_is_the_reason_first(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["dstate"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["dstate"]);
     own.ask();
     let run = iceaxe("explain").arg(own.target()).run();
     let target = own.target().into_string().unwrap();

@@ -44,9 +44,7 @@ fn says(event: &Value, requested: &str, effective: &str, by: &[&Cgroup]) {
 }
 
 fn a_thaw_behind_the_back_of_a_lease_is_told_as_such(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, _zoo) = Scene::of(hierarchy, &["doze"]);
     let heard = watch(&cgroup);
     let lease = || freeze(&cgroup).arg("--for").arg("10m").ends(0, "confirmed");
     lease();
@@ -69,9 +67,7 @@ fn a_thaw_behind_the_back_of_a_lease_is_told_as_such(hierarchy: Hierarchy) {
 }
 
 fn a_freeze_and_a_thaw_by_somebody_else_are_told_at_once(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze", "busy"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze", "busy"]);
     let heard = watch(&cgroup);
     for _ in 0..3 {
         let asked = now_us();
@@ -114,9 +110,7 @@ fn a_freeze_by_an_ancestor_is_told_with_its_name(hierarchy: Hierarchy) {
 }
 
 fn a_freeze_is_freezing_until_the_last_task_is_held(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     let heard = watch(&cgroup);
     let asked = now_us();
     cgroup.ask();

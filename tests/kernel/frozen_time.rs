@@ -35,9 +35,7 @@ mod v2 {
     #[test]
     #[serial]
     fn the_time_frozen_is_what_lies_between_freeze_and_thaw() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::V2);
-        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::V2, &["doze"]);
         assert!(status(&cgroup)["frozen_for_us"].is_null());
         assert_eq!(counted(&cgroup).unwrap_or(0), 0);
         let mut total = Duration::ZERO..Duration::ZERO;

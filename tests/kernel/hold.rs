@@ -140,9 +140,7 @@ fn what_is_read_by_the_command_comes_through(hierarchy: Hierarchy) {
 }
 
 fn a_command_that_takes_too_long_is_ended(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let running = held(&[&cgroup], &["--max=2s"]);
     let command = command_of(&running);
     let run = running.end();
@@ -152,9 +150,7 @@ fn a_command_that_takes_too_long_is_ended(hierarchy: Hierarchy) {
 }
 
 fn a_signal_is_passed_on_to_the_command(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     for (signal, code) in [
         (Signal::SIGTERM, 143),
         (Signal::SIGHUP, 129),
@@ -170,9 +166,7 @@ fn a_signal_is_passed_on_to_the_command(hierarchy: Hierarchy) {
 }
 
 fn an_iceaxe_that_is_killed_leaves_nothing_frozen(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     for both in [false, true] {
         let running = held(&[&cgroup], &[]);
         let (command, worker) = (command_of(&running).unwrap(), running.worker());
@@ -213,9 +207,7 @@ fn held_for(cgroup: &Cgroup, options: &[&str], word: &str) -> (Running, i32) {
 }
 
 fn an_iceaxe_that_is_killed_leaves_no_command_to_go_on(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     for (word, least) in [("idle", 0), ("deaf", 2)] {
         let (running, command) = held_for(&cgroup, &[], word);
         let guard = guard_of(&cgroup);
@@ -250,9 +242,7 @@ fn goes_on_with(word: &str) -> bool {
 /// Whenever it is: before its command is there, when it is just being started, when it runs.
 fn an_iceaxe_that_is_killed_at_any_moment_leaves_no_command(hierarchy: Hierarchy) {
     const ROUNDS: u32 = 24;
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     for round in 0..ROUNDS {
         let mark = format!("{}-{round}", cgroup.target().display());
         let command = hold(&[&cgroup]).arg("--").arg(program("zoo")).arg("idle");
@@ -305,9 +295,7 @@ fn boottime_us() -> u64 {
 }
 
 fn a_stopped_worker_keeps_nothing_frozen_past_the_limit(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     for both in [false, true] {
         let (running, command) = held_for(&cgroup, &["--max=2s"], "idle");
         let until = records_of(&cgroup)[0]["until_us"].as_u64().unwrap();
@@ -331,9 +319,7 @@ fn a_stopped_worker_keeps_nothing_frozen_past_the_limit(hierarchy: Hierarchy) {
 }
 
 fn a_worker_that_is_killed_is_made_up_for_at_the_commands_end(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let running = held(&[&cgroup], &[]);
     kill(Pid::from_raw(running.worker()), Signal::SIGKILL).unwrap();
     running.signal(Signal::SIGTERM);
@@ -344,9 +330,7 @@ fn a_worker_that_is_killed_is_made_up_for_at_the_commands_end(hierarchy: Hierarc
 }
 
 fn where_all_are_killed_recover_thaws(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let running = held(&[&cgroup], &[]);
     let (command, worker, guard) = (command_of(&running).unwrap(), running.worker(), guard_of(&cgroup));
     for pid in [worker, guard, running.pid()] {
@@ -367,9 +351,7 @@ fn where_all_are_killed_recover_thaws(hierarchy: Hierarchy) {
 }
 
 fn of_nested_holds_the_last_one_out_thaws(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let first = held(&[&cgroup], &[]);
     let second = held(&[&cgroup], &[]);
     first.signal(Signal::SIGTERM);
@@ -450,9 +432,7 @@ fn what_somebody_else_froze_around_it_meanwhile_is_no_thaw(hierarchy: Hierarchy)
 }
 
 fn recover_does_not_miss_who_was_killed_just_before(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     for _ in 0..20 {
         let running = held(&[&cgroup], &[]);
         for pid in [guard_of(&cgroup), running.worker(), running.pid()] {
@@ -489,9 +469,7 @@ fn a_hold_that_fails_leaves_nothing_to_one_that_is_gone(hierarchy: Hierarchy) {
 
 /// Its worker could not say that nothing was thawed.
 fn a_worker_that_is_stopped_is_killed_for_the_guards_sake(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let running = held(&[&cgroup], &[]);
     kill(Pid::from_raw(running.worker()), Signal::SIGSTOP).unwrap();
     end(command_of(&running).unwrap());
@@ -572,9 +550,7 @@ fn broken_off(cgroup: &Cgroup, thaw: impl FnOnce()) {
 }
 
 fn an_operators_thaw_ends_every_hold_and_says_so(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, _zoo) = Scene::of(hierarchy, &["doze"]);
     broken_off(&cgroup, || {
         let planned = thaw(&cgroup).arg("--dry-run").ends(0, "planned");
         assert!(
@@ -610,9 +586,7 @@ fn a_thaw_of_what_was_frozen_before_is_told_too(hierarchy: Hierarchy) {
 
 /// A task whose timer ran out while it was frozen ends at once when it runs: the container lives on without it.
 fn a_thaw_just_before_the_commands_end_is_told_though_a_task_ends_by_it(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let _zoo = scene.zoo(&[&cgroup], &["doze", &format!("nap:{}", NAP.as_millis())]);
+    let (_scene, cgroup, _zoo) = Scene::of(hierarchy, &["doze", &format!("nap:{}", NAP.as_millis())]);
     cgroup.freeze();
     sleep(NAP); // its time is over, and it has yet to see that
     assert_eq!(cgroup.tids().len(), 2);
@@ -628,9 +602,7 @@ const NAP: Duration = Duration::from_secs(1);
 
 /// Who kills a frozen container thaws it for that.
 fn a_target_that_ends_is_not_thawed_by_somebody(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let _zoo = scene.zoo(&[&cgroup], &["doze", "threads:2"]);
+    let (_scene, cgroup, _zoo) = Scene::of(hierarchy, &["doze", "threads:2"]);
     let running = held(&[&cgroup], &[]);
     let killed = iceaxe("kill").arg("--force=not-container").arg(cgroup.target());
     let killed = killed.arg("--json").run();
@@ -778,9 +750,7 @@ fn a_container_that_was_made_anew_is_left_alone(hierarchy: Hierarchy) {
 }
 
 fn a_full_disk_keeps_nothing_frozen(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let elsewhere = kit::with_room("32k");
     let root = elsewhere.root().to_str().unwrap().to_owned();
     let running = held(&[&cgroup], &["--root", &root]);
@@ -813,9 +783,7 @@ fn a_hold_of_many_ends_with_its_command(hierarchy: Hierarchy) {
 }
 
 fn what_was_thawed_without_iceaxe_is_held_by_nobody(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     for options in [&["--for=10m"][..], &[]] {
         let command = options
             .iter()
@@ -830,9 +798,7 @@ fn what_was_thawed_without_iceaxe_is_held_by_nobody(hierarchy: Hierarchy) {
 }
 
 fn a_stopped_iceaxe_keeps_nothing_frozen_past_the_limit(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let running = held(&[&cgroup], &["--max=2s"]);
     let command = command_of(&running);
     running.signal(Signal::SIGSTOP);
@@ -848,9 +814,7 @@ fn a_stopped_iceaxe_keeps_nothing_frozen_past_the_limit(hierarchy: Hierarchy) {
 fn an_iceaxe_that_is_stopped_before_its_command_runs_keeps_nothing_frozen_past_the_limit(
     hierarchy: Hierarchy,
 ) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     for has_guard in [true, false] {
         let command = hold(&[&cgroup]).arg("--max=500ms").arg("--").itself();
         let running = stopped_early(&scene, hierarchy, &cgroup, command.arg("--version"));

@@ -54,9 +54,7 @@ fn a_running_container_is_killed_whole_and_its_neighbour_lives(hierarchy: Hierar
 }
 
 fn a_frozen_container_is_killed_without_running_again(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["doze", "busy", "catch"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["doze", "busy", "catch"]);
     freeze(&own).ends(0, "confirmed");
     let before: Vec<u64> = (0..3).map(|kind| zoo.beats(kind)).collect();
     let report = kill(&own).ends(0, "confirmed");
@@ -80,9 +78,7 @@ fn a_fork_storm_is_killed_to_the_last(hierarchy: Hierarchy) {
 }
 
 fn what_no_runtime_made_is_killed_only_when_it_is_said(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["doze"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["doze"]);
     for force in ["--force=host-daemon", "--force=sandbox"] {
         let report = iceaxe("kill")
             .arg(own.target())
@@ -105,9 +101,7 @@ fn a_daemon_of_the_host_is_killed_only_when_it_is_said(hierarchy: Hierarchy) {
 }
 
 fn one_that_waits_in_the_kernel_is_named_and_the_others_are_gone(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["dstate", "doze"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     let run = kill(&own).timeout("1s").run();
     assert!(run.took < Duration::from_secs(20), "{run:?}");
     let report = run.is(9, "released");
@@ -127,9 +121,7 @@ fn one_that_waits_in_the_kernel_is_named_and_the_others_are_gone(hierarchy: Hier
 }
 
 fn a_signal_to_a_frozen_task_acts_when_it_is_said_to(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["catch"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["catch"]);
     let send = |signal: &str| {
         let report = kill(&own).arg("--signal").arg(signal).ends(0, "confirmed");
         let sent = report["signals"].as_array().unwrap();
@@ -218,9 +210,7 @@ fn a_process_whose_leader_is_dead_is_killed_and_signalled(hierarchy: Hierarchy) 
 }
 
 fn a_signal_to_a_stopped_process_waits_until_it_goes_on(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["stopped"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["stopped"]);
     let said = |signal: &str| {
         let report = kill(&own).arg("--signal").arg(signal).ends(0, "confirmed");
         let sent = &report["signals"][0];
@@ -236,9 +226,7 @@ fn a_signal_to_a_stopped_process_waits_until_it_goes_on(hierarchy: Hierarchy) {
 }
 
 fn a_kill_that_its_own_end_breaks_off_is_not_called_rolled_back(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["dstate", "sleep"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["dstate", "sleep"]);
     let running = kill(&own).timeout("80s").start();
     let worker = running.worker();
     eventually("it kills", || is_gone(zoo.tid(1)));

@@ -50,9 +50,7 @@ fn lease(cgroup: &Cgroup, lasting: &str) -> Iceaxe {
 }
 
 fn a_lease_ends_at_its_time_and_leaves_nothing(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let began = Instant::now();
     lease(&cgroup, "1s").ends(0, "confirmed");
     let guard = guard_of(&cgroup);
@@ -135,9 +133,7 @@ pub(crate) fn lateness(cgroup: &Cgroup, until_us: u64) -> Duration {
 }
 
 fn a_lease_whose_iceaxe_is_stopped_on_the_way_ends_at_its_time(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let running = stopped_early(&scene, hierarchy, &cgroup, lease(&cgroup, "500ms"));
     let until = records_of(&cgroup)[0]["until_us"].as_u64().unwrap();
     let late = lateness(&cgroup, until);
@@ -151,9 +147,7 @@ fn a_lease_whose_iceaxe_is_stopped_on_the_way_ends_at_its_time(hierarchy: Hierar
 
 /// Nobody reads what iceaxe has to say: the process that says it waits for that.
 fn a_lease_that_can_not_be_told_ends_at_its_time(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let (reader, mut writer) = std::io::pipe().unwrap();
     let room = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETPIPE_SZ).unwrap();
     writer
@@ -180,9 +174,7 @@ fn a_lease_that_can_not_be_told_ends_at_its_time(hierarchy: Hierarchy) {
 }
 
 fn a_lease_that_is_asked_for_again_is_renewed(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, _zoo) = Scene::of(hierarchy, &["doze"]);
     lease(&cgroup, "2s").ends(0, "confirmed");
     let first = guard_of(&cgroup);
     let began = Instant::now();
@@ -194,9 +186,7 @@ fn a_lease_that_is_asked_for_again_is_renewed(hierarchy: Hierarchy) {
 }
 
 fn a_thaw_ends_a_lease_and_its_guard(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     lease(&cgroup, "10m").ends(0, "confirmed");
     let guard = guard_of(&cgroup);
     let report = thaw(&cgroup).ends(0, "confirmed");
@@ -209,9 +199,7 @@ fn a_thaw_ends_a_lease_and_its_guard(hierarchy: Hierarchy) {
 }
 
 fn a_guard_that_is_told_to_end_thaws_first(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     lease(&cgroup, "10m").ends(0, "confirmed");
     let guard = guard_of(&cgroup);
     // A terminal that is closed is why there is a guard.
@@ -223,9 +211,7 @@ fn a_guard_that_is_told_to_end_thaws_first(hierarchy: Hierarchy) {
 }
 
 fn a_guard_that_is_killed_is_made_up_for_by_recover(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let began = Instant::now();
     lease(&cgroup, "2s").ends(0, "confirmed");
     end(guard_of(&cgroup));
@@ -241,9 +227,7 @@ fn a_guard_that_is_killed_is_made_up_for_by_recover(hierarchy: Hierarchy) {
 }
 
 fn a_lease_that_ran_out_unguarded_is_ended_by_recover(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     lease(&cgroup, "1s").ends(0, "confirmed");
     end(guard_of(&cgroup));
     eventually("its time is over", || {
@@ -286,9 +270,7 @@ fn a_freeze_whose_processes_are_all_killed_is_put_back_by_recover(hierarchy: Hie
 }
 
 fn a_lease_over_an_operators_freeze_leaves_it_frozen(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, _zoo) = Scene::of(hierarchy, &["doze"]);
     freeze(&cgroup).ends(0, "confirmed");
     lease(&cgroup, "300ms").ends(0, "unchanged");
     eventually("the lease is over", || records_of(&cgroup).len() == 1);
@@ -299,9 +281,7 @@ fn a_lease_over_an_operators_freeze_leaves_it_frozen(hierarchy: Hierarchy) {
 }
 
 fn what_others_froze_before_stays_frozen_after_a_lease(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, _zoo) = Scene::of(hierarchy, &["doze"]);
     cgroup.freeze();
     lease(&cgroup, "300ms").ends(0, "unchanged");
     eventually("the lease is over", || records_of(&cgroup).is_empty());
@@ -322,9 +302,7 @@ fn another_container_of_the_same_path_is_left_alone(hierarchy: Hierarchy) {
 }
 
 fn where_no_record_can_be_made_a_lease_is_refused(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, _zoo) = Scene::of(hierarchy, &["doze"]);
     let elsewhere = kit::without_records();
     let run = lease(&cgroup, "1s").arg("--root").arg(elsewhere.root()).run();
     let report = run.is(5, "denied");
@@ -385,9 +363,7 @@ fn a_full_disk_refuses_a_lease_and_not_a_freeze(hierarchy: Hierarchy) {
 }
 
 fn two_that_freeze_one_container_go_one_after_the_other(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     let first = freeze(&cgroup).start();
     eventually("the first has asked", || cgroup.asks());
     let run = freeze(&cgroup).timeout("200ms").run();
@@ -403,9 +379,7 @@ fn two_that_freeze_one_container_go_one_after_the_other(hierarchy: Hierarchy) {
 }
 
 fn a_guard_that_is_stopped_is_made_up_for(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     lease(&cgroup, "2s").ends(0, "confirmed"); // on a slow machine the guard is to be stopped before that
     let guard = guard_of(&cgroup);
     kill(Pid::from_raw(guard), Signal::SIGSTOP).unwrap();
@@ -421,9 +395,7 @@ fn a_guard_that_is_stopped_is_made_up_for(hierarchy: Hierarchy) {
 }
 
 fn two_recover_at_once_end_the_same(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     lease(&cgroup, "1s").ends(0, "confirmed");
     end(guard_of(&cgroup));
     let both = [0, 1].map(|_| iceaxe("recover").start());
@@ -448,9 +420,7 @@ fn left_behind(cgroup: &Cgroup) {
 }
 
 fn what_was_left_behind_is_taken_over_by_a_lease(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     left_behind(&cgroup);
     let run = lease(&cgroup, "500ms").run();
     run.is(0, "unchanged");
@@ -461,9 +431,7 @@ fn what_was_left_behind_is_taken_over_by_a_lease(hierarchy: Hierarchy) {
 }
 
 fn what_was_left_behind_stays_where_an_operator_freezes_it(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     left_behind(&cgroup);
     freeze(&cgroup).ends(0, "unchanged");
     let run = iceaxe("recover").run();

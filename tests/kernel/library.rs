@@ -12,9 +12,7 @@ fn patience() -> Patience<'static> {
 }
 
 fn a_frozen_value_thaws_with_proof(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["busy", "pipe"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["busy", "pipe"]);
     let host = Host::system().unwrap();
     let container = host.cgroup(&cgroup.dir).unwrap();
     let frozen = container.freeze(patience()).unwrap();
@@ -31,9 +29,7 @@ fn a_frozen_value_thaws_with_proof(hierarchy: Hierarchy) {
 }
 
 fn a_dropped_value_thaws(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let host = Host::system().unwrap();
     let container = host.cgroup(&cgroup.dir).unwrap();
     let frozen = container.freeze(patience()).unwrap();
@@ -44,9 +40,7 @@ fn a_dropped_value_thaws(hierarchy: Hierarchy) {
 }
 
 fn a_panic_thaws(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let host = Host::system().unwrap();
     let container = host.cgroup(&cgroup.dir).unwrap();
     let caught = catch_unwind(AssertUnwindSafe(|| {
@@ -59,9 +53,7 @@ fn a_panic_thaws(hierarchy: Hierarchy) {
 }
 
 fn a_kept_value_stays_frozen(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let host = Host::system().unwrap();
     let container = host.cgroup(&cgroup.dir).unwrap();
     let report = container.freeze(patience()).unwrap().keep();
@@ -73,9 +65,7 @@ fn a_kept_value_stays_frozen(hierarchy: Hierarchy) {
 }
 
 fn what_was_frozen_before_outlives_the_value(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     freeze(&cgroup).ends(0, "confirmed");
     let host = Host::system().unwrap();
     let container = host.cgroup(&cgroup.dir).unwrap();
@@ -88,9 +78,7 @@ fn what_was_frozen_before_outlives_the_value(hierarchy: Hierarchy) {
 }
 
 fn what_does_not_freeze_is_an_error_with_its_report(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     let host = Host::system().unwrap();
     let container = host.cgroup(&cgroup.dir).unwrap();
     let error = container

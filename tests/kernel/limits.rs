@@ -28,9 +28,7 @@ fn a_dozen_open_files_are_enough_to_clear_a_request(hierarchy: Hierarchy) {
 }
 
 fn a_limit_on_open_files_that_may_be_raised_is_raised(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let _zoo = scene.zoo(&[&cgroup], &["doze", "doze"]);
+    let (_scene, cgroup, _zoo) = Scene::of(hierarchy, &["doze", "doze"]);
     let zoo_itself = program("zoo");
     let few: [&OsStr; 4] = [
         zoo_itself.as_ref(),
@@ -49,9 +47,7 @@ fn a_limit_on_open_files_that_may_be_raised_is_raised(hierarchy: Hierarchy) {
 
 /// Neither a process nor a thread is to be had by a user whose limit is reached.
 fn without_a_thread_a_request_is_cleared(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze", "doze"]);
     chown(cgroup.switch(), Some(USER), None).unwrap();
     cgroup.freeze();
     let (zoo_itself, user) = (program("zoo"), USER.to_string());

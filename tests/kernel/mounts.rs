@@ -107,9 +107,7 @@ mod any {
     #[test]
     #[serial]
     fn what_was_left_behind_and_cannot_be_reached_stays_on_record_and_is_given_no_guard() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::available(), &["doze"]);
         freeze(&cgroup).arg("--for=600s").ends(0, "confirmed");
         end(guard_of(&cgroup));
         let left = records_of(&cgroup);
@@ -130,9 +128,7 @@ mod any {
     #[test]
     #[serial]
     fn a_hierarchy_is_found_wherever_it_is_mounted() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::available(), &["doze"]);
         let dir = tempfile::tempdir().unwrap();
         let elsewhere = dir.path().join("a place");
         fs::create_dir(&elsewhere).unwrap();

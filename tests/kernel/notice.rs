@@ -10,9 +10,7 @@ use nix::unistd::Pid;
 const WHILE: Duration = Duration::from_millis(500);
 
 fn a_clock_inside_misses_what_lay_between_freeze_and_thaw(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["clock"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["clock"]);
     let asked = Instant::now();
     freeze(&cgroup).ends(0, "confirmed");
     let frozen = Instant::now();
@@ -31,9 +29,7 @@ fn a_clock_inside_misses_what_lay_between_freeze_and_thaw(hierarchy: Hierarchy) 
 /// The only calls that notice a freeze are those that a signal would break off too. Who tries again and again until it
 /// is frozen, as runc does, breaks them off each time.
 fn a_freeze_breaks_a_wait_off_only_once(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["epoll"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["epoll"]);
     let mut broken_off = 0;
     for _ in 0..5 {
         let report = freeze(&cgroup).ends(0, "confirmed");
@@ -90,9 +86,7 @@ mod watched {
         #[test]
         #[serial_test::serial]
         fn who_watches_the_cgroup_is_told_of_each_freeze_and_thaw() {
-            let scene = Scene::new();
-            let cgroup = scene.cgroup(Hierarchy::V2);
-            let zoo = scene.zoo(&[&cgroup], &["doze"]);
+            let (_scene, cgroup, zoo) = Scene::of(Hierarchy::V2, &["doze"]);
             let mut events = File::open(cgroup.file("cgroup.events")).unwrap();
             let mut says = move |wanted: &str| {
                 let mut text = String::new();

@@ -9,9 +9,7 @@ use serde_json::json;
 
 /// The kernel lets it spin on; it is no wait of the thaw's all the same, and it can be ended.
 fn what_spins_on_after_a_rollback_is_neither_held_nor_waited_for(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["fault", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["fault", "doze"]);
     freeze(&cgroup).timeout("700ms").ends(6, "rolled_back");
     zoo.goes_on(1);
     let seen = status(&cgroup);
@@ -37,9 +35,7 @@ fn what_spins_on_after_a_rollback_is_neither_held_nor_waited_for(hierarchy: Hier
 
 /// Another iceaxe, or anybody else: who waits for its own freeze sees it through to its limit and forces nothing.
 fn a_freeze_that_somebody_else_undoes_ends_at_once_and_is_not_forced(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     let running = freeze(&cgroup).start();
     eventually("it asks", || cgroup.asks());
     let report = thaw(&cgroup).timeout("0").run().json().remove(0);

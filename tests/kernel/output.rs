@@ -89,9 +89,7 @@ mod any {
     #[test]
     #[serial]
     fn every_field_is_in_the_json_of_every_end() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::available(), &["dstate", "doze"]);
         let report = freeze(&cgroup).timeout("700ms").ends(6, "rolled_back");
         has_all_fields(&report);
         assert!(!report["holdouts"].as_array().unwrap().is_empty());
@@ -185,9 +183,7 @@ mod any {
     #[test]
     #[serial]
     fn what_is_measured_is_measured_and_the_rest_is_null() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let _zoo = scene.zoo(&[&cgroup], &["doze"]);
+        let (_scene, cgroup, _zoo) = Scene::of(Hierarchy::available(), &["doze"]);
         for report in [
             freeze(&cgroup).ends(0, "confirmed"),
             thaw(&cgroup).ends(0, "confirmed"),
@@ -210,9 +206,7 @@ mod any {
     #[test]
     #[serial]
     fn what_is_proven_of_each_task_is_told_to_who_asks_for_more() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let zoo = scene.zoo(&[&cgroup], &["doze", "stopped", "dstate"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::available(), &["doze", "stopped", "dstate"]);
         let words = |report: &Value, words: [&str; 3]| {
             let tasks = zoo.all().into_iter().map(|tid| tid.to_string());
             let proofs: serde_json::Map<_, _> = tasks.zip(words.map(Value::from)).collect();
@@ -244,9 +238,7 @@ mod any {
     #[test]
     #[serial]
     fn every_field_is_in_the_json_of_a_status() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let _zoo = scene.zoo(&[&cgroup], &["doze", "stopped"]);
+        let (_scene, cgroup, _zoo) = Scene::of(Hierarchy::available(), &["doze", "stopped"]);
         let seen = status(&cgroup);
         let keys = [
             "schema",
@@ -319,9 +311,7 @@ mod any {
     #[test]
     #[serial]
     fn people_are_told_the_verdict_first() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let zoo = scene.zoo(&[&cgroup], &["busy", "busy"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::available(), &["busy", "busy"]);
         let target = cgroup.target().into_string().unwrap();
         let run = iceaxe("freeze").arg(&target).run();
         assert!(
@@ -354,9 +344,7 @@ mod any {
     #[test]
     #[serial]
     fn a_trace_has_every_step_and_every_task() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let zoo = scene.zoo(&[&cgroup], &["busy", "pipe"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::available(), &["busy", "pipe"]);
         let run = iceaxe("freeze").arg("--trace").arg(cgroup.target()).run();
         for step in ["writing ", "write returned", "settled", "verdict"] {
             assert!(run.err.contains(step), "{step}: {run:?}");
@@ -373,9 +361,7 @@ mod any {
     #[test]
     #[serial]
     fn a_dry_run_writes_nothing_and_says_what_it_would() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::available(), &["doze"]);
         let writes = |value: &str| serde_json::json!([{"file": cgroup.switch(), "value": value}]);
         let report = freeze(&cgroup).arg("--dry-run").ends(0, "planned");
         assert_eq!(report["writes"], writes(cgroup.frozen_word()), "{report}");
@@ -419,9 +405,7 @@ mod any {
     #[test]
     #[serial]
     fn a_closed_standard_output_changes_nothing_about_the_work() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::available(), &["dstate", "doze"]);
         let run = freeze(&cgroup).timeout("700ms").unheard().run();
         assert_eq!((run.code, run.signal), (Some(6), None), "{run:?}");
         assert!(!cgroup.asks());
@@ -438,9 +422,7 @@ mod any {
     #[test]
     #[serial]
     fn an_error_has_its_form() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let zoo = scene.zoo(&[&cgroup], &["dstate"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::available(), &["dstate"]);
         let target = cgroup.target().into_string().unwrap();
         let run = iceaxe("freeze").arg(&target).arg("--timeout=500ms").run();
         let first = run.err.lines().next().unwrap();

@@ -37,9 +37,7 @@ fn halted(hierarchy: Hierarchy) -> &'static [&'static str] {
 
 /// Freezes and thaws one kind; each time every task must be accounted for, by one of the words of its group.
 fn check(hierarchy: Hierarchy, kind: &str, words: &[(&[&str], u64)]) -> (Scene, Zoo) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &[kind]);
+    let (scene, cgroup, zoo) = Scene::of(hierarchy, &[kind]);
     let total: u64 = words.iter().map(|(_, count)| count).sum();
 
     let report = freeze(&cgroup).ends(0, "confirmed");
@@ -122,9 +120,7 @@ fn each_thread_is_proven_thawed(hierarchy: Hierarchy) {
 /// The kernel hands out a page of a list at a time.
 fn every_task_is_seen_where_the_list_takes_several_reads(hierarchy: Hierarchy) {
     let many = ["sleep"; 1000];
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let _zoo = scene.zoo(&[&own], &many);
+    let (_scene, own, _zoo) = Scene::of(hierarchy, &many);
     let name = match hierarchy {
         Hierarchy::V1 => "tasks",
         Hierarchy::V2 => "cgroup.threads",

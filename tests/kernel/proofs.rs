@@ -79,9 +79,7 @@ fn a_thaw_gives_each_kind_of_task_the_word_that_is_in_the_table(hierarchy: Hiera
     let mut kinds: Vec<&str> = KINDS.to_vec();
     kinds.sort_unstable();
     assert_eq!(told.keys().copied().collect::<Vec<_>>(), kinds);
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &KINDS);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &KINDS);
     let mut seen: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for _ in 0..ROUNDS {
         freeze(&cgroup).ends(0, "confirmed");

@@ -19,9 +19,7 @@ fn tried(report: &Value) -> Vec<&str> {
 }
 
 fn a_thaw_that_needs_no_rescue_tries_nothing(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["doze"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["doze"]);
     own.freeze();
     let report = rescue(&own, None).ends(0, "confirmed");
     assert_eq!(report["rescue"], json!({"tried": [], "worked": null}), "{report}");
@@ -64,9 +62,7 @@ fn a_cgroup_inside_is_thawed_by_the_second_kick(hierarchy: Hierarchy) {
 }
 
 fn nothing_is_killed_unless_it_is_asked_for(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["dstate", "doze"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     let report = rescue(&own, None).ends(9, "released");
     assert_eq!(tried(&report), ["wait"], "{report}");
     zoo.goes_on(1);
@@ -106,9 +102,7 @@ fn a_container_is_killed_where_nothing_milder_helps(hierarchy: Hierarchy) {
 
 /// Only its tracer can end what it waits for, and is stopped itself.
 fn a_stopped_tracer_is_let_go_on_and_said_to_have_been_it(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let own = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&own], &["dstate"]);
+    let (_scene, own, zoo) = Scene::of(hierarchy, &["dstate"]);
     let keeper = zoo.keeper();
     zoo.seize(0);
     kill(Pid::from_raw(keeper), Signal::SIGSTOP).unwrap();

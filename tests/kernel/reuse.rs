@@ -30,9 +30,7 @@ fn end_meanwhile(running: &Running, cgroup: &Cgroup, zoo: &Zoo) -> i32 {
 }
 
 fn who_has_the_number_of_a_task_that_was_to_be_thawed_is_new(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let old = scene.zoo(&[&cgroup], &["dstate"]);
+    let (scene, cgroup, old) = Scene::of(hierarchy, &["dstate"]);
     cgroup.ask();
     let running = thaw(&cgroup).start();
     eventually("it asks no more", || !cgroup.asks());

@@ -13,9 +13,7 @@ use nix::unistd::Pid;
 const SHORT: &str = "700ms";
 
 fn a_freeze_that_times_out_is_rolled_back_and_names_the_holdout(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     let run = freeze(&cgroup).timeout(SHORT).run();
     let report = run.is(6, "rolled_back");
     assert!(run.took < Duration::from_millis(1700), "{:?}: {report}", run.took);
@@ -54,9 +52,7 @@ fn a_freeze_that_times_out_is_rolled_back_and_names_the_holdout(hierarchy: Hiera
 }
 
 fn a_request_that_stood_before_a_timeout_still_stands(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     cgroup.ask();
     eventually("the dozing task is frozen", || {
         let before = zoo.beats(1);
@@ -73,9 +69,7 @@ fn a_request_that_stood_before_a_timeout_still_stands(hierarchy: Hierarchy) {
 }
 
 fn a_holdout_that_gives_in_lets_the_freeze_be_confirmed(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate"]);
     let running = freeze(&cgroup).start();
     eventually("it asks", || cgroup.asks());
     assert_eq!(letter(zoo.tid(0)), Some('D'));
@@ -102,9 +96,7 @@ fn a_timeout_of_zero_is_one_look(hierarchy: Hierarchy) {
 }
 
 fn a_kernel_mode_fault_that_spins_is_named_and_not_waited_for(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["fault", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["fault", "doze"]);
     let report = freeze(&cgroup).timeout(SHORT).ends(6, "rolled_back");
     let holdouts = report["holdouts"].as_array().unwrap();
     assert_eq!(holdouts.len(), 1, "{report}");
@@ -119,9 +111,7 @@ fn a_kernel_mode_fault_that_spins_is_named_and_not_waited_for(hierarchy: Hierarc
 }
 
 fn a_freeze_that_a_signal_ends_is_rolled_back(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let running = freeze(&cgroup).start();
         eventually("it asks", || cgroup.asks());
@@ -134,9 +124,7 @@ fn a_freeze_that_a_signal_ends_is_rolled_back(hierarchy: Hierarchy) {
 }
 
 fn a_thaw_that_a_signal_ends_has_thawed(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     cgroup.ask();
     let running = thaw(&cgroup).start();
     eventually("it asks no more", || !cgroup.asks());
@@ -152,9 +140,7 @@ fn a_thaw_that_a_signal_ends_has_thawed(hierarchy: Hierarchy) {
 }
 
 fn a_killed_worker_is_rolled_back_by_its_parent(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     let running = freeze(&cgroup).start();
     eventually("it asks", || cgroup.asks());
     kill(Pid::from_raw(running.worker()), Signal::SIGKILL).unwrap();
@@ -165,9 +151,7 @@ fn a_killed_worker_is_rolled_back_by_its_parent(hierarchy: Hierarchy) {
 }
 
 fn a_killed_iceaxe_is_rolled_back_by_its_worker(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     let running = freeze(&cgroup).start();
     eventually("it asks", || cgroup.asks());
     running.signal(Signal::SIGKILL);
@@ -177,9 +161,7 @@ fn a_killed_iceaxe_is_rolled_back_by_its_worker(hierarchy: Hierarchy) {
 }
 
 fn a_worker_that_is_not_heard_of_is_reported_and_undoes_it_later(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     let running = freeze(&cgroup).timeout("2s").start();
     eventually("it asks", || cgroup.asks());
     let worker = Pid::from_raw(running.worker());
@@ -205,9 +187,7 @@ fn take_away(worker: i32, cgroup: &Cgroup, tasks: &[i32]) {
 }
 
 fn a_cgroup_that_is_removed_during_a_freeze_is_gone(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate"]);
     let running = freeze(&cgroup).start();
     eventually("it asks", || cgroup.asks());
     take_away(running.worker(), &cgroup, &zoo.all());
@@ -215,9 +195,7 @@ fn a_cgroup_that_is_removed_during_a_freeze_is_gone(hierarchy: Hierarchy) {
 }
 
 fn a_cgroup_that_is_removed_during_a_thaw_is_gone_and_thawed(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate"]);
     cgroup.ask();
     let running = thaw(&cgroup).start();
     eventually("it asks no more", || !cgroup.asks());
@@ -228,9 +206,7 @@ fn a_cgroup_that_is_removed_during_a_thaw_is_gone_and_thawed(hierarchy: Hierarch
 }
 
 fn a_sleep_of_its_own_is_no_thaw_but_is_told_apart(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["dstate", "doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["dstate", "doze"]);
     cgroup.ask();
     let seen = status(&cgroup);
     assert_eq!(

@@ -12,9 +12,7 @@ fn send(tid: i32, signal: Signal) {
 }
 
 fn a_task_killed_while_frozen_is_gone_after_the_thaw(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze", "sleep", "pipe"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze", "sleep", "pipe"]);
     freeze(&cgroup).ends(0, "confirmed");
     let victims = [zoo.tid(0), zoo.tid(1)];
     victims.iter().for_each(|&tid| send(tid, Signal::SIGKILL));
@@ -41,9 +39,7 @@ fn a_task_killed_while_frozen_is_gone_after_the_thaw(hierarchy: Hierarchy) {
 
 /// Whether a signal is fatal is decided when it is sent, and where it acts when is the same as with SIGKILL.
 fn a_signal_that_ends_a_task_by_default_acts_like_a_kill(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze", "doze", "catch"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze", "doze", "catch"]);
     freeze(&cgroup).ends(0, "confirmed");
     send(zoo.tid(0), Signal::SIGTERM);
     send(zoo.tid(1), Signal::SIGUSR1);
@@ -66,9 +62,7 @@ fn a_signal_that_ends_a_task_by_default_acts_like_a_kill(hierarchy: Hierarchy) {
 }
 
 fn a_container_whose_last_task_dies_by_the_thaw_is_a_success(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["busy"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["busy"]);
     freeze(&cgroup).ends(0, "confirmed");
     send(zoo.tid(0), Signal::SIGKILL);
     let report = thaw(&cgroup).ends(0, "confirmed");
@@ -82,9 +76,7 @@ fn a_container_whose_last_task_dies_by_the_thaw_is_a_success(hierarchy: Hierarch
 
 /// On v2 a signal moves a frozen task's counters without letting it out.
 fn a_signal_to_a_frozen_task_is_not_taken_for_a_thaw(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["catch"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["catch"]);
     freeze(&cgroup).ends(0, "confirmed");
     let before = timeslices(zoo.tid(0));
     send(zoo.tid(0), Signal::SIGUSR1);
@@ -101,9 +93,7 @@ fn a_signal_to_a_frozen_task_is_not_taken_for_a_thaw(hierarchy: Hierarchy) {
 }
 
 fn a_stop_sent_while_frozen_takes_hold_after_the_thaw(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     freeze(&cgroup).ends(0, "confirmed");
     send(zoo.tid(0), Signal::SIGSTOP);
     zoo.stands(0);
@@ -118,9 +108,7 @@ fn a_stop_sent_while_frozen_takes_hold_after_the_thaw(hierarchy: Hierarchy) {
 }
 
 fn a_continued_task_stays_frozen(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["stopped"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["stopped"]);
     freeze(&cgroup).ends(0, "confirmed");
     send(zoo.tid(0), Signal::SIGCONT);
     zoo.stands(0);
@@ -132,9 +120,7 @@ fn a_continued_task_stays_frozen(hierarchy: Hierarchy) {
 }
 
 fn a_stopped_task_is_unmoved_by_many_toggles(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["stopped"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["stopped"]);
     for _ in 0..5 {
         freeze(&cgroup).ends(0, "confirmed");
         thaw(&cgroup).ends(0, "confirmed");
@@ -161,9 +147,7 @@ mod tracer {
         #[test]
         #[serial_test::serial]
         fn a_frozen_task_can_be_traced_and_stays_frozen() {
-            let scene = Scene::new();
-            let cgroup = scene.cgroup(Hierarchy::V2);
-            let zoo = scene.zoo(&[&cgroup], &["doze"]);
+            let (_scene, cgroup, zoo) = Scene::of(Hierarchy::V2, &["doze"]);
             freeze(&cgroup).ends(0, "confirmed");
             zoo.seize(0);
             eventually("it is traced", || letter(zoo.tid(0)) == Some('t'));

@@ -78,9 +78,7 @@ impl Drop for Monopoly {
 
 fn a_task_that_gets_no_cpu_is_woken_and_not_run(hierarchy: Hierarchy) {
     let monopoly = Monopoly::on_the_last_cpu();
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &[&format!("pinned:{}", monopoly.cpu)]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &[&format!("pinned:{}", monopoly.cpu)]);
     freeze(&cgroup).ends(0, "confirmed");
     zoo.stands(0);
     {
@@ -110,9 +108,7 @@ fn a_task_that_gets_no_cpu_is_woken_and_not_run(hierarchy: Hierarchy) {
 
 fn a_starved_task_that_gets_its_cpu_in_time_is_confirmed(hierarchy: Hierarchy) {
     let monopoly = Monopoly::on_the_last_cpu();
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &[&format!("pinned:{}", monopoly.cpu)]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &[&format!("pinned:{}", monopoly.cpu)]);
     freeze(&cgroup).ends(0, "confirmed");
     let above = Scene::new();
     let hog = above.zoo(&[], &[&format!("hog:{}:20000", monopoly.cpu)]);
@@ -162,9 +158,7 @@ fn a_task_that_gets_no_cpu_to_freeze_is_starved_and_who_has_its_cpu_is_named(hie
 
 /// Real-time tasks leave the others a twentieth of each second, iceaxe too.
 fn on_a_host_whose_cpus_are_all_taken_a_request_is_cleared_and_proven(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze", "sleep"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze", "sleep"]);
     cgroup.freeze();
     let all = sched_getaffinity(Pid::from_raw(0)).unwrap();
     let hogs = (0..CpuSet::count()).filter(|&cpu| all.is_set(cpu).unwrap());

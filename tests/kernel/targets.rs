@@ -48,9 +48,7 @@ mod any {
     #[test]
     #[serial]
     fn a_cgroup_that_no_engine_made_has_nobody_to_be_brought_in_step_with() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::available(), &["doze"]);
         let resync = || iceaxe("resync").arg(cgroup.target()).arg("--json").arg("--yes");
         resync().ends(5, "denied");
         zoo.goes_on(0);
@@ -94,9 +92,7 @@ mod any {
     #[test]
     #[serial]
     fn what_can_mean_nothing_is_a_usage_error_and_touches_nothing() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::available(), &["doze"]);
         let word = cgroup.hierarchy.word();
         let path = cgroup.path.to_str().unwrap();
         let long = "x".repeat(256);
@@ -148,9 +144,7 @@ mod any {
     #[test]
     #[serial]
     fn who_is_not_there_disturbs_nobody_who_is_frozen() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::available(), &["doze"]);
         freeze(&cgroup).ends(0, "confirmed");
         let missing = format!("{}-not", cgroup.target().into_string().unwrap());
         for verb in ["freeze", "thaw"] {
@@ -193,9 +187,7 @@ mod any {
     #[test]
     #[serial]
     fn standard_input_without_a_target_is_no_success() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::available());
-        let zoo = scene.zoo(&[&cgroup], &["doze"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::available(), &["doze"]);
         let verbs = [
             "thaw", "freeze", "kill", "status", "explain", "resync", "path", "watch",
         ];

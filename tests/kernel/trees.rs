@@ -261,9 +261,7 @@ fn thousands_inside_that_ask_cost_neither_descriptors_nor_memory(hierarchy: Hier
 
 /// Each of them has a path of more than 100,000 bytes.
 fn deep_ones_that_ask_cost_no_memory_by_their_names(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["doze"]);
     let _chain = Chain::asking_below(&cgroup, &"a".repeat(255), LEVELS, LEVELS / 2);
     let running = started_in_little_memory(|| {
         cgroup.freeze();

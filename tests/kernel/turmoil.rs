@@ -7,9 +7,7 @@ use std::time::Duration;
 use kit::{Hierarchy, Scene, counted, freeze, tasks_add_up, thaw};
 
 fn check(hierarchy: Hierarchy, kinds: &[&str]) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], kinds);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, kinds);
     for _ in 0..3 {
         let report = freeze(&cgroup).ends(0, "confirmed");
         assert!(
@@ -39,9 +37,7 @@ fn threads_that_come_and_go_are_frozen_and_thawed(hierarchy: Hierarchy) {
 
 /// v1 misses one that goes to wait for its child just then, and must ask again. One round in five meets it.
 fn vfork_parents_are_frozen_whenever_they_are_met(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["vforks", "vforks"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["vforks", "vforks"]);
     for _ in 0..20 {
         let run = freeze(&cgroup).run();
         run.is(0, "confirmed");
@@ -57,9 +53,7 @@ fn programs_that_start_programs_are_frozen_and_thawed(hierarchy: Hierarchy) {
 }
 
 fn a_frozen_fork_storm_can_be_killed(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["storm", "storm"]);
+    let (_scene, cgroup, zoo) = Scene::of(hierarchy, &["storm", "storm"]);
     freeze(&cgroup).ends(0, "confirmed");
     for tid in cgroup.tids() {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(tid), nix::sys::signal::Signal::SIGKILL).unwrap();
@@ -193,9 +187,7 @@ fn an_iceaxe_that_freezes_and_one_that_thaws_at_once_do_not_wedge_it(hierarchy: 
 /// Another tool that toggles the same cgroup all the while: iceaxe may find it held or changed under its hands, but it
 /// ends in time, and afterwards it has its way.
 fn two_who_toggle_at_once_do_not_wedge_it(hierarchy: Hierarchy) {
-    let scene = Scene::new();
-    let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze", "pipe", "busy"]);
+    let (scene, cgroup, zoo) = Scene::of(hierarchy, &["doze", "pipe", "busy"]);
     keep_the_code_as_it_is(&scene, hierarchy);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {

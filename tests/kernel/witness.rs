@@ -16,9 +16,7 @@ mod v1 {
     #[test]
     #[serial]
     fn what_iceaxe_froze_and_thawed_cgroups_rs_finds_so() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::V1);
-        let zoo = scene.zoo(&[&cgroup], &["doze", "pipe"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::V1, &["doze", "pipe"]);
         let theirs = as_cgroups_rs_has_it(&cgroup);
         let freezer: &FreezerController = theirs.controller_of().unwrap();
         freeze(&cgroup).ends(0, "confirmed");
@@ -32,9 +30,7 @@ mod v1 {
     #[test]
     #[serial]
     fn what_cgroups_rs_froze_iceaxe_finds_so_and_thaws() {
-        let scene = Scene::new();
-        let cgroup = scene.cgroup(Hierarchy::V1);
-        let zoo = scene.zoo(&[&cgroup], &["doze", "pipe"]);
+        let (_scene, cgroup, zoo) = Scene::of(Hierarchy::V1, &["doze", "pipe"]);
         let theirs = as_cgroups_rs_has_it(&cgroup);
         let freezer: &FreezerController = theirs.controller_of().unwrap();
         freezer.freeze().unwrap();

@@ -117,6 +117,15 @@ impl Scene {
         Self::default()
     }
 
+    /// A scene with one new cgroup and a task of each of these kinds in it.
+    #[track_caller]
+    pub fn of(hierarchy: Hierarchy, kinds: &[&str]) -> (Self, Cgroup, Zoo) {
+        let scene = Self::new();
+        let cgroup = scene.cgroup(hierarchy);
+        let zoo = scene.zoo(&[&cgroup], kinds);
+        (scene, cgroup, zoo)
+    }
+
     /// A scene whose tasks are this program's.
     pub fn with_zoo(program: &Path) -> Self {
         let mut scene = Self::default();
