@@ -101,19 +101,12 @@ impl Targets {
         }
     }
 
-    /// Puts those that were resolved into the order of their keys; what has the same one keeps its order. Words are sorted
-    /// elsewhere too: to sort anything else would bring ten KiB of code with it.
-    pub(super) fn sort_by(&mut self, key: &mut dyn FnMut(&str, &Held) -> String) {
-        let keyed = |(at, entry): (usize, &Entry)| {
+    /// Sorts the targets by their keys. Targets with one key keep their order, and those that were not resolved come first.
+    pub(super) fn sort_by<K: Ord + Default>(&mut self, mut key: impl FnMut(&str, &Held) -> K) {
+        self.each.sort_by_cached_key(|entry| {
             let held = entry.result.as_ref().ok();
-            let key = held.map(|held| key(&entry.typed, held)).unwrap_or_default();
-            format!("{key}\0{at:010}")
-        };
-        let mut keys: Vec<String> = self.each.iter().enumerate().map(keyed).collect();
-        keys.sort_unstable();
-        let mut left: Vec<Option<Entry>> = std::mem::take(&mut self.each).into_iter().map(Some).collect();
-        let next = |key: &String| left[key.rsplit_once('\0')?.1.parse::<usize>().ok()?].take(); // it is a place
-        self.each = keys.iter().filter_map(next).collect();
+            held.map(|held| key(&entry.typed, held)).unwrap_or_default()
+        });
     }
 }
 

@@ -210,20 +210,25 @@ pub(super) fn sort(context: &Context<'_>, targets: &mut Targets, order: Order) {
         holders.add_to(&ids, &mut status);
         Some(status)
     };
-    // As many digits as the largest number has, so that words sort as their numbers do.
-    let number = |number: Option<u64>| format!("{:020}", number.unwrap_or(u64::MAX));
-    targets.sort_by(&mut |typed, Held { container, details }| match order {
-        Order::Given => String::new(),
+    let known = |number: Option<u64>| number.unwrap_or(u64::MAX);
+    targets.sort_by(|typed, Held { container, details }| match order {
+        Order::Given => (String::new(), [0, 0]),
         Order::Name => {
-            let known = details.as_ref().and_then(|details| details.name.clone());
-            let name = container.identity.name.clone().or(known);
-            name.unwrap_or_else(|| typed.to_owned())
+            let recorded = details.as_ref().and_then(|details| details.name.clone());
+            let name = container.identity.name.clone().or(recorded);
+            (name.unwrap_or_else(|| typed.to_owned()), [0, 0])
         }
-        Order::Memory => number(status(container).and_then(|status| status.memory?.current)),
+        Order::Memory => {
+            let memory = status(container).and_then(|status| status.memory?.current);
+            (String::new(), [known(memory), 0])
+        }
         Order::Oldest => {
             let frozen_for = status(container).and_then(|status| status.frozen_for_us);
-            let longest_first = number(frozen_for.map(|time| u64::MAX - time));
-            longest_first + &number(engine::started(context.host, container))
+            let longest_first = known(frozen_for.map(|time| u64::MAX - time));
+            (
+                String::new(),
+                [longest_first, known(engine::started(context.host, container))],
+            )
         }
     });
 }

@@ -150,8 +150,7 @@ fn held_by(container: &Container, scope: &Scope) -> Vec<Holder> {
         .filter(|(_, around)| around.as_ref().is_some_and(|around| around.requested))
         .map(|(cgroup, _)| (Holds::Own, target::cgroup(cgroup.hierarchy(), cgroup.path())));
     let ancestors = scope.ancestors().map(|cgroup| (Holds::Ancestor, written(cgroup)));
-    let mut inner = BTreeSet::new();
-    inner.extend(scope.inner().map(written)); // collecting would sort first, which is much code
+    let inner: BTreeSet<String> = scope.inner().map(written).collect();
     let known: Vec<String> = scope.ancestors().map(written).collect();
     let shared = scope
         .holders(container)
