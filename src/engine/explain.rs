@@ -19,7 +19,7 @@ use crate::verifier::{Class, Holdout, On, Place, Sighting, Witness};
 ///
 /// # Errors
 ///
-/// As [`status`].
+/// As [`status()`].
 pub fn explain(
     host: &Host,
     target: &str,

@@ -143,7 +143,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// As [`Host::at`]; [`Error::Unsupported`] where that namespace can't be entered, which takes CAP_SYS_ADMIN and
+    /// As [`Host::at`]; [`crate::Error::Unsupported`] where that namespace can't be entered, which takes CAP_SYS_ADMIN and
     /// the right to look at that process, or where what is mounted as the host's cgroups is a part of them.
     ///
     /// # Kernel
