@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::engine::{self, FreezeOptions, Holders, KillOptions, Step, ThawOptions};
 use crate::error::{Error, Force, Result};
-use crate::freezer::Standing;
+use crate::freezer::Saved;
 use crate::host::Host;
 use crate::patience::Patience;
 use crate::report::{Explanation, Outcome, Report, Status};
@@ -73,7 +73,7 @@ impl Host {
         };
         let mut standing = vec![None; set.len()];
         let reports = engine::freeze(self, &set, &options, limit.into(), &mut |index, _, step| {
-            if let Step::Standing(before) = step {
+            if let Step::Saved(before) = step {
                 standing[index] = Some(before.clone());
             }
         });
@@ -207,7 +207,7 @@ pub struct Frozen {
     handle: Handle,
     report: Report,
     /// What stood before; `None` where nothing was changed.
-    standing: Option<Standing>,
+    standing: Option<Saved>,
 }
 
 impl Frozen {

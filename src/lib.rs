@@ -19,7 +19,7 @@
 //! Three rooms do the work: the [`resolver`] finds the cgroups of a container, the [`freezer`] writes to them, the [`verifier`]
 //! looks at the tasks. The [`engine`] does a verb on any number of containers with them: requests first, then one wait for all.
 //!
-//! It asks no daemon and opens no socket. It takes locks and keeps records, which are in [`ledger`], only for a caller who wants
+//! It asks no daemon and opens no socket. It takes locks and keeps records, which are in [`store`], only for a caller who wants
 //! holds. It starts threads for reading, never waits without a limit, and a `write(2)` that hangs in the kernel hangs its caller,
 //! which is why the command line works in a child process.
 
@@ -33,11 +33,11 @@ pub mod fleet;
 pub mod freezer;
 pub mod hold;
 pub mod host;
-pub mod ledger;
 pub mod patience;
 pub mod report;
 pub mod resolver;
 mod signaller;
+pub mod store;
 #[cfg(feature = "cli")]
 mod supervisor;
 pub mod verifier;

@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use super::args::Parallel;
-use super::keeper::{self, Keeper};
+use super::batches::Plan;
+use super::recorder::{self, Recorder};
 use super::targets::Targets;
 use super::text;
-use super::turns::Plan;
 use crate::cli::context::{Context, DIFFERENT, joined, number};
 use crate::engine::{self, Step, Watcher, quoted};
-use crate::freezer::{Standing, Write};
+use crate::freezer::{Saved, Write};
 use crate::patience::Patience;
 use crate::report::{Effective, Outcome, Report, Requested};
 use crate::resolver::{Believed, Container, Details};
@@ -21,9 +21,9 @@ use crate::supervisor::Message;
 const GRACE: Duration = Duration::from_millis(1400);
 /// And how much longer for each target: a look at a few hundred tasks.
 const GRACE_EACH: Duration = Duration::from_millis(20);
-/// From so many writes of one target on nothing more is left in its will.
+/// From so many writes of one target on its last words stay as they are.
 const MANY_WRITES: usize = 16;
-/// From so many targets on each has one will for its write and for what comes after: a second one would cost as much as
+/// From so many targets on each has the same last words for its write and for what comes after: others would cost as much as
 /// the write.
 const MANY_TARGETS: usize = 64;
 /// How long the verdict waits for the engine's record, which may be on a disk that hangs.
@@ -58,7 +58,7 @@ pub(super) fn act(
     targets: &Targets,
     code: Option<u8>,
     way: &Way,
-    keeper: Option<&Keeper<'_>>,
+    recorder: Option<&Recorder<'_>>,
     engine: Engine<'_>,
 ) -> u8 {
     let mut ends = Ends::new(code);
@@ -72,13 +72,13 @@ pub(super) fn act(
         .map(|(_, typed, container)| (*typed, *container))
         .collect();
     // A freeze first waits for whoever changes the same container.
-    let turn = if keeper.is_some() {
+    let turn = if recorder.is_some() {
         way.timeout
     } else {
         Duration::ZERO
     };
     let limit = turn + way.timeout + GRACE + GRACE_EACH * number(containers.len());
-    let mut wills = Wills {
+    let mut all_last_words = Announcer {
         context,
         found: &found,
         limit,
@@ -87,16 +87,16 @@ pub(super) fn act(
         standing: found.iter().map(|_| None).collect(),
         last: None,
     };
-    let turns = way.plan.start(context, &containers, limit);
-    let mut reports = turns.run(
+    let batches = way.plan.start(context, &containers, limit);
+    let mut reports = batches.run(
         &|containers, watcher| engine(containers, context.patience(way.timeout), watcher),
-        &mut |nth, report, step| wills.step(nth, report, step),
+        &mut |nth, report, step| all_last_words.step(nth, report, step),
         &mut |lot, reports| {
-            if let Some(keeper) = keeper.filter(|_| lot.end == found.len()) {
-                keeper.frozen();
+            if let Some(recorder) = recorder.filter(|_| lot.end == found.len()) {
+                recorder.frozen();
             }
-            let ended = if keeper.is_none() {
-                keeper::Ended::look(context)
+            let ended = if recorder.is_none() {
+                recorder::Ended::look(context)
             } else {
                 None
             };
@@ -126,14 +126,16 @@ pub(super) fn act(
     // Once for all that follows: who gives up, or is killed, from here on is met by the question whether all was printed.
     let is_cancelled = context.is_cancelled();
     let mut unsaid = Vec::new();
-    for ((report, before), (index, _, container)) in reports.iter_mut().zip(wills.standing).zip(&found) {
+    for ((report, before), (index, _, container)) in
+        reports.iter_mut().zip(all_last_words.standing).zip(&found)
+    {
         if report.verb != "freeze" {
             continue; // it is told already
         }
         let froze = report.outcome == Outcome::Confirmed;
         if let Some(before) = before.filter(|_| froze) {
             if is_cancelled {
-                undo(context, report, keeper, container, &before);
+                undo(context, report, recorder, container, &before);
             } else {
                 unsaid.push((report.target.clone(), *container, before));
             }
@@ -148,18 +150,18 @@ pub(super) fn act(
         ));
     }
     if !is_cancelled {
-        hand_over(context, keeper, &unsaid);
-    } else if let Some(keeper) = keeper {
-        keeper.drop_all();
+        hand_over(context, recorder, &unsaid);
+    } else if let Some(recorder) = recorder {
+        recorder.drop_all();
     }
     ends.joined(context)
 }
 
 /// Makes sure that who is to print the freezes has done so, and gives them to who keeps their records. What was not said is
 /// undone: who is to print it may be killed with the words still on their way.
-fn hand_over(context: &Context<'_>, keeper: Option<&Keeper<'_>>, frozen: &[(String, &Container, Standing)]) {
-    let left = keeper.and_then(Keeper::left);
-    let is_said = frozen.is_empty() && keeper.is_none() || context.tie.is_printed(context.say, left);
+fn hand_over(context: &Context<'_>, recorder: Option<&Recorder<'_>>, frozen: &[(String, &Container, Saved)]) {
+    let left = recorder.and_then(Recorder::left);
+    let is_said = frozen.is_empty() && recorder.is_none() || context.link.is_printed(context.say, left);
     if !is_said {
         for (target, container, before) in frozen {
             let target = text::escaped(target);
@@ -168,27 +170,27 @@ fn hand_over(context: &Context<'_>, keeper: Option<&Keeper<'_>>, frozen: &[(Stri
                 Some(_) if !context.is_cancelled() => "its time was over before its freeze could be told",
                 _ => "broken off by a signal",
             };
-            context.err(match take_back(context, keeper, container, before) {
+            context.err(match take_back(context, recorder, container, before) {
                 Ok(()) => format!("iceaxe: {target}: {why}; rolled back\n"),
                 Err(error) => format!("iceaxe: {target} may be frozen: {error}\n"),
             });
         }
     }
-    match keeper {
-        Some(keeper) if is_said => {
-            if let Err(error) = keeper.settle() {
+    match recorder {
+        Some(recorder) if is_said => {
+            if let Err(error) = recorder.settle() {
                 context.err(format!(
                     "iceaxe: note: {error}: iceaxe recover thaws it at its time\n"
                 ));
             }
         }
-        Some(keeper) => keeper.drop_all(),
+        Some(recorder) => recorder.drop_all(),
         None => {}
     }
 }
 
-/// Leaves a will for each target at each step: what is to be said, and put back, if nothing more is heard.
-struct Wills<'a> {
+/// Leaves last words for each target at each step: what is to be said, and put back, if nothing more is heard.
+struct Announcer<'a> {
     context: &'a Context<'a>,
     found: &'a [(usize, &'a str, &'a Container)],
     /// How long each may take from its write on.
@@ -197,12 +199,12 @@ struct Wills<'a> {
     trace: bool,
     started: Instant,
     /// What stood before the freeze of each.
-    standing: Vec<Option<Standing>>,
+    standing: Vec<Option<Saved>>,
     /// Whose write was the last.
     last: Option<usize>,
 }
 
-impl Wills<'_> {
+impl Announcer<'_> {
     /// Takes note of a step of the target at that place.
     fn step(&mut self, nth: usize, report: &Report, step: &Step) {
         let (index, typed, _) = self.found[nth];
@@ -212,7 +214,7 @@ impl Wills<'_> {
             self.context.err(line + "\n");
         }
         match step {
-            Step::Standing(before) => {
+            Step::Saved(before) => {
                 let error = "the process that did the work was killed; rolled back";
                 let undone = ended(report, Outcome::RolledBack, error, None);
                 self.undo(index, before, &undone);
@@ -223,16 +225,16 @@ impl Wills<'_> {
             Step::Written(_) => {
                 let error = "the write returned, but nothing was heard since: a read of the state hangs in the \
                              kernel, or the process that does it was killed";
-                self.will(index, &ended(report, Outcome::Stuck, error, None));
+                self.last_words(index, &ended(report, Outcome::Stuck, error, None));
             }
             // A freeze counts when all are told; until then it is undone with the others.
             Step::Done if report.verb == "freeze" && report.outcome == Outcome::Confirmed => {
                 let error = "it was frozen, but the work on another target hangs";
                 let hint = Some("it is thawed again when that returns");
-                self.will(index, &ended(report, Outcome::Stuck, error, hint));
+                self.last_words(index, &ended(report, Outcome::Stuck, error, hint));
             }
-            Step::Done => self.will(index, report),
-            Step::Striking => {
+            Step::Done => self.last_words(index, report),
+            Step::Killing => {
                 if let Some(before) = &self.standing[nth] {
                     let error = "the process that did the work was killed while it killed";
                     let hint = Some("it is thawed; iceaxe kill it again");
@@ -240,19 +242,19 @@ impl Wills<'_> {
                     self.undo(index, before, &broken);
                 }
             }
-            Step::Climbing(_) => self.context.within(self.limit),
+            Step::Rescuing(_) => self.context.within(self.limit),
             Step::Dying(all) => {
                 for task in all {
                     let (typed, dying) = (text::escaped(typed), text::dying(task));
                     self.context.err(format!("iceaxe: note: {typed}: {dying}\n"));
                 }
             }
-            Step::Settled | Step::Released | Step::Bidding | Step::Task { .. } => {}
+            Step::Settled | Step::Released | Step::TellingEngine | Step::Task { .. } => {}
         }
     }
 
     fn write_begins(&mut self, nth: usize, report: &Report, write: &Write) {
-        // Each target has its own time from its own request on. The wills of many writes of one are as good as that of
+        // Each target has its own time from its own request on. The last words of many writes of one are as good as that of
         // the first few, and would cost more than the writes.
         if self.last.replace(nth) != Some(nth) {
             self.context.within(self.limit);
@@ -271,16 +273,16 @@ impl Wills<'_> {
         };
         let error = format!("write {} to {file}: {what}", write.value);
         let stuck = ended(report, Outcome::Stuck, &error, Some(hint));
-        self.will(self.found[nth].0, &stuck);
+        self.last_words(self.found[nth].0, &stuck);
     }
 
     /// What is said if nothing more is heard.
-    fn will(&self, index: usize, will: &Report) {
-        (self.context.say)(&Message::Will(number(index), self.context.told(will)));
+    fn last_words(&self, index: usize, last_words: &Report) {
+        (self.context.say)(&Message::LastWords(number(index), self.context.told(last_words)));
     }
 
     /// What is put back, and said then, if this process dies.
-    fn undo(&self, index: usize, before: &Standing, undone: &Report) {
+    fn undo(&self, index: usize, before: &Saved, undone: &Report) {
         // It is plain data, which can always be said in JSON.
         if let Ok(text) = serde_json::to_vec(before) {
             (self.context.say)(&Message::Undo(number(index), text, self.context.told(undone)));
@@ -343,13 +345,13 @@ fn skip_gone(report: &mut Report) {
 fn undo(
     context: &Context<'_>,
     report: &mut Report,
-    keeper: Option<&Keeper<'_>>,
+    recorder: Option<&Recorder<'_>>,
     container: &Container,
-    before: &Standing,
+    before: &Saved,
 ) {
     report.error = Some("broken off by a signal; rolled back".to_owned());
     report.outcome = Outcome::RolledBack;
-    if let Err(error) = take_back(context, keeper, container, before) {
+    if let Err(error) = take_back(context, recorder, container, before) {
         report.error = Some(format!(
             "broken off by a signal; and it could not be rolled back: {error}"
         ));
@@ -360,12 +362,12 @@ fn undo(
 /// Undoes a freeze whose lock is given back: others may have come to count on it.
 fn take_back(
     context: &Context<'_>,
-    keeper: Option<&Keeper<'_>>,
+    recorder: Option<&Recorder<'_>>,
     container: &Container,
-    before: &Standing,
+    before: &Saved,
 ) -> crate::error::Result<()> {
-    match keeper {
-        Some(keeper) => keeper.take_back(container, before),
+    match recorder {
+        Some(recorder) => recorder.take_back(container, before),
         None => engine::put_back(context.host, before),
     }
 }

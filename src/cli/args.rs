@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::fleet::{Ceiling, Filter};
 use crate::host::Resource;
-use crate::report::Rung;
+use crate::report::RescueStep;
 
 /// Freezes and thaws containers without their daemon, and proves it task by task
 #[derive(Debug, Parser)]
@@ -257,16 +257,18 @@ pub(crate) struct Thaw {
     pub(crate) stagger: Stagger,
     /// Where a plain thaw does not do, climb: wait, rekick, ancestors, tracer, move, kill; alone, all but kill. Each step
     /// has the whole limit to itself
-    #[arg(long, value_name = "STEP", num_args = 0..=1, require_equals = true, default_missing_value = "move", value_parser = rung)]
-    pub(crate) rescue: Option<Rung>,
+    #[arg(long, value_name = "STEP", num_args = 0..=1, require_equals = true, default_missing_value = "move", value_parser = rescue_step)]
+    pub(crate) rescue: Option<RescueStep>,
     #[command(flatten)]
     pub(crate) steps: Steps,
 }
 
 /// Reads the name of a step of a rescue.
-fn rung(text: &str) -> Result<Rung, String> {
-    let words = || Rung::ALL.map(Rung::word).join(", ");
-    let found = Rung::ALL.into_iter().find(|rung| rung.word() == text);
+fn rescue_step(text: &str) -> Result<RescueStep, String> {
+    let words = || RescueStep::ALL.map(RescueStep::word).join(", ");
+    let found = RescueStep::ALL
+        .into_iter()
+        .find(|rescue_step| rescue_step.word() == text);
     found.ok_or_else(|| format!("the steps are {}", words()))
 }
 

@@ -11,7 +11,7 @@ use crate::hold::guard;
 use crate::host::Host;
 use crate::patience::Patience;
 use crate::report::{Outcome, Report, Status};
-use crate::supervisor::{Message, Say, Tie, Will};
+use crate::supervisor::{LastWords, Link, Message, Say};
 
 /// What every verb is given.
 pub(super) struct Context<'c> {
@@ -28,7 +28,7 @@ pub(super) struct Context<'c> {
     /// The guard, where one was asked for, or why there is none.
     pub(super) guard: Option<&'c std::io::Result<guard::Line>>,
     pub(super) say: Say<'c>,
-    pub(super) tie: Tie<'c>,
+    pub(super) link: Link<'c>,
 }
 
 impl Context<'_> {
@@ -55,7 +55,9 @@ impl Context<'_> {
     /// Patience that ends early when somebody asks to give up.
     pub(super) fn patience(&self, limit: std::time::Duration) -> Patience<'_> {
         let patience = Patience::of(limit);
-        self.tie.cancel.map_or(patience, |cancel| patience.unless(cancel))
+        self.link
+            .cancel
+            .map_or(patience, |cancel| patience.unless(cancel))
     }
 
     pub(super) fn out(&self, text: impl Into<Vec<u8>>) {
@@ -84,7 +86,7 @@ impl Context<'_> {
     }
 
     /// What is printed of one target.
-    pub(super) fn told(&self, report: &Report) -> Will {
+    pub(super) fn told(&self, report: &Report) -> LastWords {
         if self.cli.quiet && self.is_terminal {
             let mut shown = report.clone();
             shown.target = text::escaped(&report.target);
@@ -134,7 +136,7 @@ struct Unexplained {
 }
 
 /// What is printed of one target: its line, or its object, and its trouble.
-pub(super) fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
+pub(super) fn told(cli: &Cli, colour: bool, report: &Report) -> LastWords {
     let out = if cli.json && matches!(report.verb.as_str(), "status" | "explain") {
         json(&Untold {
             status: Status::unknown(),
@@ -178,7 +180,7 @@ pub(super) fn told(cli: &Cli, colour: bool, report: &Report) -> Will {
         Verb::Hold(_) => (Vec::new(), [out, err].concat()),
         _ => (out, err),
     };
-    Will {
+    LastWords {
         out,
         err,
         code: report.exit(),
@@ -217,7 +219,7 @@ pub(super) fn joined(codes: impl IntoIterator<Item = u8>) -> u8 {
 }
 
 /// What is printed of a target if nothing at all is heard of it.
-pub(super) fn unheard(cli: &Cli, verb: &str, target: &str) -> Will {
+pub(super) fn unheard(cli: &Cli, verb: &str, target: &str) -> LastWords {
     let mut report = Report::blank(verb, target);
     report.error = Some(
         "nothing was heard in time: a read that comes before anything is written hangs, or the process that does \

@@ -8,13 +8,13 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use super::args::Hold;
-use super::keeper::Keeper;
+use super::recorder::Recorder;
 use super::text;
 use crate::cli::context::{Context, number};
 use crate::error::{Error, Result};
 use crate::hold::guard;
 use crate::host::{Filesystem, Host};
-use crate::ledger::{DiskEntry, Ledger};
+use crate::store::{DiskRecordFile, Store};
 use crate::supervisor;
 
 /// How long a file system may take to be flushed, frozen or thawed.
@@ -25,7 +25,7 @@ pub(super) struct Disks {
     sync: Vec<Filesystem>,
     freeze: Vec<Filesystem>,
     /// Where each of those is on file that are frozen, or may be: the first ones.
-    entries: RefCell<Vec<Option<DiskEntry>>>,
+    entries: RefCell<Vec<Option<DiskRecordFile>>>,
 }
 
 impl Disks {
@@ -58,7 +58,7 @@ impl Disks {
     }
 
     /// Flushes, then freezes; 0 where all of it was done.
-    pub(super) fn freeze(&self, context: &Context<'_>, keeper: &Keeper<'_>) -> u8 {
+    pub(super) fn freeze(&self, context: &Context<'_>, recorder: &Recorder<'_>) -> u8 {
         let flush = |disk: &Filesystem| {
             context.within(DISK + GRACE);
             disk.sync(DISK)
@@ -66,18 +66,18 @@ impl Disks {
         let freeze = |(nth, disk): (usize, &Filesystem)| {
             context.within(DISK * 2 + GRACE);
             let guard = context.guard()?;
-            let entry = keeper.keep_filesystem(disk)?;
+            let entry = recorder.keep_filesystem(disk)?;
             let done = match guard.keep_filesystem(disk, entry.clone()) {
                 Ok(()) => disk.freeze(DISK),
                 Err(error) => {
-                    keeper.drop_filesystem(entry.as_ref());
+                    recorder.drop_filesystem(entry.as_ref());
                     return Err(error);
                 }
             };
             if matches!(&done, Err(Error::Io { cause, .. }) if cause.raw_os_error().is_some()) {
                 // The kernel said no: who had frozen it before thaws it. One that does not answer may be frozen later.
                 guard.keep_filesystems(nth);
-                keeper.drop_filesystem(entry.as_ref());
+                recorder.drop_filesystem(entry.as_ref());
             } else {
                 self.entries.borrow_mut().push(entry);
             }
@@ -99,12 +99,12 @@ impl Disks {
     }
 
     /// Thaws those that were frozen, before anything else is; 0 where all are.
-    pub(super) fn thaw(&self, context: &Context<'_>, keeper: &Keeper<'_>) -> u8 {
+    pub(super) fn thaw(&self, context: &Context<'_>, recorder: &Recorder<'_>) -> u8 {
         let mut code = 0;
         for (disk, entry) in self.freeze.iter().zip(self.entries.borrow_mut().iter_mut()) {
             context.within(DISK + GRACE);
             match disk.thaw(DISK) {
-                Ok(()) => keeper.drop_filesystem(entry.take().as_ref()),
+                Ok(()) => recorder.drop_filesystem(entry.take().as_ref()),
                 Err(error) => {
                     context.err(format!(
                         "iceaxe: {error}: it may be frozen: fsfreeze --unfreeze it\n"
@@ -130,16 +130,16 @@ pub(super) fn thaw_alone(root: &Path, guard: Option<&guard::Line>) {
     let work = || {
         // What can't be thawed here stays on record, for recover.
         let Ok(host) = Host::enter(root) else { return 1 };
-        let Ok(Some(ledger)) = Ledger::open(&host) else {
+        let Ok(Some(store)) = Store::open(&host) else {
             return 1;
         };
-        let disks = ledger.disks().map(|(disks, _)| disks).unwrap_or_default();
-        let is_mine = |entry: &DiskEntry| {
+        let disks = store.disks().map(|(disks, _)| disks).unwrap_or_default();
+        let is_mine = |entry: &DiskRecordFile| {
             let mut owners = entry.disk.owners.iter();
             owners.any(|owner| owner.pid == me && owner.is_alive(&host))
         };
         for entry in disks.iter().filter(|entry| is_mine(entry)) {
-            let _ = thaw_on_record(&ledger, entry, DISK);
+            let _ = thaw_on_record(&store, entry, DISK);
         }
         0
     };
@@ -151,9 +151,9 @@ pub(super) fn thaw_alone(root: &Path, guard: Option<&guard::Line>) {
 /// # Errors
 ///
 /// It can't be reached, or not be thawed: it stays on record.
-pub(super) fn thaw_on_record(ledger: &Ledger, entry: &DiskEntry, limit: Duration) -> Result<()> {
+pub(super) fn thaw_on_record(store: &Store, entry: &DiskRecordFile, limit: Duration) -> Result<()> {
     Filesystem::find(&entry.disk.path, &entry.disk.filesystem)?.thaw(limit)?;
-    ledger.remove_disk(entry)
+    store.remove_disk(entry)
 }
 
 /// Refuses to freeze what iceaxe, the guard or the host itself can't do without.

@@ -2,14 +2,14 @@
 
 mod act;
 mod args;
+mod batches;
 mod context;
 mod disks;
-mod keeper;
+mod recorder;
 mod select;
 mod survey;
 mod targets;
 mod text;
-mod turns;
 mod verbs;
 
 use std::collections::BTreeMap;
@@ -19,11 +19,13 @@ use clap::{CommandFactory as _, Parser as _};
 
 use crate::engine::{self, untouched_end};
 use crate::error::{Error, Result};
-use crate::freezer::Standing;
+use crate::freezer::Saved;
 use crate::hold::guard;
 use crate::host::Host;
-use crate::ledger::Process;
-use crate::supervisor::{self, Announce, Ended, Errand, MOST_URGENT, Message, News, Will, raise_limit};
+use crate::store::Process;
+use crate::supervisor::{
+    self, Announce, ChildCommand, Ended, LastWords, MOST_URGENT, Message, News, raise_limit,
+};
 use args::{Cli, Color, Freeze, Verb};
 use context::{Context, joined, number, unheard, unresolved};
 
@@ -90,7 +92,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     };
     let is_terminal = streams.is_terminal;
     let priority = rustix::process::getpriority_process(None).unwrap_or(0); // of oneself it is always told
-    let mut errand = Errand::new(
+    let mut command = ChildCommand::new(
         words,
         priority,
         tell,
@@ -100,7 +102,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     // What is to be helped may have hundreds of tasks for each CPU, and each word goes through both processes. Without the
     // right to it it takes longer, no more.
     let _ = rustix::process::setpriority_process(None, MOST_URGENT);
-    let wills = match cli.verb {
+    let all_last_words = match cli.verb {
         Verb::Watch(_) => BTreeMap::from([(u32::MAX, unwatched())]),
         _ => typed
             .iter()
@@ -113,7 +115,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             })
             .collect(),
     };
-    let ended = supervisor::supervise(streams, wills, &mut errand, &|say, tie| {
+    let ended = supervisor::supervise(streams, all_last_words, &mut command, &|say, link| {
         raise_limit();
         let host = match Host::enter(&cli.root) {
             Ok(host) => host,
@@ -131,7 +133,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             priority,
             guard: guard.as_ref(),
             say,
-            tie,
+            link,
         };
         if let Err(code) = can_look(&context, &typed) {
             return code;
@@ -155,39 +157,39 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     });
     let code = match ended {
         Ended::Code(code) => code,
-        Ended::Silent(worker, wills) => {
+        Ended::Silent(worker, all_last_words) => {
             give_up(worker, matches!(guard, Some(Ok(_))));
-            execute(streams, wills)
+            execute(streams, all_last_words)
         }
-        Ended::Signal(signal, worker, wills) => {
-            if !wills.is_empty() {
+        Ended::Signal(signal, worker, all_last_words) => {
+            if !all_last_words.is_empty() {
                 give_up(worker, matches!(guard, Some(Ok(_))));
-                execute(streams, wills);
+                execute(streams, all_last_words);
             }
             supervisor::die_by(signal)
         }
-        Ended::Died(mut wills, undo) => {
+        Ended::Died(mut all_last_words, undo) => {
             let died = "the process that did the work died";
             let (standing, undone): (Vec<_>, Vec<_>) = undo
                 .into_iter()
                 .map(|(index, (standing, undone))| (standing, (index, undone)))
                 .unzip();
             if !standing.is_empty() && put_back(streams, &cli, &standing) == 0 {
-                wills.extend(undone);
+                all_last_words.extend(undone);
             }
-            if wills.is_empty() {
+            if all_last_words.is_empty() {
                 return complain(streams, format_args!("{died} before it said its end"), 1);
             }
             complain(streams, died, 0);
-            let code = execute(streams, wills.into_values().collect());
+            let code = execute(streams, all_last_words.into_values().collect());
             // What was told may not have come to stay: who answers for it was not told of its end.
             code.max(1)
         }
     };
     let code = if matches!(cli.verb, Verb::Hold(_)) {
-        let code = verbs::hold::code(code, errand.code(), cli.dry_run);
+        let code = verbs::hold::code(code, command.code(), cli.dry_run);
         if code == verbs::hold::BROKEN {
-            streams.err(verbs::hold::told_broken(errand.code()).as_bytes());
+            streams.err(verbs::hold::told_broken(command.code()).as_bytes());
         }
         code
     } else {
@@ -241,69 +243,74 @@ fn is_hold(argv: Vec<OsString>) -> bool {
 }
 
 /// What is printed if a watch is not heard of any more.
-fn unwatched() -> Will {
+fn unwatched() -> LastWords {
     // What was told before of any of its targets is as it is.
     let err = "iceaxe: cannot watch any longer: a read hangs, or the process that does the work was killed: what was told \
                last may not be so any more\n";
-    Will {
+    LastWords {
         err: err.as_bytes().to_vec(),
         code: 1,
-        ..Will::default()
+        ..LastWords::default()
     }
 }
 
-/// Prints the wills that are in force.
-fn execute(streams: &mut Streams<'_>, wills: Vec<Will>) -> u8 {
-    for will in &wills {
-        streams.out(&will.out);
-        streams.err(&will.err);
+/// Prints the last words that are in force.
+fn execute(streams: &mut Streams<'_>, all_last_words: Vec<LastWords>) -> u8 {
+    for last_words in &all_last_words {
+        streams.out(&last_words.out);
+        streams.err(&last_words.err);
     }
-    if wills.is_empty() {
+    if all_last_words.is_empty() {
         return complain(
             streams,
             "nothing was heard in time from the process that does the work",
             1,
         );
     }
-    joined(wills.iter().map(|will| will.code))
+    joined(all_last_words.iter().map(|last_words| last_words.code))
 }
 
 /// Puts back, in another child, what a dead one had changed.
 fn put_back(streams: &mut Streams<'_>, cli: &Cli, undo: &[Vec<u8>]) -> u8 {
-    let ended = supervisor::supervise(streams, BTreeMap::new(), &mut Errand::default(), &|say, _| {
-        let back = || -> Result<()> {
-            let host = Host::enter(&cli.root)?;
-            let me = Process::parent(&host);
-            // What a hold has on record no more was ended: who froze it since did so for others.
-            let is_recorded = matches!(&cli.verb, Verb::Hold(hold) if !hold.no_record);
-            let mut failed = Ok(());
-            for text in undo {
-                let standing: Standing =
-                    serde_json::from_slice(text).map_err(|error| Error::Usage(error.to_string()))?;
-                let is_over = |me| {
-                    keeper::is_held_by_others(&host, me, &standing)
-                        || is_recorded && keeper::is_ended(&host, me, &standing)
-                };
-                if !me.is_some_and(is_over)
-                    && let Err(error) = engine::put_back(&host, &standing)
-                {
-                    failed = Err(error);
-                    continue; // it stays on record
+    let ended = supervisor::supervise(
+        streams,
+        BTreeMap::new(),
+        &mut ChildCommand::default(),
+        &|say, _| {
+            let back = || -> Result<()> {
+                let host = Host::enter(&cli.root)?;
+                let me = Process::parent(&host);
+                // What a hold has on record no more was ended: who froze it since did so for others.
+                let is_recorded = matches!(&cli.verb, Verb::Hold(hold) if !hold.no_record);
+                let mut failed = Ok(());
+                for text in undo {
+                    let standing: Saved =
+                        serde_json::from_slice(text).map_err(|error| Error::Usage(error.to_string()))?;
+                    let is_over = |me| {
+                        recorder::is_held_by_others(&host, me, &standing)
+                            || is_recorded && recorder::is_ended(&host, me, &standing)
+                    };
+                    if !me.is_some_and(is_over)
+                        && let Err(error) = engine::put_back(&host, &standing)
+                    {
+                        failed = Err(error);
+                        continue; // it stays on record
+                    }
+                    me.inspect(|&me| recorder::forget(&host, me, &standing));
                 }
-                me.inspect(|&me| keeper::forget(&host, me, &standing));
+                failed
+            };
+            match back() {
+                Ok(()) => 0,
+                Err(error) => {
+                    say(&Message::Err(
+                        format!("iceaxe: cannot roll back: {error}\n").into_bytes(),
+                    ));
+                    7
+                }
             }
-            failed
-        };
-        match back() {
-            Ok(()) => 0,
-            Err(error) => {
-                say(&Message::Err(
-                    format!("iceaxe: cannot roll back: {error}\n").into_bytes(),
-                ));
-                7
-            }
-        }
-    });
+        },
+    );
     match ended {
         Ended::Code(code) => code,
         _ => 7,

@@ -7,14 +7,14 @@ use std::thread;
 use std::time::Duration;
 
 use super::targets::Held;
-use super::{keeper, text};
+use super::{recorder, text};
 use crate::cgroup::CgroupId;
 use crate::cli::context::Context;
-use crate::engine::{self, Holders, Unasked};
+use crate::engine::{self, Holders, ThawedAncestors};
 use crate::error::Error;
 use crate::host::{Host, Vigil};
 use crate::report::Status;
-use crate::resolver::{Container, Everything, Glimpse, Identity, OfUsers, Pending, Resolver, Unknown};
+use crate::resolver::{Container, Everything, Identity, OfUsers, Pending, Probe, Resolver, Unknown};
 use crate::verifier::{Class, Holdout};
 
 /// How long each step may take before it counts as hanging.
@@ -62,7 +62,7 @@ fn look_at_all(
     context.within(STEP * 3);
     let everything = Resolver::new(context.host, []).everything();
     let holders = Holders::read(context.host);
-    keeper::left_behind(context, &holders);
+    recorder::left_behind(context, &holders);
     let unlooked = context.host.unlooked().map(str::to_owned);
     let incomplete: Vec<String> = everything.incomplete().iter().cloned().chain(unlooked).collect();
     let mut order = Order::new(incomplete);
@@ -232,10 +232,10 @@ impl Part {
         let mut part = Self::default();
         let mut identities: Vec<Identity> = Vec::new();
         // What is known of an ancestor is of the moment in which a part is looked at.
-        let mut unasked = Unasked::default();
+        let mut thawed_ancestors = ThawedAncestors::default();
         for entry in ids.flat_map(|id| everything.containers(id)) {
-            let glimpse = match entry {
-                Ok(glimpse) => glimpse,
+            let probe = match entry {
+                Ok(probe) => probe,
                 // A container that ended is not listed, as docker ps has it.
                 Err(Unknown {
                     why: Error::NotRunning(_) | Error::Gone(_),
@@ -246,17 +246,17 @@ impl Part {
                     continue;
                 }
             };
-            match engine::glance(host, &glimpse, &mut unasked) {
+            match engine::quick_status(host, &probe, &mut thawed_ancestors) {
                 Ok((status, holdouts)) => {
-                    let id = named(&glimpse.container.identity);
+                    let id = named(&probe.container.identity);
                     let silent = holdouts.iter().filter(|task| task.class() == Class::Hung);
                     part.silent.extend(silent.map(|task| silent_line(id, task)));
-                    let row = Row::new(status, glimpse, holds, &mut identities);
+                    let row = Row::new(status, probe, holds, &mut identities);
                     part.rows.push(row);
                 }
                 Err(Error::Gone(_)) => {}
                 Err(error) => {
-                    let id = named(&glimpse.container.identity);
+                    let id = named(&probe.container.identity);
                     part.incomplete.push(format!("{id}: {error}"));
                 }
             }
@@ -293,8 +293,8 @@ impl Part {
 
 impl Row {
     /// A row without the engine's record, for which its identity is added to those that are asked for.
-    fn new(status: Status, glimpse: Glimpse, holds: bool, identities: &mut Vec<Identity>) -> Self {
-        let container: Container = glimpse.container;
+    fn new(status: Status, probe: Probe, holds: bool, identities: &mut Vec<Identity>) -> Self {
+        let container: Container = probe.container;
         let cgroup = container.freeze_point().id();
         let held = if holds {
             identities.push(container.identity.clone());

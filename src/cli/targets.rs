@@ -16,7 +16,7 @@ use crate::host::{Hierarchy, Host};
 use crate::report::Report;
 use crate::resolver::target::Target;
 use crate::resolver::{Container, Details, Nesting, Pending, Purpose, Resolver};
-use crate::supervisor::{Message, Will};
+use crate::supervisor::{LastWords, Message};
 
 /// How long resolving one may take: 2 s each for users' records, the sources of names, the records of who has the name,
 /// and the candidates of an ambiguous one, and as much again on a busy host.
@@ -92,7 +92,10 @@ impl Targets {
         for (typed, held) in all {
             let index = self.free;
             self.free += 1;
-            (context.say)(&Message::Will(number(index), unheard(context.cli, verb, &typed)));
+            (context.say)(&Message::LastWords(
+                number(index),
+                unheard(context.cli, verb, &typed),
+            ));
             let result = match held.container.may_be_acted_on() {
                 Ok(()) => Ok(held),
                 Err(error) => Err(unresolved(verb, &typed, &error)),
@@ -214,7 +217,7 @@ pub(super) fn resolve(
                 containers.retain(|(_, container)| seen.insert(container.freeze_point().id()));
                 if containers.is_empty() {
                     // Named before in other words: that one is told of.
-                    (context.say)(&Message::End(number(index), Will::default()));
+                    (context.say)(&Message::End(number(index), LastWords::default()));
                 }
                 let mut place = Some(index);
                 for (part, container) in containers {

@@ -9,7 +9,7 @@ use super::freeze::{BROKEN_OFF, FreezeOptions, Freezing, HURRY, Together};
 use super::{Run, Step, Watcher, micros, safety, why};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
-use crate::freezer::{Standing, Watch, settle};
+use crate::freezer::{Saved, Watch, settle};
 use crate::host::Host;
 use crate::patience::{Clock, Patience, Woke};
 use crate::report::{Outcome, Report};
@@ -31,7 +31,7 @@ pub fn freeze(
 }
 
 /// Is told of a target, by its index, what stands before anything is written to it. Where it fails nothing is.
-pub type Before<'b> = &'b dyn Fn(usize, &Standing) -> Result<()>;
+pub type Before<'b> = &'b dyn Fn(usize, &Saved) -> Result<()>;
 
 /// The same, but nothing is written before `before` has agreed for each of them.
 pub fn freeze_after(
@@ -63,17 +63,17 @@ pub fn freeze_after(
 
 /// The reports on what would have been frozen with others, where one of those could not be, before anything was written.
 #[must_use]
-pub fn withhold(containers: &[(&str, &Container)], because: &str) -> Vec<Report> {
+pub fn skip(containers: &[(&str, &Container)], because: &str) -> Vec<Report> {
     let each = containers.iter().map(|(target, container)| {
         let mut run = Run::new("freeze", target, container);
-        run.withhold(because);
+        run.skip(because);
         run.report
     });
     each.collect()
 }
 
 impl Run<'_> {
-    fn withhold(&mut self, because: &str) {
+    fn skip(&mut self, because: &str) {
         self.report.end(Outcome::RolledBack);
         self.report.error = Some(format!("nothing was written: {because}"));
         self.report.hints.push(EACH_ALONE.to_owned());
@@ -125,13 +125,13 @@ impl<'c> Barrier<'c> {
     fn prepare(&mut self, before: Before<'_>, watcher: Watcher<'_>) {
         let (host, clock, options) = (self.host, self.clock, self.options);
         self.each(watcher, &mut |index, freezing, told| {
-            let agreed = |standing: &Standing| before(index, standing);
+            let agreed = |standing: &Saved| before(index, standing);
             if let Err(error) = freezing.prepare(host, &clock, options, &agreed, told) {
-                freezing.broken_off(host, &error);
+                freezing.abort(host, &error);
             }
         });
-        if let Some(because) = self.broken_by() {
-            self.each(watcher, &mut |_, freezing, _| freezing.run.withhold(&because));
+        if let Some(because) = self.first_failure() {
+            self.each(watcher, &mut |_, freezing, _| freezing.run.skip(&because));
         }
     }
 
@@ -145,7 +145,7 @@ impl<'c> Barrier<'c> {
                 return; // taken back with those that were requested
             }
             if let Err(error) = freezing.request(told) {
-                freezing.broken_off(host, &error);
+                freezing.abort(host, &error);
                 is_broken = freezing.is_failed();
             }
         });
@@ -179,9 +179,9 @@ impl<'c> Barrier<'c> {
     /// Waits until each is proven, has failed, or one of a whole has.
     fn wait(&mut self, watcher: Watcher<'_>) {
         let (host, clock) = (self.host, self.clock);
-        while self.broken_by().is_none() {
+        while self.first_failure().is_none() {
             self.in_turn(watcher);
-            if self.broken_by().is_some() {
+            if self.first_failure().is_some() {
                 return;
             }
             // The kernel's word on all of them first, and the proofs, which take longer, when none is to be awaited soon.
@@ -207,7 +207,7 @@ impl<'c> Barrier<'c> {
                     Ok(Some(settle::Step::Pause(length))) => length,
                     Ok(Some(_)) => Duration::ZERO,
                     Ok(None) => return,
-                    Err(error) => return freezing.broken_off(host, &error),
+                    Err(error) => return freezing.abort(host, &error),
                 };
                 pause = Some(pause.map_or(length, |pause| pause.min(length)));
             });
@@ -242,7 +242,7 @@ impl<'c> Barrier<'c> {
                 }
                 for index in others {
                     let freezing = &mut self.all[index];
-                    if let Err(error) = freezing.withhold(&mut |report, step| watcher(index, report, step)) {
+                    if let Err(error) = freezing.skip(&mut |report, step| watcher(index, report, step)) {
                         self.break_off(index, &error, watcher);
                     }
                 }
@@ -279,7 +279,7 @@ impl<'c> Barrier<'c> {
 
     fn break_off(&mut self, index: usize, error: &Error, watcher: Watcher<'_>) {
         let freezing = &mut self.all[index];
-        freezing.broken_off(self.host, error);
+        freezing.abort(self.host, error);
         watcher(index, &freezing.run.report, &Step::Done);
     }
 
@@ -290,7 +290,7 @@ impl<'c> Barrier<'c> {
             // Those that were frozen by then come back too: nobody is left to be told that they are frozen.
             Some(BROKEN_OFF.to_owned())
         } else {
-            self.broken_by()
+            self.first_failure()
         };
         if let Some(because) = because {
             let to_undo = self.all.iter_mut().enumerate();
@@ -317,7 +317,7 @@ impl<'c> Barrier<'c> {
     }
 
     /// Why none of a whole may be frozen.
-    fn broken_by(&self) -> Option<String> {
+    fn first_failure(&self) -> Option<String> {
         if self.options.together == Together::BestEffort || self.all.len() < 2 {
             return None;
         }

@@ -10,7 +10,7 @@ use crate::resolver::{Believed, Details, Identity, Runtime, Trust};
 
 /// Who keeps an idea of its own of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keeper {
+pub(super) enum Manager {
     Docker,
     Podman,
     Containerd,
@@ -19,10 +19,10 @@ pub(super) enum Keeper {
     Nobody,
 }
 
-impl Keeper {
+impl Manager {
     /// Who keeps `identity`'s; none that is known is an error.
     pub(super) fn of(identity: &Identity, details: Option<&Details>) -> Result<Self> {
-        let keeper = match identity.runtime {
+        let manager = match identity.runtime {
             Some(Runtime::Docker) => Self::Docker,
             Some(Runtime::Podman) => Self::Podman,
             Some(Runtime::Containerd) => Self::Containerd,
@@ -48,7 +48,7 @@ impl Keeper {
                     .to_owned(),
             ));
         }
-        Ok(keeper)
+        Ok(manager)
     }
 
     /// What it is called.
@@ -66,7 +66,7 @@ impl Keeper {
 /// How an engine is spoken to about one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Commands {
-    pub(super) keeper: Keeper,
+    pub(super) manager: Manager,
     /// Asks for what it believes.
     pub(super) ask: Command,
     /// Has it unpaused.
@@ -101,13 +101,13 @@ impl Command {
 }
 
 impl Commands {
-    /// Those for a container of `keeper`'s, their programs found in `path`.
+    /// Those for a container of `recorder`'s, their programs found in `path`.
     ///
     /// # Errors
     ///
     /// [`Error::Unsupported`]: a program, or what has to be known of the container, is missing.
     pub(super) fn of(
-        keeper: Keeper,
+        manager: Manager,
         identity: &Identity,
         details: Option<&Details>,
         path: &OsStr,
@@ -117,7 +117,7 @@ impl Commands {
             program::find(name, path).ok_or_else(|| {
                 missing(&format!(
                     "no {name} in PATH, by which {} is spoken to",
-                    keeper.name()
+                    manager.name()
                 ))
             })
         };
@@ -136,10 +136,10 @@ impl Commands {
             )
         };
         let mut row = None;
-        let (ask, unpause) = match keeper {
-            Keeper::Docker => as_docker(find("docker")?, &[]),
-            Keeper::Podman => as_docker(find("podman")?, &[]),
-            Keeper::Containerd => {
+        let (ask, unpause) = match manager {
+            Manager::Docker => as_docker(find("docker")?, &[]),
+            Manager::Podman => as_docker(find("podman")?, &[]),
+            Manager::Containerd => {
                 let scope = [format!(
                     "--namespace={}",
                     namespace(identity)
@@ -157,7 +157,7 @@ impl Commands {
                     (Err(error), None) => return Err(error),
                 }
             }
-            Keeper::Lxc => {
+            Manager::Lxc => {
                 let root = details
                     .and_then(|details| details.bundle.as_deref()?.parent())
                     .ok_or_else(|| {
@@ -175,14 +175,14 @@ impl Commands {
                     Command::new(&find("lxc-unfreeze")?, words),
                 )
             }
-            Keeper::Nobody => return Err(missing("its runtime asks the kernel each time")),
+            Manager::Nobody => return Err(missing("its runtime asks the kernel each time")),
         };
         Ok(Self {
-            keeper,
+            manager,
             ask,
             unpause,
             // LXC's monitor does what it is told wherever it remembers it otherwise.
-            unpauses_what_is_thawed: keeper == Keeper::Lxc
+            unpauses_what_is_thawed: manager == Manager::Lxc
                 || details.is_some_and(|details| details.unpauses_what_is_thawed),
             row,
         })
@@ -251,8 +251,8 @@ mod tests {
         details: &Details,
     ) -> std::result::Result<String, String> {
         let dir = with_programs(programs);
-        let keeper = Keeper::of(identity, Some(details)).map_err(|error| error.to_string())?;
-        let commands = Commands::of(keeper, identity, Some(details), dir.path().as_os_str())
+        let manager = Manager::of(identity, Some(details)).map_err(|error| error.to_string())?;
+        let commands = Commands::of(manager, identity, Some(details), dir.path().as_os_str())
             .map_err(|error| error.to_string())?;
         let prefix = format!("{}/", dir.path().display());
         Ok(commands.unpause.shown().join(" ").replace(&prefix, ""))
@@ -326,8 +326,8 @@ mod tests {
     fn an_answer_is_understood_or_is_none() {
         let dir = with_programs(&["docker", "ctr"]);
         let commands = |who: &Identity| {
-            let keeper = Keeper::of(who, None).unwrap();
-            Commands::of(keeper, who, None, dir.path().as_os_str()).unwrap()
+            let manager = Manager::of(who, None).unwrap();
+            Commands::of(manager, who, None, dir.path().as_os_str()).unwrap()
         };
         let docker = commands(&identity(Runtime::Docker, ID, ""));
         for (answer, believed) in [

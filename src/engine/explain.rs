@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use super::advice;
 use super::holders::Holders;
-use super::ladder;
 use super::scope::{Scope, asking, written};
 use super::why::{self, Known, Watch};
 use super::{look, look_again, status};
@@ -83,9 +83,9 @@ pub fn explain(
         true => frozen_elsewhere(host, container, &scope, holders),
         false => Vec::new(),
     };
-    let ladder = ladder::ladder(
+    let ladder = advice::advise(
         &meant,
-        &ladder::Facts {
+        &advice::Facts {
             status: &status,
             held_by: &held_by,
             holdouts: &holdouts,

@@ -13,7 +13,7 @@ use super::{Mode, Run, Step, look, look_again, safety, tids};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Force, Result};
 use crate::freezer::settle::{self, Look};
-use crate::freezer::{self, Standing, Watch};
+use crate::freezer::{self, Saved, Watch};
 use crate::host::{Hierarchy, Host};
 use crate::patience::Clock;
 use crate::report::{Counts, Effective, FrozenCounts, Outcome, Proofs, Report, States};
@@ -85,7 +85,7 @@ pub(super) struct Freezing<'c> {
     pub(super) run: Run<'c>,
     /// The cgroup that asks for the freeze: the one that is written, or one that asked before.
     pub(super) by: &'c Cgroup,
-    pub(super) standing: Option<Standing>,
+    pub(super) standing: Option<Saved>,
     pub(super) watch: Option<Watch>,
     pub(super) wrote: bool,
     pub(super) looks: u32,
@@ -148,7 +148,7 @@ impl<'c> Freezing<'c> {
         host: &Host,
         clock: &Clock<'_>,
         options: &FreezeOptions,
-        agreed: &dyn Fn(&Standing) -> Result<()>,
+        agreed: &dyn Fn(&Saved) -> Result<()>,
         told: &mut dyn FnMut(&Report, &Step),
     ) -> Result<()> {
         let container = self.run.container;
@@ -176,9 +176,9 @@ impl<'c> Freezing<'c> {
         if let Some(cgroup) = already {
             self.by = cgroup;
         }
-        self.standing = Some(Standing {
+        self.standing = Some(Saved {
             held_by: scope.holders(container),
-            ..Standing::of(self.by)?
+            ..Saved::of(self.by)?
         });
         if options.mode == Mode::DryRun {
             if already.is_none() {
@@ -200,7 +200,7 @@ impl<'c> Freezing<'c> {
         };
         agreed(&standing)?;
         if !standing.requested {
-            told(&self.run.report, &Step::Standing(standing));
+            told(&self.run.report, &Step::Saved(standing));
         }
         Ok(())
     }
@@ -235,7 +235,7 @@ impl<'c> Freezing<'c> {
     }
 
     /// Thaws it for a while, so that others of its set can be frozen first.
-    pub(super) fn withhold(&mut self, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
+    pub(super) fn skip(&mut self, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
         told(&self.run.report, &Step::Writing(freezer::thaw_write(self.by)));
         let write = freezer::thaw(self.by)?;
         self.run.report.writes.push(write.clone());
@@ -500,7 +500,7 @@ impl<'c> Freezing<'c> {
         self.run.stamp();
     }
 
-    pub(super) fn broken_off(&mut self, host: &Host, error: &Error) {
+    pub(super) fn abort(&mut self, host: &Host, error: &Error) {
         match error {
             Error::Gone(_) => self.gone(),
             error if self.wrote => self.undo(host, &error.to_string(), Outcome::Error),

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::scope::{Asking, written};
 use crate::cgroup::CgroupId;
 use crate::error::Result;
-use crate::freezer::Standing;
+use crate::freezer::Saved;
 use crate::host::{Host, Lock};
-use crate::ledger::{Entry, Fate, Kind, Ledger, Pledge, boot, boottime_us};
 use crate::report::{Holding, Requested, Status};
+use crate::store::{Fate, HoldRecord, Kind, RecordFile, Store, boot, boottime_us};
 
 /// The children of a process of iceaxe; none on a kernel that does not tell them (`CONFIG_PROC_CHILDREN`).
 fn children(host: &Host, pid: i32) -> Vec<i32> {
@@ -26,7 +26,7 @@ fn children(host: &Host, pid: i32) -> Vec<i32> {
 #[derive(Debug)]
 pub struct Holders {
     /// In the order of their cgroups.
-    entries: Vec<(Entry, Fate)>,
+    entries: Vec<(RecordFile, Fate)>,
     /// Who they are that hold for a time or for a command, by the processes on record: one has a record for each target.
     parties: BTreeMap<i32, Party>,
     now_us: u64,
@@ -40,9 +40,9 @@ struct Party {
 }
 
 impl Party {
-    fn of(host: &Host, pledge: &Pledge, pid: i32) -> Self {
-        let is_worker = |child: &i32| pledge.owners.first().is_some_and(|worker| worker.pid == *child);
-        let children = match pledge.kind {
+    fn of(host: &Host, record: &HoldRecord, pid: i32) -> Self {
+        let is_worker = |child: &i32| record.owners.first().is_some_and(|worker| worker.pid == *child);
+        let children = match record.kind {
             Kind::Hold => children(host, pid),
             Kind::Freeze | Kind::Lease => Vec::new(),
         };
@@ -58,26 +58,26 @@ impl Holders {
     #[must_use]
     pub fn read(host: &Host) -> Self {
         let (boot, now_us) = (boot(host), boottime_us());
-        let fated = |ledger: Ledger| {
-            let entries = ledger.entries().ok()?.0.into_iter();
+        let fated = |store: Store| {
+            let entries = store.entries().ok()?.0.into_iter();
             let fated = entries.map(|entry| {
-                let fate = ledger.fate(&entry, host, &boot, now_us);
+                let fate = store.fate(&entry, host, &boot, now_us);
                 (entry, fate)
             });
             Some(fated.filter(|(_, fate)| *fate != Fate::Past).collect())
         };
-        let mut entries: Vec<_> = Ledger::open(host)
+        let mut entries: Vec<_> = Store::open(host)
             .ok()
             .flatten()
             .and_then(fated)
             .unwrap_or_default();
-        entries.sort_by_key(|(entry, _)| entry.pledge.standing.id);
+        entries.sort_by_key(|(entry, _)| entry.record.standing.id);
         let mut parties = BTreeMap::new();
         for (entry, fate) in &entries {
-            let pledge = &entry.pledge;
-            if let (Kind::Lease | Kind::Hold, Fate::Stands, Some(pid)) = (pledge.kind, fate, pledge.holder())
+            let record = &entry.record;
+            if let (Kind::Lease | Kind::Hold, Fate::Stands, Some(pid)) = (record.kind, fate, record.holder())
             {
-                parties.entry(pid).or_insert_with(|| Party::of(host, pledge, pid));
+                parties.entry(pid).or_insert_with(|| Party::of(host, record, pid));
             }
         }
         Self {
@@ -88,18 +88,18 @@ impl Holders {
     }
 
     /// The records on a cgroup.
-    fn on(&self, id: CgroupId) -> impl Iterator<Item = &(Entry, Fate)> {
+    fn on(&self, id: CgroupId) -> impl Iterator<Item = &(RecordFile, Fate)> {
         let from = self
             .entries
-            .partition_point(|(entry, _)| entry.pledge.standing.id < id);
+            .partition_point(|(entry, _)| entry.record.standing.id < id);
         let on_it = self.entries[from..].iter();
-        on_it.take_while(move |(entry, _)| entry.pledge.standing.id == id)
+        on_it.take_while(move |(entry, _)| entry.record.standing.id == id)
     }
 
     /// What the target was called whose cgroup that is, by who froze it.
     #[must_use]
     pub fn target(&self, id: CgroupId) -> Option<&str> {
-        self.on(id).next().map(|(entry, _)| entry.pledge.target.as_str())
+        self.on(id).next().map(|(entry, _)| entry.record.target.as_str())
     }
 
     /// Adds to a status who holds an ancestor, and it with that.
@@ -108,27 +108,27 @@ impl Holders {
             let through = Some(written(ancestor));
             status.holders.push(Holding {
                 through,
-                ..self.holding(&entry.pledge, *fate)
+                ..self.holding(&entry.record, *fate)
             });
         }
     }
 
-    fn holding(&self, pledge: &Pledge, fate: Fate) -> Holding {
-        let by = pledge.holder();
+    fn holding(&self, record: &HoldRecord, fate: Fate) -> Holding {
+        let by = record.holder();
         let party = by
             .and_then(|by| self.parties.get(&by))
             .cloned()
             .unwrap_or_default();
         Holding {
-            kind: pledge.kind,
+            kind: record.kind,
             by,
             by_comm: party.comm,
-            command: pledge.command.clone(),
+            command: record.command.clone(),
             command_pid: party.command,
-            filesystems: pledge.filesystems.clone(),
+            filesystems: record.filesystems.clone(),
             through: None,
-            held_for_us: self.now_us.saturating_sub(pledge.since_us),
-            left_us: pledge.until_us.map(|until| until.saturating_sub(self.now_us)),
+            held_for_us: self.now_us.saturating_sub(record.since_us),
+            left_us: record.until_us.map(|until| until.saturating_sub(self.now_us)),
             answered_for: fate == Fate::Stands,
         }
     }
@@ -136,18 +136,18 @@ impl Holders {
     /// Adds to a status who holds one of these cgroups, and since when it is frozen.
     pub fn add_to(&self, ids: &[CgroupId], status: &mut Status) {
         for (entry, fate) in ids.iter().flat_map(|id| self.on(*id)) {
-            let pledge = &entry.pledge;
+            let record = &entry.record;
             let age = entry.age_us(self.now_us);
             let is_thawed = status.requested == Some(Requested::Thawed);
-            if !pledge.standing.requested && !is_thawed {
+            if !record.standing.requested && !is_thawed {
                 status.frozen_for_us = Some(status.frozen_for_us.map_or(age, |other| other.max(age)));
             }
-            status.holders.push(self.holding(pledge, *fate));
+            status.holders.push(self.holding(record, *fate));
         }
     }
 
     /// Those that nobody answers for any more.
-    pub fn left_behind(&self) -> impl Iterator<Item = (&Entry, Fate)> {
+    pub fn left_behind(&self) -> impl Iterator<Item = (&RecordFile, Fate)> {
         let entries = self.entries.iter().map(|(entry, fate)| (entry, *fate));
         entries.filter(|(_, fate)| matches!(fate, Fate::Over | Fate::Unguarded))
     }
@@ -158,14 +158,19 @@ impl Holders {
 /// # Errors
 ///
 /// The records can't be listed.
-pub fn others(host: &Host, ledger: &Ledger, standing: &Standing, but: Option<&Entry>) -> Result<Vec<Entry>> {
+pub fn others(
+    host: &Host,
+    store: &Store,
+    standing: &Saved,
+    but: Option<&RecordFile>,
+) -> Result<Vec<RecordFile>> {
     let (boot, now) = (boot(host), boottime_us());
-    let mut all = ledger.on(&[standing.id])?;
+    let mut all = store.on(&[standing.id])?;
     all.retain(|other| {
         let is_it = but.is_some_and(|but| other.is_same(but));
         !is_it
             && matches!(
-                ledger.fate(other, host, &boot, now),
+                store.fate(other, host, &boot, now),
                 Fate::Stands | Fate::Unguarded
             )
     });
@@ -174,9 +179,9 @@ pub fn others(host: &Host, ledger: &Ledger, standing: &Standing, but: Option<&En
 
 /// A holder in a few words.
 #[must_use]
-pub fn described(entry: &Entry) -> String {
-    let by = entry.pledge.holder().unwrap_or(0);
-    match (entry.pledge.kind, &entry.pledge.command) {
+pub fn described(entry: &RecordFile) -> String {
+    let by = entry.record.holder().unwrap_or(0);
+    match (entry.record.kind, &entry.record.command) {
         (Kind::Freeze, _) => format!("a freeze by process {by}"),
         (Kind::Lease, _) => format!("a lease by process {by}"),
         (Kind::Hold, Some(command)) => format!("a hold by process {by} ({command})"),

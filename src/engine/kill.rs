@@ -17,7 +17,7 @@ use super::{
 };
 use crate::cgroup::{Cgroup, Descent};
 use crate::error::{Error, Force, Result};
-use crate::freezer::{self, Standing, Write};
+use crate::freezer::{self, Saved, Write};
 use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience, Woke};
 use crate::report::{Counts, Outcome, Report, States, ThawedCounts};
@@ -50,7 +50,7 @@ struct Killing<'c> {
     /// Whether something came into the cgroup after it was thawed.
     came_late: bool,
     /// What stood before it was frozen for the kill; `None` where that was not needed.
-    standing: Option<Standing>,
+    standing: Option<Saved>,
 }
 
 /// Kills `containers` (each with the target as typed), and proves that their cgroups are empty. The reports come in
@@ -92,7 +92,7 @@ pub fn kill(
             killing.give_up(host);
             told(&killing.run.report, &Step::Done);
         } else if let Err(error) = killing.strike(host, &clock, &mut told) {
-            killing.broken_off(host, &error);
+            killing.abort(host, &error);
             told(&killing.run.report, &Step::Done);
         }
     }
@@ -105,7 +105,7 @@ pub fn kill(
             .filter(|(_, killing)| !killing.run.done)
         {
             if let Err(error) = killing.watch(host, &clock) {
-                killing.broken_off(host, &error);
+                killing.abort(host, &error);
             }
             if killing.run.done {
                 watcher(index, &killing.run.report, &Step::Done);
@@ -140,17 +140,17 @@ fn hold(host: &Host, all: &mut [Killing<'_>], patience: Patience<'_>, watcher: W
         together: Together::BestEffort,
     };
     let blanks: Vec<Report> = all.iter().map(|killing| killing.run.report.clone()).collect();
-    let mut standing: Vec<Option<Standing>> = vec![None; open.len()];
+    let mut standing: Vec<Option<Saved>> = vec![None; open.len()];
     let reports = freeze(
         host,
         &targets,
         &options,
         patience.at_most(HOLD),
         &mut |nth, report, step| {
-            if let Step::Standing(before) = step {
+            if let Step::Saved(before) = step {
                 standing[nth] = Some(before.clone());
             }
-            if matches!(step, Step::Standing(_) | Step::Writing(_) | Step::Written(_)) {
+            if matches!(step, Step::Saved(_) | Step::Writing(_) | Step::Written(_)) {
                 let mut so_far = blanks[open[nth]].clone();
                 so_far.writes.clone_from(&report.writes);
                 watcher(open[nth], &so_far, step);
@@ -247,7 +247,7 @@ impl<'c> Killing<'c> {
 
     /// Kills what is there, and clears its own requests.
     fn strike(&mut self, host: &Host, clock: &Clock<'_>, told: &mut dyn FnMut(&Report, &Step)) -> Result<()> {
-        told(&self.run.report, &Step::Striking);
+        told(&self.run.report, &Step::Killing);
         for top in self.tops() {
             if top.hierarchy() == Hierarchy::V2 && has_kill(top) {
                 let write = kill_write(top);
@@ -402,11 +402,11 @@ impl<'c> Killing<'c> {
         let left = match left {
             Ok(left) => left,
             Err(Error::Gone(_)) => BTreeSet::new(),
-            Err(error) => return self.broken_off(host, &error),
+            Err(error) => return self.abort(host, &error),
         };
         let scope = match Scope::read(host, container) {
             Ok(scope) => scope,
-            Err(error) => return self.broken_off(host, &error),
+            Err(error) => return self.abort(host, &error),
         };
         let mut counts = ThawedCounts::default();
         let mut alive = BTreeMap::new();
@@ -488,7 +488,7 @@ impl<'c> Killing<'c> {
     }
 
     /// An error on the way: what stands now is asked once more.
-    fn broken_off(&mut self, host: &Host, error: &Error) {
+    fn abort(&mut self, host: &Host, error: &Error) {
         let outcome = match untouched_end(error) {
             Outcome::Denied => Outcome::Denied,
             _ => Outcome::Error,

@@ -1,13 +1,13 @@
 //! The verbs, for any number of containers at once: request everything, wait for all together, gather the evidence.
 //! It is the only place that knows both the freezer, which acts, and the verifier, which testifies.
 
+mod advice;
 mod barrier;
 mod commands;
 mod explain;
 mod freeze;
 mod holders;
 mod kill;
-mod ladder;
 mod rescue;
 mod resync;
 mod rollback;
@@ -25,39 +25,39 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::cgroup::{Cgroup, Tasks};
 use crate::error::{Error, Result};
-use crate::freezer::{Standing, Write};
+use crate::freezer::{Saved, Write};
 use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host};
-use crate::report::{Dying, Outcome, Report, Rung};
+use crate::report::{Dying, Outcome, Report, RescueStep};
 use crate::resolver::Container;
 use crate::verifier::{Proof, Sightings, Witness};
 
-pub use barrier::{Before, freeze, freeze_after, withhold};
+pub(crate) use advice::quoted;
+pub use barrier::{Before, freeze, freeze_after, skip};
 pub use explain::explain;
 pub use freeze::{FreezeOptions, Pulses, Together};
 pub use holders::{Holders, described, others};
 pub use kill::{KillOptions, kill};
-pub(crate) use ladder::quoted;
 pub use rescue::{RescueOptions, out_and_back, rescue};
 pub use resync::{Plan, Resync, ResyncLimits};
 pub use rollback::{put_back, still_asks};
 pub use safety::{GUARD, GUARDS, check as check_safety};
-pub use scope::{Asking, Unasked, asking};
+pub use scope::{Asking, ThawedAncestors, asking};
 pub(crate) use scope::{LONGEST_PATH, Scope};
 pub use signal::{SignalOptions, Whom, signal};
-pub use status::{Outside, glance, outside, started, status};
+pub use status::{Outside, outside, quick_status, started, status};
 pub use thaw::{Clear, Reach, ThawOptions, release, thaw};
 
 /// What just happened to one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// This stood before, and is to be put back if the freeze fails; told before its write.
-    Standing(Standing),
+    Saved(Saved),
     /// These die by the thaw; told before its first write.
     Dying(Vec<Dying>),
     /// The next step of a rescue begins, which has the whole limit to itself.
-    Climbing(Rung),
+    Rescuing(RescueStep),
     /// The first signal of a kill is about to be sent: from here on nothing is as before.
-    Striking,
+    Killing,
     /// This write is about to be done; it may never return.
     Writing(Write),
     /// It returned.
@@ -74,7 +74,7 @@ pub enum Step {
         proof: Proof,
     },
     /// An engine is about to be told to unpause it, by its own command line.
-    Bidding,
+    TellingEngine,
     /// The verdict is in the report.
     Done,
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Force, Result};
 use crate::freezer::Write;
 use crate::host::{Hierarchy, Host};
 use crate::patience::Patience;
-use crate::report::{Outcome, Report, Rescue, Rung};
+use crate::report::{Outcome, Report, Rescue, RescueStep};
 use crate::resolver::{Container, task_lines};
 use crate::signaller;
 use crate::verifier::{Class, Party, Witness};
@@ -25,7 +25,7 @@ pub struct RescueOptions {
     /// The thaw that it begins with.
     pub thaw: ThawOptions,
     /// The last step that may be taken.
-    pub up_to: Rung,
+    pub up_to: RescueStep,
     /// The safety rules that are lifted for a kill.
     pub force: Vec<Force>,
 }
@@ -68,26 +68,26 @@ impl Climb<'_> {
     fn up(&mut self, report: &mut Report, told: &mut dyn FnMut(&Report, &Step)) {
         let mut rescue = Rescue::default();
         let mut options = self.options.thaw;
-        for rung in Rung::ALL {
+        for rescue_step in RescueStep::ALL {
             let is_over = report.exit() == 0 || self.patience.start().is_cancelled();
-            if is_over || rung > self.options.up_to || !self.helps(rung, report) {
+            if is_over || rescue_step > self.options.up_to || !self.helps(rescue_step, report) {
                 continue;
             }
-            rescue.tried.push(rung);
-            told(report, &Step::Climbing(rung));
-            let done = match rung {
-                Rung::Wait => Ok(Vec::new()),
-                Rung::Rekick => {
+            rescue.tried.push(rescue_step);
+            told(report, &Step::Rescuing(rescue_step));
+            let done = match rescue_step {
+                RescueStep::Wait => Ok(Vec::new()),
+                RescueStep::Rekick => {
                     options.reach.inner = Clear::Clear;
                     Ok(Vec::new())
                 }
-                Rung::Ancestors => {
+                RescueStep::Ancestors => {
                     options.reach.ancestors = Clear::Clear;
                     Ok(Vec::new())
                 }
-                Rung::Tracer => self.wake_tracers(report).map(|()| Vec::new()),
-                Rung::Move => self.move_left_behind(report),
-                Rung::Kill => {
+                RescueStep::Tracer => self.wake_tracers(report).map(|()| Vec::new()),
+                RescueStep::Move => self.move_left_behind(report),
+                RescueStep::Kill => {
                     self.kill(report, told);
                     Ok(Vec::new())
                 }
@@ -96,9 +96,9 @@ impl Climb<'_> {
                 Ok(writes) => report.writes.extend(writes),
                 Err(error) => report
                     .hints
-                    .push(format!("rescue: {} failed: {error}", rung.word())),
+                    .push(format!("rescue: {} failed: {error}", rescue_step.word())),
             }
-            if rung != Rung::Kill {
+            if rescue_step != RescueStep::Kill {
                 let mut again = |_: usize, so_far: &Report, step: &Step| {
                     if !matches!(step, Step::Done | Step::Dying(_)) {
                         told(so_far, step);
@@ -110,29 +110,29 @@ impl Climb<'_> {
                 }
             }
             if report.exit() == 0 {
-                rescue.worked = Some(rung);
+                rescue.worked = Some(rescue_step);
             }
         }
         report.rescue = Some(rescue);
     }
 
     /// Whether a step can change anything for what is left.
-    fn helps(&self, rung: Rung, report: &Report) -> bool {
+    fn helps(&self, rescue_step: RescueStep, report: &Report) -> bool {
         let is_held = report.outcome == Outcome::Held;
         let left_behind = report
             .holdouts
             .iter()
             .any(|task| task.class() == Class::LeftBehind);
-        match rung {
-            Rung::Wait => report.outcome == Outcome::Released,
-            Rung::Rekick => {
+        match rescue_step {
+            RescueStep::Wait => report.outcome == Outcome::Released,
+            RescueStep::Rekick => {
                 is_held || left_behind || matches!(report.outcome, Outcome::Error | Outcome::Usage)
             }
-            Rung::Ancestors => is_held,
-            Rung::Tracer => tracers(report).next().is_some(),
-            Rung::Move => left_behind && self.in_v1(),
+            RescueStep::Ancestors => is_held,
+            RescueStep::Tracer => tracers(report).next().is_some(),
+            RescueStep::Move => left_behind && self.in_v1(),
             // What is gone, or may not be touched, is not to be killed.
-            Rung::Kill => matches!(
+            RescueStep::Kill => matches!(
                 report.outcome,
                 Outcome::Released | Outcome::Held | Outcome::Stuck | Outcome::Error | Outcome::Usage
             ),

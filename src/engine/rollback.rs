@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::freeze::{BROKEN_OFF, Freezing};
 use super::scope::{Scope, counts_as_held_by_v1};
 use super::why::{self, Known};
-use super::{ladder, look_again};
+use super::{advice, look_again};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
-use crate::freezer::Standing;
+use crate::freezer::Saved;
 use crate::host::{Hierarchy, Host};
 use crate::patience::Patience;
 use crate::report::{Counts, FrozenCounts, Outcome, Proofs};
@@ -71,7 +71,7 @@ impl Freezing<'_> {
         );
         self.run.report.holdouts.extend(unseen);
         if !self.run.report.holdouts.is_empty() {
-            let hint = ladder::see_explain(&self.run.report.target);
+            let hint = advice::see_explain(&self.run.report.target);
             self.run.report.hints.push(hint);
         }
         self.run.report.tasks = Some(Counts::Freeze(counted));
@@ -186,7 +186,7 @@ impl Freezing<'_> {
 /// # Errors
 ///
 /// The cgroup can't be opened or written: it may be frozen.
-pub fn put_back(host: &Host, standing: &Standing) -> Result<()> {
+pub fn put_back(host: &Host, standing: &Saved) -> Result<()> {
     match Cgroup::open(host, standing.hierarchy, &standing.path) {
         Ok(cgroup) => standing.put_back(&cgroup).map(drop),
         Err(Error::Gone(_)) => Ok(()),
@@ -196,7 +196,7 @@ pub fn put_back(host: &Host, standing: &Standing) -> Result<()> {
 
 /// Whether what was frozen asks for it still. What can't be told does.
 #[must_use]
-pub fn still_asks(host: &Host, standing: &Standing) -> bool {
+pub fn still_asks(host: &Host, standing: &Saved) -> bool {
     match Cgroup::open(host, standing.hierarchy, &standing.path) {
         Ok(cgroup) if cgroup.id() != standing.id => false,
         Ok(cgroup) => match cgroup.requested() {

@@ -7,8 +7,8 @@ use std::path::Path;
 use crate::cgroup::{Cgroup, Descent};
 use crate::error::{Error, Force, Result};
 use crate::host::{Hierarchy, Host};
-use crate::ledger::{Ledger, Process};
 use crate::resolver::{Container, Identity, Runtime, naming};
+use crate::store::{Process, Store};
 use crate::verifier::{Sighting, Sightings, Witness};
 
 /// What a guard of iceaxe calls itself. That is its own word: only with a record it is known to be one.
@@ -128,8 +128,8 @@ fn guard_among(host: &Host, cgroup: &Cgroup, tasks: &Sightings) -> Option<String
         return None; // so that no record is read where there is none
     }
     // Records that can't be read name nobody: force is needed all the same.
-    let entries = Ledger::open(host).ok().flatten()?.entries().ok()?.0;
-    let mut owners = entries.iter().flat_map(|entry| &entry.pledge.owners);
+    let entries = Store::open(host).ok().flatten()?.entries().ok()?.0;
+    let mut owners = entries.iter().flat_map(|entry| &entry.record.owners);
     let guard = owners.find(|owner| called.contains(owner))?;
     Some(format!("holds a guard of iceaxe (process {})", guard.pid))
 }

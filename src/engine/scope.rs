@@ -202,17 +202,22 @@ pub(crate) struct Scope {
 /// The ancestors that did not ask for a freeze when they were read, a moment ago: thousands of containers share a
 /// parent. It is for a look at many that are seen as of one time, and lives no longer.
 #[derive(Debug, Default)]
-pub struct Unasked(BTreeSet<(Hierarchy, PathBuf)>);
+pub struct ThawedAncestors(BTreeSet<(Hierarchy, PathBuf)>);
 
 impl Scope {
     pub(crate) fn read(host: &Host, container: &Container) -> Result<Self> {
-        Self::read_beside(host, container, &mut Unasked::default())
+        Self::read_beside(host, container, &mut ThawedAncestors::default())
     }
 
     /// The same, without the ancestors that are known not to ask.
-    pub(crate) fn read_beside(host: &Host, container: &Container, unasked: &mut Unasked) -> Result<Self> {
+    pub(crate) fn read_beside(
+        host: &Host,
+        container: &Container,
+        thawed_ancestors: &mut ThawedAncestors,
+    ) -> Result<Self> {
         let ours: Vec<_> = container.own.iter().map(Cgroup::id).collect();
-        let mut look = |cgroup: &Cgroup, below: Below| present(around(host, cgroup, &ours, below, unasked));
+        let mut look =
+            |cgroup: &Cgroup, below: Below| present(around(host, cgroup, &ours, below, thawed_ancestors));
         let own = container
             .own
             .iter()
@@ -532,7 +537,7 @@ fn around(
     cgroup: &Cgroup,
     ours: &[CgroupId],
     below: Below,
-    unasked: &mut Unasked,
+    thawed_ancestors: &mut ThawedAncestors,
 ) -> Result<Around> {
     let requested = cgroup.requested()?;
     // v1 tells in one read that no ancestor asks; v2 has no such file, and `frozen 0` does not say it: an ancestor's
@@ -546,7 +551,7 @@ fn around(
     if may_be_held {
         for path in cgroup.ancestor_paths() {
             let place = (cgroup.hierarchy(), path.to_owned());
-            if unasked.0.contains(&place) {
+            if thawed_ancestors.0.contains(&place) {
                 continue;
             }
             let ancestor = Cgroup::open(host, cgroup.hierarchy(), path)?;
@@ -556,7 +561,7 @@ fn around(
             if ancestor.requested()? {
                 ancestors.push(Asking::of(&ancestor));
             } else {
-                unasked.0.insert(place);
+                thawed_ancestors.0.insert(place);
             }
         }
     }

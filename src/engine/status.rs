@@ -5,11 +5,11 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::look;
-use super::scope::{Scope, Unasked};
+use super::scope::{Scope, ThawedAncestors};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host, read_number};
 use crate::report::{Effective, Memory, Observed, Outsider, SCHEMA, States, Status};
-use crate::resolver::{Believed, Container, Details, Glimpse, Lines, cgroup_lines, naming, target};
+use crate::resolver::{Believed, Container, Details, Lines, Probe, cgroup_lines, naming, target};
 use crate::verifier::{Holdout, Place, Sighting, Sightings, Stray, Witness};
 
 /// How long all processes of the host may take to be looked through; one takes 5.5 µs (of 5,000, on Linux 6.18).
@@ -42,18 +42,22 @@ pub fn status(
 /// # Errors
 ///
 /// As [`status`].
-pub fn glance(host: &Host, glimpse: &Glimpse, unasked: &mut Unasked) -> Result<(Status, Vec<Holdout>)> {
-    let container = &glimpse.container;
-    let sightings = match &glimpse.tids {
+pub fn quick_status(
+    host: &Host,
+    probe: &Probe,
+    thawed_ancestors: &mut ThawedAncestors,
+) -> Result<(Status, Vec<Holdout>)> {
+    let container = &probe.container;
+    let sightings = match &probe.tids {
         // None at all is for whoever lists them anew to explain.
         Some(tids) if !tids.is_empty() => Witness::new(host).look_at_all(tids.iter().copied()),
         _ => look(host, container)?,
     };
-    let scope = Scope::read_beside(host, container, unasked)?;
+    let scope = Scope::read_beside(host, container, thawed_ancestors)?;
     // One that was found by its cgroup's name alone was not asked where else it is.
     let asked = || cgroup_lines(host, container.identity.pid?);
-    let lines = glimpse.lines.is_none().then(asked).flatten();
-    let lines = glimpse.lines.as_ref().or(lines.as_ref());
+    let lines = probe.lines.is_none().then(asked).flatten();
+    let lines = probe.lines.as_ref().or(lines.as_ref());
     told(host, container, sightings, &scope, lines)
 }
 

@@ -26,7 +26,7 @@ pub struct Write {
 
 /// What a cgroup asked for before it was changed: a value that can be kept, written down and put back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct Saved {
     /// The hierarchy.
     pub hierarchy: Hierarchy,
     /// The path in it.
@@ -41,7 +41,7 @@ pub struct Standing {
     pub held_by: Vec<String>,
 }
 
-impl Standing {
+impl Saved {
     /// What `cgroup` asks for now. What else holds it is not looked for.
     ///
     /// # Errors
@@ -276,7 +276,7 @@ mod tests {
     fn a_standing_request_is_kept_whatever_its_path_is_called() {
         use std::os::unix::ffi::OsStrExt;
         for name in [&b"/web"[..], b"/m\\x2dn \xff.scope"] {
-            let standing = Standing {
+            let standing = Saved {
                 hierarchy: Hierarchy::V2,
                 path: PathBuf::from(std::ffi::OsStr::from_bytes(name)),
                 id: CgroupId { device: 1, inode: 2 },
@@ -284,11 +284,7 @@ mod tests {
                 held_by: vec!["v2:/".to_owned()],
             };
             let text = serde_json::to_string(&standing).unwrap();
-            assert_eq!(
-                serde_json::from_str::<Standing>(&text).unwrap(),
-                standing,
-                "{text}"
-            );
+            assert_eq!(serde_json::from_str::<Saved>(&text).unwrap(), standing, "{text}");
         }
     }
 

@@ -6,4 +6,4 @@ mod monitor;
 mod release;
 
 pub use monitor::{Broken, Monitor, ROUND};
-pub use release::{Leaving, may_be_frozen, part};
+pub use release::{Release, may_be_frozen, release_all};

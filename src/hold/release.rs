@@ -4,50 +4,50 @@
 use crate::cgroup::Cgroup;
 use crate::engine::{self, Watcher, described, others, release};
 use crate::error::{Error, Result};
-use crate::freezer::Standing;
+use crate::freezer::Saved;
 use crate::host::Host;
-use crate::ledger::{Entry, Ledger, Lock, Pledge, boottime_us};
 use crate::patience::Patience;
 use crate::report::{Outcome, Report};
 use crate::resolver::target::Target;
 use crate::resolver::{self, Container, Nesting};
+use crate::store::{HoldRecord, Lock, RecordFile, Store, boottime_us};
 
 /// One who leaves.
 #[derive(Debug)]
-pub struct Leaving<'l> {
+pub struct Release<'l> {
     /// What is answered for.
-    pub pledge: &'l Pledge,
+    pub record: &'l HoldRecord,
     /// Its container; where there is none it is found by its cgroup.
     pub container: Option<&'l Container>,
     /// Where it is on file.
-    pub entry: Option<&'l Entry>,
+    pub entry: Option<&'l RecordFile>,
 }
 
-/// Ends these pledges, in their order. What must be thawed is thawed and proven; what could not be thawed stays on file. A
+/// Ends these records, in their order. What must be thawed is thawed and proven; what could not be thawed stays on file. A
 /// report each.
-pub fn part(
+pub fn release_all(
     host: &Host,
-    ledger: Option<&Ledger>,
-    leaving: &[Leaving<'_>],
+    store: Option<&Store>,
+    leaving: &[Release<'_>],
     patience: Patience<'_>,
     watcher: Watcher<'_>,
 ) -> Vec<Report> {
     // A change of somebody else's is waited for, but not for long: what is over is to be thawed.
     let clock = patience.at_most(LOCK).start();
-    let ids = leaving.iter().map(|one| one.pledge.standing.id);
-    let lock = |id| ledger.and_then(|ledger| ledger.lock(id, &clock).ok().flatten());
+    let ids = leaving.iter().map(|one| one.record.standing.id);
+    let lock = |id| store.and_then(|store| store.lock(id, &clock).ok().flatten());
     let _locks: Vec<Lock<'_>> = ids.filter_map(lock).collect();
     let mut found = Vec::new();
     let mut reports: Vec<Report> = Vec::new();
     for one in leaving {
-        let mut report = blank(one.pledge);
+        let mut report = blank(one.record);
         // Where the records can't be read, what is known here is done.
-        match rest_of(host, ledger, one).unwrap_or(Rest::Thaw) {
+        match rest_of(host, store, one).unwrap_or(Rest::Thaw) {
             Rest::Thaw => match one.container {
                 Some(_) => found.push((reports.len(), None)),
-                None => match find(host, &one.pledge.standing) {
+                None => match find(host, &one.record.standing) {
                     Ok(container) => found.push((reports.len(), Some(container))),
-                    Err(error) => fail(host, &mut report, &one.pledge.standing, &error),
+                    Err(error) => fail(host, &mut report, &one.record.standing, &error),
                 },
             },
             Rest::Leave(why) => {
@@ -61,13 +61,13 @@ pub fn part(
         .iter()
         .filter_map(|(at, container)| Some((*at, container.as_ref().or(leaving[*at].container)?)))
         .collect();
-    let to_thaw: Vec<(&str, &Container, &Standing)> = held
+    let to_thaw: Vec<(&str, &Container, &Saved)> = held
         .iter()
         .map(|(at, container)| {
             (
-                leaving[*at].pledge.target.as_str(),
+                leaving[*at].record.target.as_str(),
                 *container,
-                &leaving[*at].pledge.standing,
+                &leaving[*at].record.standing,
             )
         })
         .collect();
@@ -81,9 +81,9 @@ pub fn part(
         if report.outcome.is_gone() {
             gone(report); // nothing of it is left to be thawed
         }
-        report.frozen_for_us = Some(boottime_us().saturating_sub(one.pledge.since_us));
-        if let (Some(ledger), Some(entry), false) = (ledger, one.entry, may_be_frozen(report))
-            && let Err(error) = ledger.remove(entry)
+        report.frozen_for_us = Some(boottime_us().saturating_sub(one.record.since_us));
+        if let (Some(store), Some(entry), false) = (store, one.entry, may_be_frozen(report))
+            && let Err(error) = store.remove(entry)
         {
             report.hints.push(format!("its record is left over: {error}"));
         }
@@ -91,7 +91,7 @@ pub fn part(
     reports
 }
 
-/// Whether a pledge could not be ended: it stays on file, and is tried again.
+/// Whether a record could not be ended: it stays on file, and is tried again.
 #[must_use]
 pub fn may_be_frozen(report: &Report) -> bool {
     matches!(
@@ -109,35 +109,35 @@ enum Rest {
     Leave(String),
 }
 
-fn rest_of(host: &Host, ledger: Option<&Ledger>, one: &Leaving<'_>) -> Result<Rest> {
-    let Some(ledger) = ledger else {
+fn rest_of(host: &Host, store: Option<&Store>, one: &Release<'_>) -> Result<Rest> {
+    let Some(store) = store else {
         return Ok(Rest::Thaw);
     };
-    let standing = &one.pledge.standing;
+    let standing = &one.record.standing;
     if let Some(entry) = one.entry
-        && ledger.again(entry)?.is_none()
+        && store.again(entry)?.is_none()
     {
         return Ok(Rest::Leave(
             "somebody ended it before: it was thawed meanwhile".to_owned(),
         ));
     }
-    let others = others(host, ledger, standing, one.entry)?;
+    let others = others(host, store, standing, one.entry)?;
     Ok(match others.first() {
         None => Rest::Thaw,
         Some(other) => Rest::Leave(format!("it stays frozen: {} holds it too", described(other))),
     })
 }
 
-fn blank(pledge: &Pledge) -> Report {
-    let mut report = Report::blank("thaw", &pledge.target);
-    report.id.clone_from(&pledge.id);
-    report.name.clone_from(&pledge.name);
-    report.runtime.clone_from(&pledge.runtime);
+fn blank(record: &HoldRecord) -> Report {
+    let mut report = Report::blank("thaw", &record.target);
+    report.id.clone_from(&record.id);
+    report.name.clone_from(&record.name);
+    report.runtime.clone_from(&record.runtime);
     report
 }
 
 /// The container whose cgroup that is; gone where another one has its path.
-fn find(host: &Host, standing: &Standing) -> Result<Container> {
+fn find(host: &Host, standing: &Saved) -> Result<Container> {
     let gone = |dir| Err(Error::Gone(dir));
     let cgroup = Cgroup::open(host, standing.hierarchy, &standing.path)?;
     if cgroup.id() != standing.id {
@@ -158,7 +158,7 @@ fn gone(report: &mut Report) {
 }
 
 /// Where its container can't be looked at, what stood before is put back at least.
-fn fail(host: &Host, report: &mut Report, standing: &Standing, error: &Error) {
+fn fail(host: &Host, report: &mut Report, standing: &Saved, error: &Error) {
     if let Error::Gone(_) | Error::NotFound(_) = error {
         gone(report);
         return;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// A step of a rescue, in rising danger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Rung {
+pub enum RescueStep {
     /// Give it more time.
     Wait,
     /// Clear its requests again, also those inside of it.
@@ -20,7 +20,7 @@ pub enum Rung {
     Kill,
 }
 
-impl Rung {
+impl RescueStep {
     /// All of them, mildest first.
     pub const ALL: [Self; 6] = [
         Self::Wait,
@@ -49,7 +49,7 @@ impl Rung {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Advice {
     /// The step of a rescue that is as dangerous.
-    pub step: Rung,
+    pub step: RescueStep,
     /// What it does, and to whom else.
     pub what: String,
     /// The command.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::freezer::{Write, shown};
 use crate::verifier::{Holdout, Proof};
 
-pub use advice::{Advice, Rung};
+pub use advice::{Advice, RescueStep};
 pub use explanation::{Explanation, Holder, Holds};
 pub use signals::{Acts, Does, Dying, Sent};
 pub use status::{CgroupStatus, Holding, Memory, Observed, Outsider, Status};
@@ -393,9 +393,9 @@ impl Report {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rescue {
     /// The steps that were taken, in order.
-    pub tried: Vec<Rung>,
+    pub tried: Vec<RescueStep>,
     /// The one after which all was well; `None` where none was, or none was needed.
-    pub worked: Option<Rung>,
+    pub worked: Option<RescueStep>,
 }
 
 /// What an engine was told, and what it believed before and after.

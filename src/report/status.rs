@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{Effective, Requested, SCHEMA, all_shown};
 use crate::freezer::shown;
 use crate::host::Hierarchy;
-use crate::ledger::Kind;
 use crate::resolver::target;
+use crate::store::Kind;
 
 /// Counts of tasks as one look shows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

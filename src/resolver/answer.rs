@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::container::{Container, Found, Glimpse, Identity, Located, runtime_of};
+use super::container::{Container, Found, Identity, Located, Probe, runtime_of};
 use super::lookup::Resolver;
 use super::place::{self, WriteAt};
 use super::target;
@@ -20,7 +20,7 @@ pub(super) fn no_such(word: &str) -> Error {
 
 /// The containers that were found under one ID or name, each once: whoever was found by a cgroup of each hierarchy is one,
 /// v1's, also where a process of it strayed in one of them, so that the other's cgroup is not its alone.
-pub(super) fn each_once(host: &Host, live: Vec<Located>) -> Vec<Result<Glimpse>> {
+pub(super) fn each_once(host: &Host, live: Vec<Located>) -> Vec<Result<Probe>> {
     let (v1, v2): (Vec<_>, Vec<_>) = live
         .into_iter()
         .partition(|located| located.first.hierarchy() == Hierarchy::V1);
@@ -30,11 +30,11 @@ pub(super) fn each_once(host: &Host, live: Vec<Located>) -> Vec<Result<Glimpse>>
         if known.contains(&located.first.id()) {
             continue;
         }
-        let glimpse = place::glimpse(host, located, WriteAt::Runtime);
-        if let Ok(Glimpse { container, .. }) = &glimpse {
+        let probe = place::probe(host, located, WriteAt::Runtime);
+        if let Ok(Probe { container, .. }) = &probe {
             known.extend(container.own.iter().chain(&container.shared).map(Cgroup::id));
         }
-        all.push(glimpse);
+        all.push(probe);
     }
     all
 }
@@ -54,7 +54,7 @@ pub(super) fn only(resolver: &Resolver<'_>, word: &str, live: Vec<Located>) -> R
     let notes: Vec<String> = told.take(1).collect();
     let each = each_once(resolver.host, live).into_iter();
     let mut containers = each
-        .map(|one| one.map(|glimpse| glimpse.container))
+        .map(|one| one.map(|probe| probe.container))
         .collect::<Result<Vec<Container>>>()?;
     match (containers.pop(), containers.is_empty()) {
         (Some(container), true) => Ok(Found { container, notes }),

@@ -95,7 +95,7 @@ impl Container {
 
 /// A container, and what was read of it on the way to it. A glimpse is good for a look right then; whoever acts reads anew.
 #[derive(Debug)]
-pub struct Glimpse {
+pub struct Probe {
     /// The container.
     pub container: Container,
     /// The container's tasks, where all of its cgroups were listed.
@@ -104,7 +104,7 @@ pub struct Glimpse {
     pub(crate) lines: Option<Lines>,
 }
 
-impl Glimpse {
+impl Probe {
     /// A glimpse of a container that was found in another way.
     pub(crate) fn of(host: &Host, container: Container) -> Self {
         let lines = container.identity.pid.and_then(|pid| cgroup_lines(host, pid));

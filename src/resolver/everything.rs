@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::answer::each_once;
-use super::container::Glimpse;
+use super::container::Probe;
 use super::index::Index;
 use super::lookup::Resolver;
 use super::matches;
@@ -55,7 +55,7 @@ impl Everything {
 
     /// The containers with one of the IDs, or why there is none.
     #[must_use]
-    pub fn containers(&self, id: &str) -> Vec<std::result::Result<Glimpse, Unknown>> {
+    pub fn containers(&self, id: &str) -> Vec<std::result::Result<Probe, Unknown>> {
         let found = matches::locate_all(&self.host, &self.index, id);
         let unknown = |why| Unknown {
             id: id.to_owned(),

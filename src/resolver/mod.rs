@@ -29,7 +29,7 @@ pub mod target;
 mod timeout;
 mod trust;
 
-pub use container::{Container, Found, Glimpse, Identity};
+pub use container::{Container, Found, Identity, Probe};
 pub use details::{OfUsers, Pending};
 pub use everything::{Everything, Unknown};
 pub(crate) use lines::{Lines, cgroup_lines, task_lines};

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::container::{Container, FreezeLevel, Glimpse, Identity, Located};
+use super::container::{Container, FreezeLevel, Identity, Located, Probe};
 use super::lines::{lines_of_tasks, within_namespace};
 use super::naming;
 use super::runtime::Runtime;
@@ -31,11 +31,11 @@ pub(super) enum WriteAt {
 
 /// Finds the cgroups of a container from one of them, which has been found.
 pub(super) fn complete(host: &Host, located: Located, write_at: WriteAt) -> Result<Container> {
-    glimpse(host, located, write_at).map(|glimpse| glimpse.container)
+    probe(host, located, write_at).map(|probe| probe.container)
 }
 
 /// Finds the cgroups of a container from one of them, and keeps what was read on the way.
-pub(super) fn glimpse(host: &Host, located: Located, write_at: WriteAt) -> Result<Glimpse> {
+pub(super) fn probe(host: &Host, located: Located, write_at: WriteAt) -> Result<Probe> {
     let Located {
         identity,
         first,
@@ -76,7 +76,7 @@ pub(super) fn glimpse(host: &Host, located: Located, write_at: WriteAt) -> Resul
     let tids_in = |cgroup: &Cgroup| listed.iter().find(|(id, _)| *id == cgroup.id());
     let each: Option<Vec<_>> = container.tops().map(tids_in).collect();
     let tids = each.map(|each| each.into_iter().flat_map(|(_, tids)| tids).copied().collect());
-    Ok(Glimpse {
+    Ok(Probe {
         container,
         tids,
         lines,

@@ -73,7 +73,7 @@ type MakeReady<'r> = &'r dyn Fn(&mut Command, i32, Option<(RawFd, Announce)>);
 
 /// A command to be run, or none.
 #[derive(Default)]
-pub(crate) struct Errand<'w> {
+pub(crate) struct ChildCommand<'w> {
     words: &'w [OsString],
     /// Is told the news.
     tell: Option<&'w dyn Fn(News)>,
@@ -90,7 +90,7 @@ pub(crate) struct Errand<'w> {
     asked_until: Option<Instant>,
 }
 
-impl<'w> Errand<'w> {
+impl<'w> ChildCommand<'w> {
     pub(crate) fn new(
         words: &'w [OsString],
         priority: i32,

@@ -35,14 +35,14 @@ pub(crate) struct Meanwhile<'m> {
 
 /// What ties a piece of work to the process that supervises it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Tie<'t> {
+pub(crate) struct Link<'t> {
     /// Becomes readable, or is hung up, when the work is to undo what it began.
     pub(crate) cancel: Option<BorrowedFd<'t>>,
     /// Whether the work is in a child of that process.
     pub(crate) is_child: bool,
 }
 
-impl Tie<'_> {
+impl Link<'_> {
     /// Whether the work is in a child of the process that was started.
     pub(crate) fn is_child(self) -> bool {
         self.is_child

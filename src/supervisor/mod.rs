@@ -9,9 +9,9 @@ mod worker;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-pub(crate) use command::{Announce, Errand, News};
-pub(crate) use link::{Answer, Meanwhile, Say, Tie};
-pub(crate) use protocol::{Message, Will};
+pub(crate) use command::{Announce, ChildCommand, News};
+pub(crate) use link::{Answer, Link, Meanwhile, Say};
+pub(crate) use protocol::{LastWords, Message};
 pub use streams::Streams;
 pub(crate) use worker::{Ended, apart, die_by, supervise};
 

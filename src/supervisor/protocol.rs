@@ -17,9 +17,9 @@ pub(crate) enum Message {
     /// To be printed on standard error.
     Err(Vec<u8>),
     /// To be printed for this target, with this exit code, if nothing more is heard.
-    Will(u32, Will),
-    /// This target is done with: this is to be printed, it has no other will, and nothing is to be put back.
-    End(u32, Will),
+    LastWords(u32, LastWords),
+    /// This target is done with: this is to be printed, it has no last words any more, and nothing is to be put back.
+    End(u32, LastWords),
     /// All is done and only to be told: a signal undoes nothing any more.
     Committed,
     /// Asks whether all that was said is printed.
@@ -27,7 +27,7 @@ pub(crate) enum Message {
     /// This question is to be asked of who typed the command, if that is at a terminal.
     Ask(Vec<u8>),
     /// What is to be put back for this target if the child dies, in its own coding, and what is to be printed then.
-    Undo(u32, Vec<u8>, Will),
+    Undo(u32, Vec<u8>, LastWords),
     /// The next message comes within this many milliseconds, or never.
     Within(u64),
     /// Asks to run the command that all is held for, for this many milliseconds at most; 0 is without a limit.
@@ -44,7 +44,7 @@ pub(crate) enum Message {
 
 /// What is to be printed if nothing more is heard.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Will {
+pub(crate) struct LastWords {
     /// On standard output.
     pub(crate) out: Vec<u8>,
     /// On standard error.
@@ -53,7 +53,7 @@ pub(crate) struct Will {
     pub(crate) code: u8,
 }
 
-impl Will {
+impl LastWords {
     fn encode(&self) -> Vec<u8> {
         [&[self.code], &length(&self.out)[..], &self.out, &self.err].concat()
     }
@@ -93,15 +93,15 @@ pub(crate) fn send(fd: BorrowedFd<'_>, message: &Message) -> io::Result<()> {
     match message {
         Message::Out(text) => put(0, 0, &[text]),
         Message::Err(text) => put(1, 0, &[text]),
-        Message::Will(index, will) => put(2, *index, &[&will.encode()]),
-        Message::End(index, will) => put(3, *index, &[&will.encode()]),
+        Message::LastWords(index, last_words) => put(2, *index, &[&last_words.encode()]),
+        Message::End(index, last_words) => put(3, *index, &[&last_words.encode()]),
         Message::Committed => put(7, 0, &[]),
         Message::Printed => put(8, 0, &[]),
         Message::Endless => put(11, 0, &[]),
         Message::Ask(question) => put(12, 0, &[question]),
-        Message::Undo(index, what, will) => {
-            let will = will.encode();
-            put(4, *index, &[&length(&will), &will, what]);
+        Message::Undo(index, what, last_words) => {
+            let last_words = last_words.encode();
+            put(4, *index, &[&length(&last_words), &last_words, what]);
         }
         Message::Within(milliseconds) => put(5, 0, &[&milliseconds.to_le_bytes()]),
         Message::Run(milliseconds) => put(9, 0, &[&milliseconds.to_le_bytes()]),
@@ -139,16 +139,20 @@ pub(crate) fn receive(fd: BorrowedFd<'_>) -> io::Result<Option<Message>> {
     let message = match head[0] {
         0 => Message::Out(body),
         1 => Message::Err(body),
-        2 => Message::Will(index, Will::decode(&body).ok_or_else(odd)?),
-        3 => Message::End(index, Will::decode(&body).ok_or_else(odd)?),
+        2 => Message::LastWords(index, LastWords::decode(&body).ok_or_else(odd)?),
+        3 => Message::End(index, LastWords::decode(&body).ok_or_else(odd)?),
         7 => Message::Committed,
         8 => Message::Printed,
         11 => Message::Endless,
         12 => Message::Ask(body),
         13 => Message::Progress(body),
         4 => {
-            let (will, what) = split(&body).ok_or_else(odd)?;
-            Message::Undo(index, what.to_vec(), Will::decode(will).ok_or_else(odd)?)
+            let (last_words, what) = split(&body).ok_or_else(odd)?;
+            Message::Undo(
+                index,
+                what.to_vec(),
+                LastWords::decode(last_words).ok_or_else(odd)?,
+            )
         }
         5 => Message::Within(u64::from_le_bytes(body.try_into().map_err(|_| odd())?)),
         9 => Message::Run(u64::from_le_bytes(body.try_into().map_err(|_| odd())?)),
@@ -179,7 +183,7 @@ mod tests {
     #[test]
     fn every_message_comes_out_as_it_went_in() {
         let (from, to) = pipe2(OFlag::O_CLOEXEC).unwrap();
-        let will = Will {
+        let last_words = LastWords {
             out: b"o\n".to_vec(),
             err: b"e".to_vec(),
             code: 7,
@@ -187,13 +191,13 @@ mod tests {
         for message in [
             Message::Out(b"x".to_vec()),
             Message::Err(Vec::new()),
-            Message::Will(3, will.clone()),
-            Message::End(9, will.clone()),
+            Message::LastWords(3, last_words.clone()),
+            Message::End(9, last_words.clone()),
             Message::Committed,
             Message::Printed,
             Message::Endless,
             Message::Ask(b"?".to_vec()),
-            Message::Undo(1, b"{}".to_vec(), will),
+            Message::Undo(1, b"{}".to_vec(), last_words),
             Message::Within(u64::MAX),
             Message::Run(1),
             Message::Clear,

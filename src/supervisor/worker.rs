@@ -1,6 +1,6 @@
 //! Works in a child process, so that a write that never returns does not take the operator's shell with it: a thread
 //! that hangs in the kernel keeps its own process from ending, and nobody else's. The child says in advance what is to
-//! be printed if nothing more is heard of it (its will); the parent needs to understand nothing of it.
+//! be printed if nothing more is heard of it (its last words); the parent needs to understand nothing of it.
 //!
 //! The one module with `unsafe`: it forks.
 #![expect(unsafe_code, reason = "fork(2) has no safe form")]
@@ -20,9 +20,9 @@ use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, Pid, dup2_stderr, dup2_stdin, dup2_stdout, fork, pipe2, setpgid, setsid};
 
-use super::command::{Change, Errand};
-use super::link::{AT_LIMIT, Answer, HAS_ENDED, IS_ASKED, Say, Tie};
-use super::protocol::{Message, Will, receive, send};
+use super::command::{Change, ChildCommand};
+use super::link::{AT_LIMIT, Answer, HAS_ENDED, IS_ASKED, Link, Say};
+use super::protocol::{LastWords, Message, receive, send};
 use super::streams::{Progress, Streams};
 
 /// How long after a signal the child has to undo what it began.
@@ -43,27 +43,27 @@ const AFTER_END: Duration = Duration::from_secs(5);
 pub(crate) enum Ended {
     /// By its own code.
     Code(u8),
-    /// It, the process of this number, was not heard of in time; these wills are in force.
-    Silent(Pid, Vec<Will>),
-    /// It died; these wills are in force, and this is to be put back.
-    Died(BTreeMap<u32, Will>, BTreeMap<u32, (Vec<u8>, Will)>),
-    /// A signal ended it, after it had undone what it began; the process of this number has not where there are wills.
-    Signal(Signal, Pid, Vec<Will>),
+    /// It, the process of this number, was not heard of in time; these last words are in force.
+    Silent(Pid, Vec<LastWords>),
+    /// It died; these last words are in force, and this is to be put back.
+    Died(BTreeMap<u32, LastWords>, BTreeMap<u32, (Vec<u8>, LastWords)>),
+    /// A signal ended it, after it had undone what it began; the process of this number has not where there are last words.
+    Signal(Signal, Pid, Vec<LastWords>),
 }
 
-/// Runs `work` in a child, with these wills until it says others, relays what it says, and keeps its deadlines. The work
+/// Runs `work` in a child, with these last words until it says others, relays what it says, and keeps its deadlines. The work
 /// gets a descriptor that becomes readable, or is hung up, when it is to undo what it began: a signal came, or this
 /// process is gone.
 ///
 /// No other thread may run in this process: the child has only this one.
 pub(crate) fn supervise(
     streams: &mut Streams<'_>,
-    wills: BTreeMap<u32, Will>,
-    errand: &mut Errand<'_>,
-    work: &dyn Fn(Say<'_>, Tie<'_>) -> u8,
+    all_last_words: BTreeMap<u32, LastWords>,
+    command: &mut ChildCommand<'_>,
+    work: &dyn Fn(Say<'_>, Link<'_>) -> u8,
 ) -> Ended {
     let mut signals = vec![Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT];
-    if errand.is_some() {
+    if command.is_some() {
         signals.extend([Signal::SIGUSR1, Signal::SIGUSR2]); // the command's, which may mean anything
     }
     let mut set = SigSet::empty();
@@ -108,11 +108,11 @@ pub(crate) fn supervise(
             detach();
             // EPIPE: the parent is gone, and the lifeline says so to whoever waits.
             let say = |message: &Message| drop(send(to.as_fd(), message));
-            let tie = Tie {
+            let link = Link {
                 cancel: Some(life.as_fd()),
                 is_child: true,
             };
-            let code = work(&say, tie);
+            let code = work(&say, link);
             say(&Message::Code(code));
             // A thread of it may hang in the kernel: no destructor may wait for one.
             // SAFETY: _exit ends the process without running anything of it.
@@ -124,13 +124,13 @@ pub(crate) fn supervise(
                 child,
                 from,
                 lifeline: Some(line),
-                wills,
+                all_last_words,
                 undo: BTreeMap::new(),
                 signals: set,
                 committed: false,
                 endless: false,
                 caught: None,
-                errand,
+                command,
                 is_alone: false,
                 code: None,
                 progress: Progress::new(Instant::now()),
@@ -210,26 +210,26 @@ fn here(
     why: &str,
     signals: Option<&SignalFd>,
     streams: &mut Streams<'_>,
-    work: &dyn Fn(Say<'_>, Tie<'_>) -> u8,
+    work: &dyn Fn(Say<'_>, Link<'_>) -> u8,
 ) -> Ended {
     let streams = RefCell::new(streams);
     let say = |message: &Message| match message {
         Message::Out(bytes) => streams.borrow_mut().out(bytes),
         Message::Err(bytes) => streams.borrow_mut().err(bytes),
-        Message::End(_, will) => {
-            streams.borrow_mut().out(&will.out);
-            streams.borrow_mut().err(&will.err);
+        Message::End(_, last_words) => {
+            streams.borrow_mut().out(&last_words.out);
+            streams.borrow_mut().err(&last_words.err);
         }
         _ => {}
     };
     say(&Message::Err(
         format!("iceaxe: {why}: a write that hangs will hang this command\n").into_bytes(),
     ));
-    let tie = Tie {
+    let link = Link {
         cancel: signals.map(SignalFd::as_fd),
         is_child: false,
     };
-    let code = work(&say, tie);
+    let code = work(&say, link);
     match signals.map(SignalFd::read_signal) {
         Some(Ok(Some(info))) => match i32::try_from(info.ssi_signo).map(Signal::try_from) {
             Ok(Ok(signal)) => Ended::Signal(signal, nix::unistd::getpid(), Vec::new()),
@@ -244,7 +244,7 @@ fn here(
 struct Stirred {
     signal: bool,
     /// The command ended.
-    errand: bool,
+    command: bool,
     /// The child said something, or is gone.
     message: bool,
     /// Nobody reads the results any more.
@@ -255,15 +255,15 @@ struct Parent<'e, 'w> {
     /// The process that does the work.
     child: Pid,
     /// The command that is to be run, if any.
-    errand: &'e mut Errand<'w>,
+    command: &'e mut ChildCommand<'w>,
     /// Whether the child is gone while the command runs.
     is_alone: bool,
     /// What it ended with, where it said so before.
     code: Option<u8>,
     from: OwnedFd,
     lifeline: Option<OwnedFd>,
-    wills: BTreeMap<u32, Will>,
-    undo: BTreeMap<u32, (Vec<u8>, Will)>,
+    all_last_words: BTreeMap<u32, LastWords>,
+    undo: BTreeMap<u32, (Vec<u8>, LastWords)>,
     caught: Option<Signal>,
     /// The signals that are blocked but while something is printed.
     signals: SigSet,
@@ -281,8 +281,8 @@ impl Parent<'_, '_> {
         // Until it says otherwise: it only has to start.
         let mut deadline = Some(Instant::now() + Duration::from_secs(10));
         loop {
-            let until = match self.errand.is_running() {
-                true => self.errand.next(), // the child has all its time
+            let until = match self.command.is_running() {
+                true => self.command.next(), // the child has all its time
                 false => deadline,
             };
             let next = until.into_iter().chain(self.progress.due()).min();
@@ -299,14 +299,14 @@ impl Parent<'_, '_> {
             }
             let Some(stirred) = stirred else {
                 match until {
-                    Some(until) if Instant::now() >= until && !self.errand.is_running() => {
+                    Some(until) if Instant::now() >= until && !self.command.is_running() => {
                         return self.silent();
                     }
                     // The command's own time is looked at below.
                     Some(until) if Instant::now() >= until => self.look_at_errand(false, &mut deadline),
                     _ => {}
                 }
-                if self.is_alone && !self.errand.is_running() {
+                if self.is_alone && !self.command.is_running() {
                     return self.left_alone();
                 }
                 continue;
@@ -318,7 +318,7 @@ impl Parent<'_, '_> {
             if stirred.signal
                 && let Ok(Some(info)) = signals.read_signal()
                 && let Ok(Ok(signal)) = i32::try_from(info.ssi_signo).map(Signal::try_from)
-                && !self.errand.takes(signal, info.ssi_code == libc::SI_KERNEL)
+                && !self.command.takes(signal, info.ssi_code == libc::SI_KERNEL)
             {
                 if self.committed {
                     continue;
@@ -327,9 +327,9 @@ impl Parent<'_, '_> {
                 self.lifeline = None;
                 deadline = Some(Instant::now() + UNDO);
             }
-            if self.errand.is_running() {
-                self.look_at_errand(stirred.errand, &mut deadline);
-                if self.is_alone && !self.errand.is_running() {
+            if self.command.is_running() {
+                self.look_at_errand(stirred.command, &mut deadline);
+                if self.is_alone && !self.command.is_running() {
                     return self.left_alone();
                 }
             }
@@ -338,11 +338,11 @@ impl Parent<'_, '_> {
             }
             match receive(self.from.as_fd()) {
                 // It did not wait for a command whose limit passed while this process was stopped.
-                Ok(Some(Message::Code(code))) if self.errand.is_running() => {
+                Ok(Some(Message::Code(code))) if self.command.is_running() => {
                     self.is_alone = true;
                     self.code = Some(code);
                     deadline = None;
-                    self.errand.give_up();
+                    self.command.give_up();
                 }
                 Ok(Some(Message::Code(code))) => {
                     return match self.caught {
@@ -358,7 +358,7 @@ impl Parent<'_, '_> {
                     let signals = self.signals;
                     // SAFETY: no other thread runs in this process whose locks the new one could lack. The guard's descriptor is
                     // open for as long as this process lives.
-                    let started = self.errand.start(most, &|command, priority, guard| unsafe {
+                    let started = self.command.start(most, &|command, priority, guard| unsafe {
                         command.pre_exec(move || {
                             rustix::process::setpriority_process(None, priority)?;
                             if let Some((guard, announce)) = guard {
@@ -376,7 +376,7 @@ impl Parent<'_, '_> {
                         }
                     }
                 }
-                Ok(Some(Message::Clear)) => self.errand.clear(),
+                Ok(Some(Message::Clear)) => self.command.clear(),
                 Ok(Some(message)) => {
                     self.heard += 1;
                     if let Some(within) = self.take(message, streams)
@@ -385,10 +385,10 @@ impl Parent<'_, '_> {
                         deadline = Some(Instant::now() + within);
                     }
                 }
-                Ok(None) | Err(_) if self.errand.is_running() => {
+                Ok(None) | Err(_) if self.command.is_running() => {
                     self.is_alone = true;
                     deadline = None;
-                    self.errand.is_alone();
+                    self.command.is_alone();
                     streams.err(b"iceaxe: the process that did the work died: what it froze is thawed when the command ends\n");
                 }
                 Ok(None) | Err(_) => return self.died(),
@@ -407,7 +407,7 @@ impl Parent<'_, '_> {
         let reader = reader.filter(|_| self.endless && self.lifeline.is_some());
         let fds = [
             Some((signals.as_fd(), PollFlags::POLLIN)),
-            self.errand.fd().map(|fd| (fd, PollFlags::POLLIN)),
+            self.command.fd().map(|fd| (fd, PollFlags::POLLIN)),
             Some((self.from.as_fd(), PollFlags::POLLIN)).filter(|_| !self.is_alone),
             reader.map(|fd| (fd, PollFlags::empty())),
         ];
@@ -433,13 +433,13 @@ impl Parent<'_, '_> {
             Ok(_) | Err(_) => {} // no memory just now: nothing is said to have stirred, and it is asked again
         }
         let mut polled = polled.iter();
-        let [signal, errand, message, unread] = fds.map(|fd| {
+        let [signal, command, message, unread] = fds.map(|fd| {
             let polled = fd.and_then(|_| polled.next());
             polled.is_some_and(|fd| fd.any().unwrap_or(false))
         });
         Some(Stirred {
             signal,
-            errand,
+            command,
             message,
             unread,
         })
@@ -447,8 +447,8 @@ impl Parent<'_, '_> {
 
     /// Sees to the command: its limit, and its end.
     fn look_at_errand(&mut self, has_stirred: bool, deadline: &mut Option<Instant>) {
-        match self.errand.look(has_stirred) {
-            Some(Change::AtLimit) if self.is_alone => self.errand.clear(),
+        match self.command.look(has_stirred) {
+            Some(Change::AtLimit) if self.is_alone => self.command.clear(),
             Some(Change::AtLimit) => self.answer(AT_LIMIT),
             Some(Change::IsAsked) => self.answer(IS_ASKED),
             Some(Change::Ended) if !self.is_alone => {
@@ -470,7 +470,10 @@ impl Parent<'_, '_> {
     }
 
     fn died(&mut self) -> Ended {
-        Ended::Died(std::mem::take(&mut self.wills), std::mem::take(&mut self.undo))
+        Ended::Died(
+            std::mem::take(&mut self.all_last_words),
+            std::mem::take(&mut self.undo),
+        )
     }
 
     /// Says a word on the lifeline. A child that is gone needs none.
@@ -481,10 +484,10 @@ impl Parent<'_, '_> {
     }
 
     fn silent(&mut self) -> Ended {
-        let wills = std::mem::take(&mut self.wills).into_values().collect();
+        let all_last_words = std::mem::take(&mut self.all_last_words).into_values().collect();
         match self.caught {
-            Some(signal) => Ended::Signal(signal, self.child, wills),
-            None => Ended::Silent(self.child, wills),
+            Some(signal) => Ended::Signal(signal, self.child, all_last_words),
+            None => Ended::Silent(self.child, all_last_words),
         }
     }
 
@@ -497,23 +500,23 @@ impl Parent<'_, '_> {
             Message::Out(bytes) => deliverable(&self.signals, || streams.out(&bytes)),
             Message::Err(bytes) => deliverable(&self.signals, || streams.err(&bytes)),
             Message::Progress(text) => self.progress.set(text),
-            Message::Will(index, will) => drop(self.wills.insert(index, will)),
-            Message::Undo(index, what, will) => drop(self.undo.insert(index, (what, will))),
-            Message::End(index, will) => {
+            Message::LastWords(index, last_words) => drop(self.all_last_words.insert(index, last_words)),
+            Message::Undo(index, what, last_words) => drop(self.undo.insert(index, (what, last_words))),
+            Message::End(index, last_words) => {
                 // Nothing is left to be printed of it, but its code counts: the last word of all may not come.
-                let code = will.code;
-                self.wills.remove(&index);
-                if will != Will::default() {
-                    let ended = Will {
+                let code = last_words.code;
+                self.all_last_words.remove(&index);
+                if last_words != LastWords::default() {
+                    let ended = LastWords {
                         code,
-                        ..Will::default()
+                        ..LastWords::default()
                     };
-                    self.wills.insert(index, ended);
+                    self.all_last_words.insert(index, ended);
                 }
                 self.undo.remove(&index);
                 deliverable(&self.signals, || {
-                    streams.out(&will.out);
-                    streams.err(&will.err);
+                    streams.out(&last_words.out);
+                    streams.err(&last_words.err);
                 });
             }
             Message::Committed => self.committed = true,

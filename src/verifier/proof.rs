@@ -104,11 +104,11 @@ pub fn judge_thaw(before: Before<'_>, after: Option<&Sighting>, kernel: Kernel) 
         Place::Vfork => Proof::Unprovable,
         // A busy task that is only now and then in such a sleep gets more turns.
         Place::Uninterruptible => match grown {
-            Some(turns) if turns > turns_of_a_wake(before, after, was) => Proof::Ran,
+            Some(batches) if batches > turns_of_a_wake(before, after, was) => Proof::Ran,
             _ => Proof::Holdout,
         },
         Place::Running => match grown {
-            Some(turns) if turns > turns_in_vain(was) => Proof::Ran,
+            Some(batches) if batches > turns_in_vain(was) => Proof::Ran,
             Some(_) => Proof::Woken,
             None => Proof::Unknown,
         },
@@ -155,7 +155,7 @@ fn judge_by_place(settled: bool, first: Option<&Sighting>, after: &Sighting, ker
         (Place::Running, _) if after.counters.is_none() => Proof::Unknown,
         (Place::Running, _) => Proof::Woken,
         (Place::Uninterruptible, _) if settled => Proof::Ran,
-        (Place::Uninterruptible, Some(turns)) if turns > TURNS_OF_A_WAKE => Proof::Ran,
+        (Place::Uninterruptible, Some(batches)) if batches > TURNS_OF_A_WAKE => Proof::Ran,
         (Place::Uninterruptible, _) => Proof::Holdout,
         (Place::Stopped | Place::Traced | Place::FreezableSleep, Some(1..)) => Proof::Ran,
         // Up to 6.0 v1 leaves these as they are: they look the same frozen and thawed.

@@ -369,9 +369,13 @@ pub(crate) fn trouble(report: &Report) -> String {
 
 /// `tried wait, rekick, ancestors: ancestors worked`.
 fn rescued(rescue: &Rescue) -> String {
-    let tried: Vec<&str> = rescue.tried.iter().map(|rung| rung.word()).collect();
+    let tried: Vec<&str> = rescue
+        .tried
+        .iter()
+        .map(|rescue_step| rescue_step.word())
+        .collect();
     let end = match rescue.worked {
-        Some(rung) => format!("{} worked", rung.word()),
+        Some(rescue_step) => format!("{} worked", rescue_step.word()),
         None => "none worked".to_owned(),
     };
     format!("tried {}: {end}", tried.join(", "))
@@ -415,14 +419,14 @@ pub(crate) fn holdout(task: &Holdout) -> String {
 /// A step of `--trace`, `us` after the start.
 pub(crate) fn step(target: &str, us: u64, step: &Step) -> Option<String> {
     let what = match step {
-        Step::Standing(_) | Step::Dying(_) | Step::Striking => return None,
-        Step::Climbing(rung) => format!("rescue: {}", rung.word()),
+        Step::Saved(_) | Step::Dying(_) | Step::Killing => return None,
+        Step::Rescuing(rescue_step) => format!("rescue: {}", rescue_step.word()),
         Step::Writing(write) => format!("writing {} to {}", write.value, path(&write.file)),
         Step::Written(_) => "write returned".to_owned(),
         Step::Settled => "settled".to_owned(),
         Step::Released => "released".to_owned(),
         Step::Task { tid, proof } => format!("task {tid} {}", proof.word()),
-        Step::Bidding => "telling its engine to unpause it".to_owned(),
+        Step::TellingEngine => "telling its engine to unpause it".to_owned(),
         Step::Done => "verdict".to_owned(),
     };
     Some(format!("{:>10} {}: {what}", duration(us), escaped(target)))

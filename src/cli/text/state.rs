@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::{duration, effective, escaped, holdout, noun, path, requested, who};
 use crate::error::{Error, short_id};
-use crate::ledger::Kind;
 use crate::report::{
     Advice, CgroupStatus, Dying, Effective, Explanation, Holder, Holding, Holds, Outsider, Requested, Status,
 };
+use crate::store::Kind;
 use crate::verifier::{Class, Holdout};
 
 /// How many processes are named in one line, and how many tasks of a kind in an explanation; the JSON output has all.

@@ -119,8 +119,8 @@ fn fitted(line: &str, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::Kind;
     use crate::report::Holding;
+    use crate::store::Kind;
 
     #[test]
     fn who_holds_it_is_named_before_itself() {

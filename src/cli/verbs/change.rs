@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use crate::cli::act::{Way, act};
 use crate::cli::args::{Freeze, Kill, Rule, Thaw};
+use crate::cli::batches::{self, Plan};
 use crate::cli::context::{Context, joined, unresolved};
-use crate::cli::keeper::{self, Asked, Keeper};
+use crate::cli::recorder::{self, Asked, Recorder};
 use crate::cli::select::{All, Nothing, select};
 use crate::cli::targets::Targets;
-use crate::cli::turns::{self, Plan};
 use crate::engine::{
     self, Clear, FreezeOptions, KillOptions, Mode, Pulses, Reach, RescueOptions, SignalOptions, ThawOptions,
     Together, Watcher, Whom,
 };
 use crate::error::Force;
-use crate::freezer::Standing;
-use crate::ledger::Kind;
+use crate::freezer::Saved;
 use crate::patience::Patience;
-use crate::report::{Report, Rung};
+use crate::report::{Report, RescueStep};
 use crate::resolver::{Container, Purpose};
+use crate::store::Kind;
 
 /// The limits where none is given.
 const THAW: Duration = Duration::from_secs(5);
@@ -32,11 +32,11 @@ pub(in crate::cli) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString
     let code = selection.code;
     // A thaw of the wrong container is mended by another freeze; its last step is not.
     let purpose = match args.rescue {
-        Some(Rung::Kill) => Purpose::Freeze,
+        Some(RescueStep::Kill) => Purpose::Freeze,
         _ => Purpose::Look,
     };
     let mut targets = selection.resolve(context, ("thaw", purpose), args.nested);
-    turns::sort(context, &mut targets, args.stagger.order);
+    batches::sort(context, &mut targets, args.stagger.order);
     let clear = |wanted| if wanted { Clear::Clear } else { Clear::Leave };
     let options = ThawOptions {
         reach: Reach {
@@ -107,9 +107,9 @@ pub(in crate::cli) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsSt
         no_record: args.no_record,
         ..Asked::default()
     };
-    let keeper = (options.mode == Mode::Act).then(|| Keeper::new(context, kind, asked));
-    let keeper = match keeper.transpose() {
-        Ok(keeper) => keeper,
+    let recorder = (options.mode == Mode::Act).then(|| Recorder::new(context, kind, asked));
+    let recorder = match recorder.transpose() {
+        Ok(recorder) => recorder,
         Err(error) => {
             for (index, typed, _) in targets.found() {
                 context.end(index, &unresolved("freeze", typed, &error));
@@ -125,7 +125,7 @@ pub(in crate::cli) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsSt
         trace: args.steps.trace,
         plan: Plan::new(args.parallel),
     };
-    freeze_all(context, &targets, code, &way, keeper.as_ref(), &options)
+    freeze_all(context, &targets, code, &way, recorder.as_ref(), &options)
 }
 
 /// Freezes what was resolved, as one where that is asked for.
@@ -134,7 +134,7 @@ pub(in crate::cli) fn freeze_all(
     targets: &Targets,
     code: Option<u8>,
     way: &Way,
-    keeper: Option<&Keeper<'_>>,
+    recorder: Option<&Recorder<'_>>,
     options: &FreezeOptions,
 ) -> u8 {
     let lost = targets.lost().map(|(_, report)| report).next();
@@ -145,10 +145,10 @@ pub(in crate::cli) fn freeze_all(
         targets,
         code,
         way,
-        keeper,
+        recorder,
         &|containers, patience, watcher| match &unfound {
-            Some(because) => engine::withhold(containers, because),
-            None => frozen(context, keeper, containers, options, patience, watcher),
+            Some(because) => engine::skip(containers, because),
+            None => frozen(context, recorder, containers, options, patience, watcher),
         },
     )
 }
@@ -156,29 +156,29 @@ pub(in crate::cli) fn freeze_all(
 /// Freezes, with a record of each.
 fn frozen(
     context: &Context<'_>,
-    keeper: Option<&Keeper<'_>>,
+    recorder: Option<&Recorder<'_>>,
     containers: &[(&str, &Container)],
     options: &FreezeOptions,
     patience: Patience<'_>,
     watcher: Watcher<'_>,
 ) -> Vec<Report> {
-    let Some(keeper) = keeper else {
+    let Some(recorder) = recorder else {
         return engine::freeze(context.host, containers, options, patience, watcher);
     };
-    let _locks = match keeper.lock(containers, &patience.start()) {
+    let _locks = match recorder.lock(containers, &patience.start()) {
         Ok(locks) => locks,
-        Err(error) if keeper::is_busy(&error) => return engine::withhold(containers, &error.to_string()),
+        Err(error) if recorder::is_busy(&error) => return engine::skip(containers, &error.to_string()),
         Err(error) => {
             let refused = |(target, _): &(&str, &Container)| unresolved("freeze", target, &error);
             return containers.iter().map(refused).collect();
         }
     };
-    let before = |nth: usize, standing: &Standing| {
+    let before = |nth: usize, standing: &Saved| {
         let (target, container) = containers[nth];
-        keeper.keep(target, container, standing)
+        recorder.keep(target, container, standing)
     };
     let reports = engine::freeze_after(context.host, containers, options, &before, patience, watcher);
-    keeper.sort_out(containers, &reports);
+    recorder.sort_out(containers, &reports);
     reports
 }
 

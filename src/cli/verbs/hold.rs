@@ -11,16 +11,16 @@ use crate::cli::act::Way;
 use crate::cli::args::{Cli, Hold};
 use crate::cli::context::{Context, number, unresolved};
 use crate::cli::disks::{self, Disks, GRACE, STUCK};
-use crate::cli::keeper::{Asked, Keeper};
+use crate::cli::recorder::{Asked, Recorder};
 use crate::cli::targets::{self, Targets};
 use crate::cli::text;
 use crate::engine::{FreezeOptions, Step, Together};
 use crate::error::Error;
-use crate::hold::{self, Broken, Leaving, Monitor, guard};
-use crate::ledger::{Entry, Kind, Pledge, boottime_us};
+use crate::hold::{self, Broken, Monitor, Release, guard};
 use crate::patience::Patience;
 use crate::report::{Outcome, Report};
 use crate::resolver::{Container, Purpose};
+use crate::store::{HoldRecord, Kind, RecordFile, boottime_us};
 use crate::supervisor::{Meanwhile, Message, News};
 
 /// The limits where none is given.
@@ -57,7 +57,7 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]
         disks.plan(context);
         return freeze(context, args, &targets, None);
     }
-    if !context.tie.is_child() {
+    if !context.link.is_child() {
         let error =
             Error::Unsupported("no process could be made that runs COMMAND beside the work".to_owned());
         return not_run(context, &targets, &error);
@@ -71,31 +71,31 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]
             .first()
             .map(|word| word.to_string_lossy().into_owned()),
     };
-    let keeper = match Keeper::new(context, Kind::Hold, asked) {
-        Ok(keeper) => keeper,
+    let recorder = match Recorder::new(context, Kind::Hold, asked) {
+        Ok(recorder) => recorder,
         Err(error) => return not_run(context, &targets, &error),
     };
-    let code = freeze(context, args, &targets, Some(&keeper));
-    let mut held = keeper.pledges();
+    let code = freeze(context, args, &targets, Some(&recorder));
+    let mut held = recorder.records();
     if held.is_empty() || code != 0 && !args.best_effort {
-        keeper.drop_all();
+        recorder.drop_all();
         return code.max(1);
     }
     remember(context, &targets, &held);
     let found = targets.found();
-    let watched = held.iter().filter_map(|(id, pledge, _)| {
+    let watched = held.iter().filter_map(|(id, record, _)| {
         let (_, _, container) = of(&found, *id)?;
-        Some((*container, pledge.standing.id))
+        Some((*container, record.standing.id))
     });
     let mut monitor = Monitor::over(context.host, watched);
-    let mut on_disk = disks.freeze(context, &keeper);
+    let mut on_disk = disks.freeze(context, &recorder);
     // The limit counts from the freeze on, as the record has it: the guard goes by that.
     let most = args.max.map(|_| left(&held));
     if on_disk == 0 && most.is_some_and(|most| most.is_zero()) {
         context.err("iceaxe: cannot hold: --max was over before COMMAND could be run\n");
         on_disk = 1;
     }
-    if on_disk == 0 && !is_whole(context, args, &targets, &keeper, &held, &mut monitor) {
+    if on_disk == 0 && !is_whole(context, args, &targets, &recorder, &held, &mut monitor) {
         on_disk = 1;
     }
     let is_said = Cell::new(false);
@@ -109,13 +109,13 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]
                 );
             }
             // They are thawed once more when it has ended, and what failed is told then.
-            disks.thaw(context, &keeper);
+            disks.thaw(context, &recorder);
         };
         let mut look = || {
             // What is thawed at its end is thawed in time, whoever does it.
             if most.is_none() || !left(&held).is_zero() {
                 broken_off.tell(context, &held, &monitor.look());
-                broken_off.let_go(&keeper, DOUBT);
+                broken_off.let_go(&recorder, DOUBT);
             }
         };
         let meanwhile = Meanwhile {
@@ -123,18 +123,18 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]
             every: hold::ROUND,
             look: &mut look,
         };
-        context.tie.run(context.say, most, &mut at_limit, meanwhile);
+        context.link.run(context.say, most, &mut at_limit, meanwhile);
         let limit = most.map_or(Duration::MAX, |_| left(&held));
         if !limit.is_zero() {
             // The command may have ended right after somebody's thaw.
             broken_off.tell(context, &held, &monitor.last_look(limit));
         }
     }
-    broken_off.let_go(&keeper, Duration::ZERO);
+    broken_off.let_go(&recorder, Duration::ZERO);
     // One without a record is known to be over here alone.
-    held.retain(|(_, pledge, entry)| entry.is_some() || !broken_off.is_of(pledge));
-    on_disk = on_disk.max(disks.thaw(context, &keeper));
-    let code = thaw(context, &targets, &keeper, &held, on_disk).max(on_disk);
+    held.retain(|(_, record, entry)| entry.is_some() || !broken_off.is_of(record));
+    on_disk = on_disk.max(disks.thaw(context, &recorder));
+    let code = thaw(context, &targets, &recorder, &held, on_disk).max(on_disk);
     if code == 0 && !broken_off.ids.is_empty() {
         BROKEN
     } else {
@@ -147,20 +147,20 @@ fn is_whole(
     context: &Context<'_>,
     args: &Hold,
     targets: &Targets,
-    keeper: &Keeper<'_>,
-    held: &[(CgroupId, Pledge, Option<Entry>)],
+    recorder: &Recorder<'_>,
+    held: &[(CgroupId, HoldRecord, Option<RecordFile>)],
     monitor: &mut Monitor<'_>,
 ) -> bool {
     let broken = monitor.look();
     for Broken { id, time } in &broken {
-        let Some((_, pledge, entry)) = held.iter().find(|(_, pledge, _)| pledge.standing.id == *id) else {
+        let Some((_, record, entry)) = held.iter().find(|(_, record, _)| record.standing.id == *id) else {
             continue;
         };
-        let target = text::escaped(&pledge.target);
+        let target = text::escaped(&record.target);
         context.err(format!(
             "iceaxe: note: {target} was thawed meanwhile, at {time}\n"
         ));
-        keeper.let_go(entry.as_ref());
+        recorder.let_go(entry.as_ref());
     }
     let is_whole = broken.is_empty() && held.len() == targets.found().len();
     if !is_whole && !args.best_effort {
@@ -173,16 +173,21 @@ fn is_whole(
 #[derive(Default)]
 struct BrokenOff {
     /// When each was seen, and where it is on file: `iceaxe thaw` says whose hold it was, by that, and takes it away.
-    seen: Vec<(Instant, Option<Entry>)>,
+    seen: Vec<(Instant, Option<RecordFile>)>,
     /// The cgroups of all of them.
     ids: Vec<CgroupId>,
 }
 
 impl BrokenOff {
     /// Says of those that somebody thawed while the command runs, at that moment.
-    fn tell(&mut self, context: &Context<'_>, held: &[(CgroupId, Pledge, Option<Entry>)], broken: &[Broken]) {
+    fn tell(
+        &mut self,
+        context: &Context<'_>,
+        held: &[(CgroupId, HoldRecord, Option<RecordFile>)],
+        broken: &[Broken],
+    ) {
         for Broken { id, time } in broken {
-            let Some((_, pledge, entry)) = held.iter().find(|(_, pledge, _)| pledge.standing.id == *id)
+            let Some((_, record, entry)) = held.iter().find(|(_, record, _)| record.standing.id == *id)
             else {
                 continue;
             };
@@ -191,21 +196,21 @@ impl BrokenOff {
             context.err(format!(
                 "iceaxe: {} was thawed by somebody else at {time}, while COMMAND runs: what COMMAND does from here on, \
                  it does to what runs\n",
-                text::escaped(&pledge.target)
+                text::escaped(&record.target)
             ));
         }
     }
 
-    fn is_of(&self, pledge: &Pledge) -> bool {
-        self.ids.contains(&pledge.standing.id)
+    fn is_of(&self, record: &HoldRecord) -> bool {
+        self.ids.contains(&record.standing.id)
     }
 
     /// Ends the hold of those that were seen so long ago: what is frozen since then is somebody else's.
-    fn let_go(&mut self, keeper: &Keeper<'_>, seen_for: Duration) {
+    fn let_go(&mut self, recorder: &Recorder<'_>, seen_for: Duration) {
         self.seen.retain(|(at, entry)| {
             let is_due = at.elapsed() >= seen_for;
             if is_due {
-                keeper.let_go(entry.as_ref());
+                recorder.let_go(entry.as_ref());
             }
             !is_due
         });
@@ -223,8 +228,8 @@ pub(in crate::cli) fn told_broken(command: Option<u8>) -> String {
 }
 
 /// How long the first of them may be frozen still.
-fn left(held: &[(CgroupId, Pledge, Option<Entry>)]) -> Duration {
-    let until = held.iter().filter_map(|(_, pledge, _)| pledge.until_us).min();
+fn left(held: &[(CgroupId, HoldRecord, Option<RecordFile>)]) -> Duration {
+    let until = held.iter().filter_map(|(_, record, _)| record.until_us).min();
     Duration::from_micros(until.unwrap_or(0).saturating_sub(boottime_us()))
 }
 
@@ -250,7 +255,7 @@ pub(in crate::cli) fn tell(cli: &Cli, args: &Hold, guard: Option<&guard::Line>, 
 }
 
 /// Freezes all of them as one; 0 where they are.
-fn freeze(context: &Context<'_>, args: &Hold, targets: &Targets, keeper: Option<&Keeper<'_>>) -> u8 {
+fn freeze(context: &Context<'_>, args: &Hold, targets: &Targets, recorder: Option<&Recorder<'_>>) -> u8 {
     let together = if args.best_effort {
         Together::BestEffort
     } else {
@@ -263,13 +268,13 @@ fn freeze(context: &Context<'_>, args: &Hold, targets: &Targets, keeper: Option<
         ..FreezeOptions::default()
     };
     let way = Way::at_once(context.timeout(FREEZE));
-    change::freeze_all(context, targets, None, &way, keeper, &options)
+    change::freeze_all(context, targets, None, &way, recorder, &options)
 }
 
 /// What the process that supervises is to put back if this one dies while the command runs.
-fn remember(context: &Context<'_>, targets: &Targets, held: &[(CgroupId, Pledge, Option<Entry>)]) {
+fn remember(context: &Context<'_>, targets: &Targets, held: &[(CgroupId, HoldRecord, Option<RecordFile>)]) {
     let found = targets.found();
-    for (id, pledge, _) in held.iter().filter(|(_, pledge, _)| !pledge.standing.requested) {
+    for (id, record, _) in held.iter().filter(|(_, record, _)| !record.standing.requested) {
         let Some((index, typed, _)) = of(&found, *id) else {
             continue;
         };
@@ -284,9 +289,9 @@ fn remember(context: &Context<'_>, targets: &Targets, held: &[(CgroupId, Pledge,
             "nothing was heard in time from the process that does the work: it is killed, and the guard thaws it"
                 .to_owned(),
         );
-        (context.say)(&Message::Will(number(*index), context.told(&unheard)));
+        (context.say)(&Message::LastWords(number(*index), context.told(&unheard)));
         // It is plain data, which can always be said in JSON.
-        if let Ok(text) = serde_json::to_vec(&pledge.standing) {
+        if let Ok(text) = serde_json::to_vec(&record.standing) {
             (context.say)(&Message::Undo(number(*index), text, context.told(&undone)));
         }
     }
@@ -306,23 +311,23 @@ fn of<'f, 't>(
 fn thaw(
     context: &Context<'_>,
     targets: &Targets,
-    keeper: &Keeper<'_>,
-    held: &[(CgroupId, Pledge, Option<Entry>)],
+    recorder: &Recorder<'_>,
+    held: &[(CgroupId, HoldRecord, Option<RecordFile>)],
     on_disk: u8,
 ) -> u8 {
     let found = targets.found();
-    let each: Vec<(u32, &str, &Container, &Pledge, Option<&Entry>)> = held
+    let each: Vec<(u32, &str, &Container, &HoldRecord, Option<&RecordFile>)> = held
         .iter()
         .rev()
-        .filter_map(|(id, pledge, entry)| {
+        .filter_map(|(id, record, entry)| {
             let (index, typed, container) = of(&found, *id)?;
-            Some((number(*index), *typed, *container, pledge, entry.as_ref()))
+            Some((number(*index), *typed, *container, record, entry.as_ref()))
         })
         .collect();
-    let leaving: Vec<Leaving<'_>> = each
+    let leaving: Vec<Release<'_>> = each
         .iter()
-        .map(|(_, _, container, pledge, entry)| Leaving {
-            pledge,
+        .map(|(_, _, container, record, entry)| Release {
+            record,
             container: Some(container),
             entry: *entry,
         })
@@ -330,9 +335,9 @@ fn thaw(
     let limit = context.timeout(THAW);
     context.within(limit + GRACE);
     // No signal breaks it off, nor the end of who supervises.
-    let reports = hold::part(
+    let reports = hold::release_all(
         context.host,
-        keeper.ledger(),
+        recorder.store(),
         &leaving,
         Patience::of(limit),
         &mut |nth, report, step| {
@@ -346,9 +351,9 @@ fn thaw(
                         "write {} to {file}: the write did not return",
                         write.value
                     ));
-                    (context.say)(&Message::Will(index, context.told(&stuck)));
+                    (context.say)(&Message::LastWords(index, context.told(&stuck)));
                 }
-                Step::Done => (context.say)(&Message::Will(index, context.told(report))),
+                Step::Done => (context.say)(&Message::LastWords(index, context.told(report))),
                 _ => {}
             }
         },
@@ -359,6 +364,6 @@ fn thaw(
         code = code.max(report.exit());
     }
     // What could not be thawed is left to the guard, which tries until it can.
-    keeper.dismiss_unless(on_disk == STUCK || reports.iter().any(hold::may_be_frozen));
+    recorder.dismiss_unless(on_disk == STUCK || reports.iter().any(hold::may_be_frozen));
     code
 }

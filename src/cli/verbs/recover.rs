@@ -7,10 +7,10 @@ use crate::cli::context::{Context, joined, json};
 use crate::cli::{disks, text};
 use crate::engine::{self, described};
 use crate::error::{Error, Result};
-use crate::hold::{self, Leaving};
-use crate::ledger::{DiskEntry, Entry, Fate, Ledger, Process, boot, boottime_us};
+use crate::hold::{self, Release};
 use crate::patience::Patience;
 use crate::report::{Outcome, Report};
+use crate::store::{DiskRecordFile, Fate, Process, RecordFile, Store, boot, boottime_us};
 
 /// How long each may take to thaw, and to be proven, where no limit is given.
 const THAW: Duration = Duration::from_secs(5);
@@ -35,12 +35,12 @@ pub(in crate::cli) fn run(context: &Context<'_>) -> u8 {
 fn recover(context: &Context<'_>) -> Result<u8> {
     let host = context.host;
     context.within(GRACE);
-    let Some(ledger) = Ledger::open(host)? else {
+    let Some(store) = Store::open(host)? else {
         return Ok(nothing(context));
     };
-    await_killed(context, &ledger)?;
-    let (entries, mut odd) = ledger.entries()?;
-    let (frozen_disks, odd_disks) = ledger.disks()?;
+    await_killed(context, &store)?;
+    let (entries, mut odd) = store.entries()?;
+    let (frozen_disks, odd_disks) = store.disks()?;
     odd.extend(odd_disks);
     let mut codes: Vec<u8> = Vec::new();
     for odd in &odd {
@@ -58,11 +58,11 @@ fn recover(context: &Context<'_>) -> Result<u8> {
         let fate = entry.fate(host, &boot, now);
         if fate != Fate::Stands {
             found = true;
-            codes.extend(end_disk(context, &ledger, &entry, fate));
+            codes.extend(end_disk(context, &store, &entry, fate));
         }
     }
     for entry in entries {
-        let fate = ledger.fate(&entry, host, &boot, now);
+        let fate = store.fate(&entry, host, &boot, now);
         if fate == Fate::Stands && !entry.is_gone(host) {
             continue;
         }
@@ -74,14 +74,14 @@ fn recover(context: &Context<'_>) -> Result<u8> {
         context.within(context.timeout(THAW) + GRACE);
         match fate {
             // Nobody could thaw it from here, and a guard would only say so.
-            Fate::Unguarded if host.mount(entry.pledge.standing.hierarchy).is_none() => {
+            Fate::Unguarded if host.mount(entry.record.standing.hierarchy).is_none() => {
                 let report = unreachable(&entry);
                 codes.push(report.exit());
-                let will = context.told(&report);
-                context.out(will.out);
-                context.err(will.err);
+                let last_words = context.told(&report);
+                context.out(last_words.out);
+                context.err(last_words.err);
             }
-            Fate::Unguarded => match guard_again(context, &ledger, &entry, &guarded) {
+            Fate::Unguarded => match guard_again(context, &store, &entry, &guarded) {
                 Ok(told) => {
                     context.out(told);
                     codes.push(0);
@@ -89,30 +89,30 @@ fn recover(context: &Context<'_>) -> Result<u8> {
                 Err(error) => {
                     context.err(format!(
                         "iceaxe: cannot guard {}: {error}\n",
-                        text::escaped(&entry.pledge.target)
+                        text::escaped(&entry.record.target)
                     ));
                     codes.push(1);
                 }
             },
             Fate::Past | Fate::Stands => {
-                if let Err(error) = ledger.remove(&entry) {
+                if let Err(error) = store.remove(&entry) {
                     context.err(format!("iceaxe: cannot recover: {error}\n"));
                     codes.push(1);
                 }
             }
             Fate::Over => {
-                let report = end(context, &ledger, &entry);
+                let report = end(context, &store, &entry);
                 codes.push(report.exit());
-                let will = context.told(&report);
-                context.out(will.out);
-                context.err(will.err);
+                let last_words = context.told(&report);
+                context.out(last_words.out);
+                context.err(last_words.err);
             }
         }
     }
     let_go(context, guarded.get());
     if !context.cli.dry_run {
         let is_alive = |pid: i32| Process::is_there(host, pid);
-        ledger.sweep(is_alive)?;
+        store.sweep(is_alive)?;
     }
     if !found && odd.is_empty() {
         return Ok(nothing(context));
@@ -121,10 +121,10 @@ fn recover(context: &Context<'_>) -> Result<u8> {
 }
 
 /// Waits for those who were killed just before, and may do their last: what they leave behind is seen then.
-fn await_killed(context: &Context<'_>, ledger: &Ledger) -> Result<()> {
+fn await_killed(context: &Context<'_>, store: &Store) -> Result<()> {
     let clock = Patience::of(DYING).start();
-    let (entries, disks) = (ledger.entries()?.0.into_iter(), ledger.disks()?.0.into_iter());
-    let owners = entries.flat_map(|entry| entry.pledge.owners);
+    let (entries, disks) = (store.entries()?.0.into_iter(), store.disks()?.0.into_iter());
+    let owners = entries.flat_map(|entry| entry.record.owners);
     for owner in owners.chain(disks.flat_map(|entry| entry.disk.owners)) {
         while owner.is_killed(context.host) && !clock.is_over() {
             clock.pause(LOOK, &[]);
@@ -156,7 +156,7 @@ fn nothing(context: &Context<'_>) -> u8 {
     0
 }
 
-fn planned(context: &Context<'_>, entry: &Entry, fate: Fate) -> String {
+fn planned(context: &Context<'_>, entry: &RecordFile, fate: Fate) -> String {
     let what = match fate {
         Fate::Unguarded => "would be given a guard",
         Fate::Over => "would be thawed",
@@ -170,14 +170,14 @@ fn planned(context: &Context<'_>, entry: &Entry, fate: Fate) -> String {
     }
     format!(
         "{}: {} {what}\n",
-        text::escaped(&entry.pledge.target),
+        text::escaped(&entry.record.target),
         text::escaped(&described(entry))
     )
 }
 
 /// What is said of a cgroup whose hierarchy is not mounted.
-fn unreachable(entry: &Entry) -> Report {
-    let standing = &entry.pledge.standing;
+fn unreachable(entry: &RecordFile) -> Report {
+    let standing = &entry.record.standing;
     let mut report = report_of(entry);
     let error = Error::Unsupported(format!(
         "{} can't be reached, and its record stays: no cgroup v{} freezer is mounted on this host",
@@ -189,16 +189,16 @@ fn unreachable(entry: &Entry) -> Report {
     report
 }
 
-fn report_of(entry: &Entry) -> Report {
-    let mut report = Report::blank("recover", &entry.pledge.target);
-    report.id.clone_from(&entry.pledge.id);
-    report.name.clone_from(&entry.pledge.name);
-    report.runtime.clone_from(&entry.pledge.runtime);
+fn report_of(entry: &RecordFile) -> Report {
+    let mut report = Report::blank("recover", &entry.record.target);
+    report.id.clone_from(&entry.record.id);
+    report.name.clone_from(&entry.record.name);
+    report.runtime.clone_from(&entry.record.runtime);
     report
 }
 
 /// Thaws a file system whose hold is over; its code, where anything was done.
-fn end_disk(context: &Context<'_>, ledger: &Ledger, entry: &DiskEntry, fate: Fate) -> Option<u8> {
+fn end_disk(context: &Context<'_>, store: &Store, entry: &DiskRecordFile, fate: Fate) -> Option<u8> {
     let path = entry.disk.path.display().to_string();
     let named = format!(
         "the file system of {} (device {})",
@@ -222,8 +222,8 @@ fn end_disk(context: &Context<'_>, ledger: &Ledger, entry: &DiskEntry, fate: Fat
     }
     context.within(context.timeout(THAW) + GRACE);
     let done = match fate {
-        Fate::Past => ledger.remove_disk(entry),
-        _ => disks::thaw_on_record(ledger, entry, context.timeout(THAW)),
+        Fate::Past => store.remove_disk(entry),
+        _ => disks::thaw_on_record(store, entry, context.timeout(THAW)),
     };
     match done {
         Ok(()) => {
@@ -242,23 +242,23 @@ fn end_disk(context: &Context<'_>, ledger: &Ledger, entry: &DiskEntry, fate: Fat
                  recover there"
                     .to_owned(),
             );
-            let will = context.told(&report);
-            context.out(will.out);
-            context.err(will.err);
+            let last_words = context.told(&report);
+            context.out(last_words.out);
+            context.err(last_words.err);
         }
     }
     Some(report.exit())
 }
 
 /// Thaws what is over.
-fn end(context: &Context<'_>, ledger: &Ledger, entry: &Entry) -> Report {
-    let leaving = [Leaving {
-        pledge: &entry.pledge,
+fn end(context: &Context<'_>, store: &Store, entry: &RecordFile) -> Report {
+    let leaving = [Release {
+        record: &entry.record,
         container: None,
         entry: Some(entry),
     }];
     let patience: Patience<'_> = context.patience(context.timeout(THAW));
-    let mut reports = hold::part(context.host, Some(ledger), &leaving, patience, &mut |_, _, _| {});
+    let mut reports = hold::release_all(context.host, Some(store), &leaving, patience, &mut |_, _, _| {});
     let mut report = reports.pop().unwrap_or_else(|| report_of(entry));
     report.hints.push(format!("{} was left behind", described(entry)));
     report
@@ -267,8 +267,8 @@ fn end(context: &Context<'_>, ledger: &Ledger, entry: &Entry) -> Report {
 /// Gives a lease whose guard was killed another one, until the same time.
 fn guard_again(
     context: &Context<'_>,
-    ledger: &Ledger,
-    entry: &Entry,
+    store: &Store,
+    entry: &RecordFile,
     guarded: &Cell<bool>,
 ) -> Result<String> {
     let guard = context.guard()?;
@@ -278,26 +278,26 @@ fn guard_again(
     }
     let host = context.host;
     let clock = Patience::of(context.timeout(THAW)).start();
-    let Some(_lock) = ledger.lock(entry.pledge.standing.id, &clock)? else {
+    let Some(_lock) = store.lock(entry.record.standing.id, &clock)? else {
         return Err(Error::Usage("broken off by a signal".to_owned()));
     };
     // Another one may have been here first, and a thaw may have ended it.
-    let still = ledger.again(entry)?;
+    let still = store.again(entry)?;
     if still.is_none_or(|still| still.fate(host, &boot(host), boottime_us()) != Fate::Unguarded) {
         return Ok(String::new());
     }
-    let mut pledge = entry.pledge.clone();
-    pledge.owners = [Process::this(host), answer.process]
+    let mut record = entry.record.clone();
+    record.owners = [Process::this(host), answer.process]
         .into_iter()
         .flatten()
         .collect();
-    let mut new = ledger.add(&pledge)?;
-    guard.keep(&pledge, Some(&new))?;
+    let mut new = store.add(&record)?;
+    guard.keep(&record, Some(&new))?;
     guarded.set(true);
-    ledger.settle(&mut new)?;
+    store.settle(&mut new)?;
     guard.commit()?;
-    ledger.remove(entry)?;
-    let left = pledge.until_us.unwrap_or(0).saturating_sub(boottime_us());
+    store.remove(entry)?;
+    let left = record.until_us.unwrap_or(0).saturating_sub(boottime_us());
     if context.cli.json {
         let mut report = report_of(entry);
         report.outcome = Outcome::Unchanged;
@@ -305,9 +305,9 @@ fn guard_again(
         return Ok(json(&report));
     }
     if context.cli.quiet {
-        return Ok(format!("{}\n", entry.pledge.target));
+        return Ok(format!("{}\n", entry.record.target));
     }
-    let target = text::escaped(&pledge.target);
+    let target = text::escaped(&record.target);
     Ok(format!(
         "{target} has a guard again, which thaws it in {}\n",
         text::duration(left)

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use crate::cli::args::Resync as Args;
 use crate::cli::context::{Context, joined, number, unresolved};
-use crate::cli::keeper::{Asked, Keeper};
+use crate::cli::recorder::{Asked, Recorder};
 use crate::cli::select::{All, Nothing, select};
 use crate::cli::text;
 use crate::engine::{Before, Resync, ResyncLimits, Step};
 use crate::error::Error;
-use crate::freezer::Standing;
-use crate::ledger::Kind;
+use crate::freezer::Saved;
 use crate::report::{Outcome, Report};
 use crate::resolver::{Container, Purpose};
+use crate::store::Kind;
 use crate::supervisor::{Answer, Message};
 
 /// The limits where none is given: for the freeze and for each answer of an engine, and for the proof of the thaw.
@@ -79,16 +79,17 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]
         return joined(codes);
     }
     // Each is on record while it is frozen, so that recover finds one that everybody was killed over.
-    let keeper = (!planned && !open.is_empty()).then(|| Keeper::new(context, Kind::Freeze, Asked::default()));
-    let keeper = keeper.and_then(Result::ok); // a plain freeze's record is never refused
+    let recorder =
+        (!planned && !open.is_empty()).then(|| Recorder::new(context, Kind::Freeze, Asked::default()));
+    let recorder = recorder.and_then(Result::ok); // a plain freeze's record is never refused
     for (index, typed, container, mut report) in open {
         if !planned {
-            let before = |_: usize, standing: &Standing| match &keeper {
-                Some(keeper) => keeper.keep(typed, container, standing),
+            let before = |_: usize, standing: &Saved| match &recorder {
+                Some(recorder) => recorder.keep(typed, container, standing),
                 None => Ok(()),
             };
             report = heal(context, &mut resync, limits, index, (typed, container), &before);
-            keeper.iter().for_each(|keeper| keeper.drop(container));
+            recorder.iter().for_each(|recorder| recorder.drop(container));
         }
         context.end(index, &report);
         codes.push(report.exit());
@@ -113,7 +114,7 @@ fn is_wanted<'r>(
     let freezes = |report: &&Report| report.resync.as_ref().is_some_and(|resync| resync.freezes);
     let (frozen, all) = (plans.clone().filter(freezes).count(), plans.count());
     let question = text::proceed(frozen, all - frozen);
-    context.tie.ask(context.say, &question) == Answer::Yes
+    context.link.ask(context.say, &question) == Answer::Yes
 }
 
 /// Does it to one container. What is to be said and put back if nothing more is heard is said before each step.
@@ -127,17 +128,18 @@ fn heal(
 ) -> Report {
     // Looking once more, which asks the engine again.
     context.within(limits.step * 2 + GRACE);
-    let will = |report: &Report, outcome: Outcome, error: &str| Report {
+    let last_words = |report: &Report, outcome: Outcome, error: &str| Report {
         verb: "resync".to_owned(),
         outcome,
         error: Some(error.to_owned()),
         ..report.clone()
     };
-    let say = |will: Report| (context.say)(&Message::Will(number(index), context.told(&will)));
+    let say =
+        |last_words: Report| (context.say)(&Message::LastWords(number(index), context.told(&last_words)));
     if context.is_cancelled() {
         let report = Report::blank("resync", typed);
         let error = "broken off by a signal before anything was written";
-        return will(&report, Outcome::RolledBack, error);
+        return last_words(&report, Outcome::RolledBack, error);
     }
     resync.heal(
         typed,
@@ -145,9 +147,9 @@ fn heal(
         before,
         context.patience(limits.step.max(limits.thaw)),
         &mut |_, report, step| match step {
-            Step::Standing(before) => {
+            Step::Saved(before) => {
                 let error = "the process that did the work was killed; thawed again";
-                let undone = will(report, Outcome::RolledBack, error);
+                let undone = last_words(report, Outcome::RolledBack, error);
                 // It is plain data, which can always be said in JSON.
                 if let Ok(text) = serde_json::to_vec(before) {
                     (context.say)(&Message::Undo(number(index), text, context.told(&undone)));
@@ -157,18 +159,18 @@ fn heal(
                 context.within(limits.step.max(limits.thaw) + GRACE);
                 let file = write.file.display();
                 let error = format!("write {} to {file}: the write did not return", write.value);
-                say(will(report, Outcome::Stuck, &error));
+                say(last_words(report, Outcome::Stuck, &error));
             }
             Step::Written(_) => {
                 let error = "nothing was heard since a write that returned: a read of the state hangs in the kernel, or \
                              the process that does it was killed";
-                say(will(report, Outcome::Stuck, error));
+                say(last_words(report, Outcome::Stuck, error));
             }
-            Step::Bidding => {
+            Step::TellingEngine => {
                 // The engine's answer, the proof of the thaw, and once more the engine's.
                 context.within(limits.step * 2 + limits.thaw + GRACE);
                 let error = "nothing was heard since its engine was told to unpause it";
-                say(will(report, Outcome::Stuck, error));
+                say(last_words(report, Outcome::Stuck, error));
             }
             Step::Done => context.within(limits.step * 2 + limits.thaw + GRACE),
             Step::Dying(all) => {
@@ -177,7 +179,7 @@ fn heal(
                     context.err(format!("iceaxe: note: {typed}: {dying}\n"));
                 }
             }
-            Step::Settled | Step::Released | Step::Task { .. } | Step::Climbing(_) | Step::Striking => {}
+            Step::Settled | Step::Released | Step::Task { .. } | Step::Rescuing(_) | Step::Killing => {}
         },
     )
 }

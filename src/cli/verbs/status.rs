@@ -7,7 +7,7 @@ use crate::cgroup::Cgroup;
 use crate::cli::args::Status;
 use crate::cli::context::{Context, joined, json, unresolved};
 use crate::cli::select::{All, Nothing, select};
-use crate::cli::{keeper, text};
+use crate::cli::{recorder, text};
 use crate::engine::{self, Holders};
 use crate::error::{Error, Result};
 use crate::resolver::{Container, Details, Purpose};
@@ -22,7 +22,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 pub(in crate::cli) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u8 {
     let holders = Holders::read(context.host);
     if !args.select.all && args.select.filter.is_empty() {
-        keeper::left_behind(context, &holders); // else it is said where all are looked at
+        recorder::left_behind(context, &holders); // else it is said where all are looked at
     }
     answer(context, "status", args, typed, &|target, container, details| {
         let (mut status, holdouts) = engine::status(context.host, container, details)?;

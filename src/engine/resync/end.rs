@@ -44,7 +44,7 @@ pub(super) fn end(
     believed: Option<Believed>,
     by_hand: bool,
 ) {
-    let engine = commands.keeper.name();
+    let engine = commands.manager.name();
     let idea = match believed {
         Some(Believed::Paused) => format!("{engine} still believes that it is paused"),
         Some(other) => format!("{engine} believes that it is {other}"),

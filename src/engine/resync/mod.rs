@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use end::{end, failure, held, in_words, said, with};
 
-use super::commands::{Command, Commands, Keeper};
+use super::commands::{Command, Commands, Manager};
 use super::scope::Scope;
 use super::{
-    Before, FreezeOptions, Run, Step, ThawOptions, Watcher, freeze_after, ladder, look, micros, thaw,
+    Before, FreezeOptions, Run, Step, ThawOptions, Watcher, advice, freeze_after, look, micros, thaw,
 };
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -160,13 +160,13 @@ impl<'h> Resync<'h> {
             return Err(Error::Unsupported("its state can't be told".to_owned()));
         };
         let identity = &container.identity;
-        let keeper = Keeper::of(identity, details)?;
-        if keeper == Keeper::Nobody {
+        let manager = Manager::of(identity, details)?;
+        if manager == Manager::Nobody {
             report.end(Outcome::Unchanged);
             return Ok(None);
         }
         let mut resynced = Resynced {
-            engine: keeper.name().to_owned(),
+            engine: manager.name().to_owned(),
             ..Resynced::default()
         };
         let mut believed = details.and_then(|details| details.believed);
@@ -174,7 +174,7 @@ impl<'h> Resync<'h> {
         let mut commands = None;
         // Who is to be told something must answer, and must know the container: another daemon than its own does not.
         if matches!(verdict, None | Some(Verdict::OnlyBelieved)) {
-            let told = Commands::of(keeper, identity, details, &self.path)?;
+            let told = Commands::of(manager, identity, details, &self.path)?;
             match self.ask(&told, patience) {
                 Ok(answer) => {
                     believed = Some(answer);
@@ -199,7 +199,7 @@ impl<'h> Resync<'h> {
         // does not is not needed for a thaw.
         if verdict == Some(Verdict::OnlyFrozen)
             && commands.is_none()
-            && let Ok(told) = Commands::of(keeper, identity, details, &self.path)
+            && let Ok(told) = Commands::of(manager, identity, details, &self.path)
             && let Ok(answer) = self.ask(&told, patience)
         {
             believed = Some(answer);
@@ -215,7 +215,7 @@ impl<'h> Resync<'h> {
             (Some(Verdict::OnlyFrozen), _) => Some(Remedy::Thaw),
             (Some(Verdict::Unsettled), _) => {
                 held(report, "its own freeze is asked for and not settled");
-                report.hints.push(ladder::see_explain(&report.target));
+                report.hints.push(advice::see_explain(&report.target));
                 None
             }
             (Some(Verdict::HeldByOthers), _) => {
@@ -321,7 +321,7 @@ impl<'h> Resync<'h> {
                 }
             }
         }
-        watcher(0, &plan, &Step::Bidding);
+        watcher(0, &plan, &Step::TellingEngine);
         let mut thawed_at = None;
         let asks = || container.own.iter().any(|own| own.requested().unwrap_or(false)); // a cgroup that is gone does not
         let done = self.run(&commands.unpause, patience, &mut || {
@@ -387,7 +387,7 @@ impl<'h> Resync<'h> {
 
     /// Asks an engine what it believes of a container.
     fn ask(&mut self, commands: &Commands, patience: Patience<'_>) -> std::result::Result<Believed, String> {
-        let engine = commands.keeper.name();
+        let engine = commands.manager.name();
         let mut silent = self.silent.iter();
         if let Some((_, why)) = silent.find(|(program, _)| *program == commands.ask.program) {
             return Err(why.clone());

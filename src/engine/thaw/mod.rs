@@ -10,7 +10,7 @@ use super::why::{self, Suspect, Watch};
 use super::{Mode, Run, Step, V2_FIRST, Watcher, check_seen, tasks, v2_first};
 use crate::cgroup::{Cgroup, Descent, Tasks};
 use crate::error::{Error, Result};
-use crate::freezer::{self, Standing, Write};
+use crate::freezer::{self, Saved, Write};
 use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience, Woke};
 use crate::report::{Outcome, Report, Requested};
@@ -62,7 +62,7 @@ pub enum Clear {
 struct Thawing<'c> {
     run: Run<'c>,
     /// What stood before in the one of its own cgroups that is thawed; `None` for all of them.
-    only: Option<&'c Standing>,
+    only: Option<&'c Saved>,
     /// Whether anything was written.
     wrote: bool,
     /// What its own cgroups asked before the write; told of as soon as what is around them is known.
@@ -104,7 +104,7 @@ pub fn thaw(
 /// a freeze already. It is proven as a thaw is.
 pub fn release<'c>(
     host: &Host,
-    held: &[(&str, &'c Container, &'c Standing)],
+    held: &[(&str, &'c Container, &'c Saved)],
     patience: Patience<'_>,
     watcher: Watcher<'_>,
 ) -> Vec<Report> {
@@ -135,7 +135,7 @@ fn run(
                 watcher(index, report, step)
             })
         {
-            thawing.broken_off(host, &error);
+            thawing.abort(host, &error);
         }
         if thawing.run.done {
             watcher(index, &thawing.run.report, &Step::Done);
@@ -151,7 +151,7 @@ fn run(
         {
             if let Err(error) = thawing.gather(host, &clock, &mut |report, step| watcher(index, report, step))
             {
-                thawing.broken_off(host, &error);
+                thawing.abort(host, &error);
             }
             if thawing.run.done {
                 watcher(index, &thawing.run.report, &Step::Done);
@@ -185,7 +185,7 @@ fn run(
 }
 
 impl<'c> Thawing<'c> {
-    fn new(target: &str, container: &'c Container, only: Option<&'c Standing>) -> Self {
+    fn new(target: &str, container: &'c Container, only: Option<&'c Saved>) -> Self {
         Self {
             run: Run::new("thaw", target, container),
             only,
@@ -449,7 +449,7 @@ impl<'c> Thawing<'c> {
             kicked = true;
             if cgroup.hierarchy() == Hierarchy::V2 {
                 // Writing 0 over 0 does nothing there: a new freeze has to be begun and ended.
-                told(&self.run.report, &Step::Standing(Standing::of(cgroup)?));
+                told(&self.run.report, &Step::Saved(Saved::of(cgroup)?));
                 told(&self.run.report, &Step::Writing(freezer::freeze_write(cgroup)));
                 let write = freezer::freeze(cgroup)?;
                 self.note(write, told);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Thawing;
-use crate::engine::ladder;
+use crate::engine::advice;
 use crate::engine::scope::{Asked, Scope, written};
 use crate::engine::why::{self, Known};
 use crate::error::Error;
@@ -21,7 +21,7 @@ impl Thawing<'_> {
                 self.tell_before(host, &mut scope);
                 scope
             }
-            Err(error) => return self.broken_off(host, &error),
+            Err(error) => return self.abort(host, &error),
         };
         let Sightings {
             seen: mut tasks,
@@ -133,7 +133,7 @@ impl Thawing<'_> {
                 "thawed, but {left} of {total} tasks not proven to run again"
             ));
             let report = &mut self.run.report;
-            report.hints.push(ladder::see_explain(&report.target));
+            report.hints.push(advice::see_explain(&report.target));
         } else if let Some(missed) = &self.missed {
             let error = format!("thawed, but not every task is proven to run again: {missed}");
             self.released(error);
@@ -195,7 +195,7 @@ impl Thawing<'_> {
 
     /// An error on the way: what was written is in the report, and what its own cgroups ask now is read once more. Where
     /// they ask no more it is thawed, whatever could not be looked at, unless another cgroup is seen to hold it.
-    pub(super) fn broken_off(&mut self, host: &Host, error: &Error) {
+    pub(super) fn abort(&mut self, host: &Host, error: &Error) {
         let standing = Asked::read(self.run.container).told();
         if self.wrote && standing == Some(false) {
             // Where it can't be read nothing more is told.

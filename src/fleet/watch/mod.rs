@@ -13,11 +13,11 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use crate::cgroup::CgroupId;
-use crate::engine::{Holders, Unasked, glance, micros};
+use crate::engine::{Holders, ThawedAncestors, micros, quick_status};
 use crate::error::Error;
 use crate::host::Host;
 use crate::report::{Effective, Requested, States, Status};
-use crate::resolver::Glimpse;
+use crate::resolver::Probe;
 use crate::resolver::target::Target;
 use crate::verifier::{Class, Holdout};
 use search::Survey;
@@ -48,7 +48,7 @@ const MOST_NOTES: usize = 100;
 pub struct Followed {
     /// The cgroup that a freeze would write.
     id: CgroupId,
-    glimpse: Glimpse,
+    probe: Probe,
     /// The cgroups whose requests matter to it.
     points: Vec<CgroupId>,
     status: Status,
@@ -187,12 +187,12 @@ impl<'h> Follower<'h> {
             self.count(now);
         }
         let mut events = Vec::new();
-        let (mut unasked, mut holders) = (Unasked::default(), None);
+        let (mut thawed_ancestors, mut holders) = (ThawedAncestors::default(), None);
         for (nth, id) in stirred.into_iter().enumerate() {
             if nth % CHUNK == CHUNK - 1 {
                 beat(LOOK);
             }
-            let event = self.look_at(id, &mut unasked, &mut holders);
+            let event = self.look_at(id, &mut thawed_ancestors, &mut holders);
             if event
                 .as_ref()
                 .is_some_and(|event| event.event == Happening::Thawed)
@@ -260,13 +260,13 @@ impl<'h> Follower<'h> {
     fn look_at(
         &mut self,
         id: CgroupId,
-        unasked: &mut Unasked,
+        thawed_ancestors: &mut ThawedAncestors,
         holders: &mut Option<Holders>,
     ) -> Option<Event> {
         let now = Instant::now();
         let at = self.place(id).ok()?;
         let one = &mut self.followed[at];
-        match glance(self.host, &one.glimpse, unasked) {
+        match quick_status(self.host, &one.probe, thawed_ancestors) {
             Ok((mut status, holdouts)) if !is_over(&status) => {
                 add_holders(self.host, id, &mut status, holders);
                 let event = one.now(status, now);

@@ -9,12 +9,12 @@ use nix::time::{ClockId, clock_gettime};
 use super::event::{Event, Happening};
 use super::{Beat, CHUNK, Followed, Follower, LOOK, SEARCH, Whose, add_holders};
 use crate::cgroup::{Cgroup, CgroupId};
-use crate::engine::{Holders, Unasked, glance};
+use crate::engine::{Holders, ThawedAncestors, quick_status};
 use crate::error::Error;
 use crate::host::{Hierarchy, Host};
 use crate::report::States;
 use crate::resolver::target::Target;
-use crate::resolver::{Glimpse, Identity, Nesting, Pending, Purpose, Resolver, Unknown};
+use crate::resolver::{Identity, Nesting, Pending, Probe, Purpose, Resolver, Unknown};
 
 /// Containers are looked for so often where nothing says that there are others.
 const SURVEY: Duration = Duration::from_secs(10);
@@ -100,7 +100,7 @@ impl Follower<'_> {
                                 .map(|one| one.container.freeze_point().id())
                                 .collect();
                             for one in found {
-                                self.add(Glimpse::of(host, one.container), &mut new);
+                                self.add(Probe::of(host, one.container), &mut new);
                             }
                         }
                         Err(Error::NotFound(_) | Error::NotRunning(_) | Error::Gone(_)) => {}
@@ -137,8 +137,8 @@ impl Follower<'_> {
             for (id, found) in self.host.aside(look) {
                 for found in found {
                     match found {
-                        Ok(glimpse) => {
-                            self.add(glimpse, new);
+                        Ok(probe) => {
+                            self.add(probe, new);
                             self.ids.insert(id.clone());
                         }
                         Err(Unknown {
@@ -156,30 +156,30 @@ impl Follower<'_> {
     /// No notice tells that a cgroup of v1 has become empty: it stays, where its runtime is dead too.
     fn end_the_empty(&mut self, beat: Beat<'_>, events: &mut Vec<Event>) {
         let is_told = |one: &Followed| {
-            let hierarchy = one.glimpse.container.freeze_point().hierarchy();
+            let hierarchy = one.probe.container.freeze_point().hierarchy();
             hierarchy == Hierarchy::V2 && self.points.is_noticed(one.id)
         };
         let is_empty = |one: &Followed| {
-            let tids = one.glimpse.container.freeze_point().tids_below();
+            let tids = one.probe.container.freeze_point().tids_below();
             tids.is_ok_and(|tids| tids.is_empty()) // else: the next look says it
         };
         let all = self.followed.iter().filter(|one| one.status.id.is_some());
         let empty = all.filter(|one| !is_told(one) && is_empty(one));
         let empty: Vec<CgroupId> = empty.map(|one| one.id).collect();
-        let (mut unasked, mut holders) = (Unasked::default(), None);
+        let (mut thawed_ancestors, mut holders) = (ThawedAncestors::default(), None);
         for id in empty {
             beat(LOOK);
-            events.extend(self.look_at(id, &mut unasked, &mut holders));
+            events.extend(self.look_at(id, &mut thawed_ancestors, &mut holders));
         }
     }
 
     /// Begins to follow one. What is read of it comes after what says that it changed.
-    fn add(&mut self, glimpse: Glimpse, new: &mut New) {
-        let id = glimpse.container.freeze_point().id();
+    fn add(&mut self, probe: Probe, new: &mut New) {
+        let id = probe.container.freeze_point().id();
         let Err(at) = self.place(id) else {
             return; // it is on record twice
         };
-        let own = glimpse.container.own.iter().chain(&glimpse.container.shared);
+        let own = probe.container.own.iter().chain(&probe.container.shared);
         let mut points = Vec::new();
         for cgroup in own {
             let above = cgroup.ancestor_paths().into_iter();
@@ -197,8 +197,8 @@ impl Follower<'_> {
         if let Some(lack) = self.points.lack.clone() {
             self.note(lack);
         }
-        let looked = if self.has_room(glimpse.container.own.len() + glimpse.container.shared.len()) {
-            glance(self.host, &glimpse, &mut new.unasked)
+        let looked = if self.has_room(probe.container.own.len() + probe.container.shared.len()) {
+            quick_status(self.host, &probe, &mut new.thawed_ancestors)
         } else {
             Err(Error::Unsupported(
                 "too few descriptors to follow all (ulimit -n): some are left out".to_owned(),
@@ -207,17 +207,17 @@ impl Follower<'_> {
         match looked {
             Ok((mut status, holdouts)) => {
                 add_holders(self.host, id, &mut status, &mut new.holders);
-                new.identities.push(glimpse.container.identity.clone());
+                new.identities.push(probe.container.identity.clone());
                 new.ids.push(id);
                 let mut one = Followed {
                     id,
-                    glimpse,
+                    probe,
                     points,
                     status,
                     again: None,
                     changed: None,
                 };
-                one.glimpse.tids = None; // they are of this moment
+                one.probe.tids = None; // they are of this moment
                 one.expect(Instant::now());
                 self.followed.insert(at, one);
                 self.note_silent(id, &holdouts);
@@ -236,7 +236,7 @@ impl Follower<'_> {
         let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
             return true; // the next open says it
         };
-        let containers = self.followed.iter().map(|one| &one.glimpse.container);
+        let containers = self.followed.iter().map(|one| &one.probe.container);
         let held: usize = containers.map(|one| one.own.len() + one.shared.len()).sum();
         (held + more + self.points.len()) as u64 + SPARE <= limit
     }
@@ -292,7 +292,7 @@ struct New {
     ids: Vec<CgroupId>,
     identities: Vec<Identity>,
     records: Option<Pending>,
-    unasked: Unasked,
+    thawed_ancestors: ThawedAncestors,
     holders: Option<Holders>,
 }
 

@@ -8,8 +8,8 @@ use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::error::Error;
 use crate::host::Host;
-use crate::ledger::{Process, boottime_us};
 use crate::signaller;
+use crate::store::{Process, boottime_us};
 
 /// How long a command that is to end may take before it is killed.
 const POLITE_US: u64 = 2_000_000;

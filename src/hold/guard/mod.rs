@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::host::Filesystem;
-use crate::ledger::{DiskEntry, Entry, Pledge, Process};
 use crate::patience::Patience;
+use crate::store::{DiskRecordFile, HoldRecord, Process, RecordFile};
 use crate::supervisor::apart;
 
 /// How long the guard may take to answer, on a host that is busy with other things.
@@ -31,9 +31,9 @@ const ANSWER: Duration = Duration::from_secs(5);
 #[derive(Debug, Serialize, Deserialize)]
 enum Word {
     /// This is about to be frozen.
-    Keep(Box<(Pledge, Option<Entry>)>),
+    Keep(Box<(HoldRecord, Option<RecordFile>)>),
     /// This file system, which the process of this number has open as that descriptor, is about to be frozen.
-    Filesystem(i32, i32, PathBuf, Box<Option<DiskEntry>>),
+    Filesystem(i32, i32, PathBuf, Box<Option<DiskRecordFile>>),
     /// Only so many of them are frozen, the first ones.
     Filesystems(usize),
     /// Who was to thaw the file systems is gone.
@@ -153,8 +153,8 @@ impl Line {
     /// # Errors
     ///
     /// As [`Line::hear`].
-    pub(crate) fn keep(&self, pledge: &Pledge, entry: Option<&Entry>) -> Result<()> {
-        self.say(&Word::Keep(Box::new((pledge.clone(), entry.cloned()))))?;
+    pub(crate) fn keep(&self, record: &HoldRecord, entry: Option<&RecordFile>) -> Result<()> {
+        self.say(&Word::Keep(Box::new((record.clone(), entry.cloned()))))?;
         self.hear().map(drop)
     }
 
@@ -174,7 +174,11 @@ impl Line {
     /// # Errors
     ///
     /// As [`Line::hear`]; it can't be opened by the guard.
-    pub(crate) fn keep_filesystem(&self, filesystem: &Filesystem, entry: Option<DiskEntry>) -> Result<()> {
+    pub(crate) fn keep_filesystem(
+        &self,
+        filesystem: &Filesystem,
+        entry: Option<DiskRecordFile>,
+    ) -> Result<()> {
         let pid = nix::unistd::getpid().as_raw();
         let path = filesystem.path().to_owned();
         self.say(&Word::Filesystem(pid, filesystem.number(), path, Box::new(entry)))?;

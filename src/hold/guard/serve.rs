@@ -21,10 +21,10 @@ use crate::cgroup::Cgroup;
 use crate::engine;
 use crate::error::{Error, Result};
 use crate::freezer;
-use crate::hold::{Leaving, may_be_frozen, part};
+use crate::hold::{Release, may_be_frozen, release_all};
 use crate::host::{Filesystem, Hierarchy, Host};
-use crate::ledger::{DiskEntry, EARLY_US, Entry, Ledger, Pledge, Process, boottime_us};
 use crate::patience::Patience;
+use crate::store::{DiskRecordFile, EARLY_US, HoldRecord, Process, RecordFile, Store, boottime_us};
 use crate::supervisor::{MOST_URGENT, raise_limit};
 
 /// How long the guard's thaw waits for the proof.
@@ -42,8 +42,8 @@ const DISKS_AGAIN_US: u64 = 60_000_000;
 
 /// One that it answers for.
 struct Kept {
-    pledge: Pledge,
-    entry: Option<Entry>,
+    record: HoldRecord,
+    entry: Option<RecordFile>,
     is_watched: bool,
     /// CLOCK_BOOTTIME in microseconds at which it is to be thawed.
     due_us: Option<u64>,
@@ -59,17 +59,17 @@ impl Kept {
 }
 
 /// When that is to be thawed, where nothing else happens.
-fn due_us(pledge: &Pledge) -> Option<u64> {
-    let grace = pledge.kind.grace_us();
-    pledge.until_us.map(|until| until.saturating_add(grace))
+fn due_us(record: &HoldRecord) -> Option<u64> {
+    let grace = record.kind.grace_us();
+    record.until_us.map(|until| until.saturating_add(grace))
 }
 
 struct Guard {
     host: Host,
-    ledger: Option<Ledger>,
+    store: Option<Store>,
     kept: Vec<Kept>,
     /// Each with where it is on file.
-    filesystems: Vec<(Filesystem, Option<DiskEntry>)>,
+    filesystems: Vec<(Filesystem, Option<DiskRecordFile>)>,
     /// CLOCK_BOOTTIME in microseconds at which those that could not be thawed are tried again.
     disks_due_us: Option<u64>,
     /// How long it waits for that in microseconds, the next time.
@@ -113,7 +113,7 @@ pub(crate) fn serve(root: &Path, poster: i32, inbox: OwnedFd, mut outbox: File) 
     let process = Process::this(&host);
     answer(&mut outbox, process, note)?;
     let mut guard = Guard {
-        ledger: None,
+        store: None,
         host,
         kept: Vec::new(),
         filesystems: Vec::new(),
@@ -288,7 +288,7 @@ impl Guard {
                 // The process that was started may have ended before this was heard.
                 self.kept
                     .iter_mut()
-                    .for_each(|kept| kept.due_us = due_us(&kept.pledge));
+                    .for_each(|kept| kept.due_us = due_us(&kept.record));
             }
             Word::Dismiss => {
                 self.kept.clear();
@@ -350,11 +350,11 @@ impl Guard {
         }
     }
 
-    fn keep(&mut self, pledge: Pledge, entry: Option<Entry>) {
+    fn keep(&mut self, record: HoldRecord, entry: Option<RecordFile>) {
         let mut kept = Kept {
-            due_us: due_us(&pledge),
+            due_us: due_us(&record),
             is_watched: false,
-            pledge,
+            record,
             entry,
         };
         self.open_ledger(kept.entry.is_some());
@@ -368,43 +368,43 @@ impl Guard {
     /// Opens the records, where something is on record and they could not be opened before. Without them what is known here
     /// is done.
     fn open_ledger(&mut self, is_needed: bool) {
-        if is_needed && self.ledger.is_none() {
-            self.ledger = Ledger::open(&self.host).ok().flatten(); // as said
+        if is_needed && self.store.is_none() {
+            self.store = Store::open(&self.host).ok().flatten(); // as said
         }
     }
 
     /// Takes on what is on record with this guard's name and it was not told of: who wrote it was killed in between.
     fn adopt(&mut self, process: Option<Process>) {
         // Without a record that can be read there is nothing to be taken on.
-        let (Ok(Some(ledger)), Some(process)) = (Ledger::open(&self.host), process) else {
+        let (Ok(Some(store)), Some(process)) = (Store::open(&self.host), process) else {
             return;
         };
-        let entries = ledger.entries().map(|(entries, _)| entries).unwrap_or_default(); // as above
+        let entries = store.entries().map(|(entries, _)| entries).unwrap_or_default(); // as above
         for entry in entries
             .into_iter()
-            .filter(|entry| entry.pledge.owners.contains(&process))
+            .filter(|entry| entry.record.owners.contains(&process))
         {
             let is_known = |kept: &Kept| kept.entry.as_ref().is_some_and(|known| known.is_same(&entry));
             if !self.kept.iter().any(is_known) {
                 self.kept.push(Kept {
                     due_us: None,
                     is_watched: true,
-                    pledge: entry.pledge.clone(),
+                    record: entry.record.clone(),
                     entry: Some(entry),
                 });
             }
         }
         // A file system is frozen only when this guard has answered: one that it was not told of is not.
-        for entry in ledger.disks().map(|(disks, _)| disks).unwrap_or_default() {
+        for entry in store.disks().map(|(disks, _)| disks).unwrap_or_default() {
             let is_known = self
                 .filesystems
                 .iter()
                 .any(|(_, known)| known.as_ref() == Some(&entry));
             if entry.disk.owners.contains(&process) && !is_known {
-                let _ = ledger.remove_disk(&entry); // recover does else
+                let _ = store.remove_disk(&entry); // recover does else
             }
         }
-        self.ledger.get_or_insert(ledger);
+        self.store.get_or_insert(store);
     }
 
     /// Lets go of what somebody has ended, and watches the records of the others.
@@ -416,17 +416,17 @@ impl Guard {
 
     /// Whether nobody has ended that one. Its record is watched from then on.
     fn stands(&self, kept: &mut Kept) -> bool {
-        let (Some(ledger), Some(entry)) = (&self.ledger, kept.entry.clone()) else {
+        let (Some(store), Some(entry)) = (&self.store, kept.entry.clone()) else {
             return true;
         };
         if !kept.is_watched {
             // It is watched first and looked at then, so that nothing happens between the two. The watch is on the file,
             // whatever it is called, and goes with it.
             let flags = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
-            let add = |notices: &Inotify| notices.add_watch(&ledger.file(&entry), flags).is_ok();
+            let add = |notices: &Inotify| notices.add_watch(&store.file(&entry), flags).is_ok();
             kept.is_watched = self.notices.as_ref().is_some_and(add);
         }
-        match ledger.again(&entry) {
+        match store.again(&entry) {
             Ok(Some(now)) => kept.entry = Some(now),
             Ok(None) => return false,
             Err(_) => {} // it is looked at again when it is over
@@ -455,11 +455,11 @@ impl Guard {
     /// behind.
     fn thaw_filesystems(&mut self) {
         self.open_ledger(self.filesystems.iter().any(|(_, entry)| entry.is_some()));
-        let ledger = self.ledger.as_ref();
+        let store = self.store.as_ref();
         self.filesystems.retain(|(filesystem, entry)| {
             let is_left = filesystem.thaw(DISK).is_err();
-            if let (Some(ledger), Some(entry), false) = (ledger, entry, is_left) {
-                let _ = ledger.remove_disk(entry); // to thaw it once more does no harm
+            if let (Some(store), Some(entry), false) = (store, entry, is_left) {
+                let _ = store.remove_disk(entry); // to thaw it once more does no harm
             }
             is_left
         });
@@ -481,18 +481,18 @@ impl Guard {
         self.kept = rest;
         let look = |mut kept: Kept| self.stands(&mut kept).then_some(kept);
         let over: Vec<Kept> = over.into_iter().filter_map(look).collect();
-        let leaving: Vec<Leaving<'_>> = over
+        let leaving: Vec<Release<'_>> = over
             .iter()
             .rev() // in reverse order of the freeze
-            .map(|kept| Leaving {
-                pledge: &kept.pledge,
+            .map(|kept| Release {
+                record: &kept.record,
                 container: None,
                 entry: kept.entry.as_ref(),
             })
             .collect();
-        let reports = part(
+        let reports = release_all(
             &self.host,
-            self.ledger.as_ref(),
+            self.store.as_ref(),
             &leaving,
             Patience::of(PROOF),
             &mut |_, _, _| {},

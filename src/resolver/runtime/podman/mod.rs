@@ -181,7 +181,7 @@ fn understood<T: serde::de::DeserializeOwned>(database: &Database, text: &[u8]) 
 /// The stores of root, or of one user, and which container is in which.
 #[derive(Debug)]
 pub(crate) struct Stores {
-    stores: Vec<Store>,
+    stores: Vec<PodmanStore>,
     /// By the ID, with the store's index.
     held: HashMap<String, (usize, Stored)>,
     /// The stores that could not be read, and why.
@@ -189,7 +189,7 @@ pub(crate) struct Stores {
 }
 
 #[derive(Debug)]
-struct Store {
+struct PodmanStore {
     path: PathBuf,
     /// Where its user's runtimes keep their records; `None` for root's.
     records: Option<PathBuf>,
@@ -240,7 +240,7 @@ impl Stores {
             }
             Err(error) => self.unread.push(error.to_string()),
         }
-        self.stores.push(Store {
+        self.stores.push(PodmanStore {
             path,
             records,
             database: OnceCell::new(),
@@ -252,7 +252,7 @@ impl Stores {
         self.holding(id, record).map(|(_, stored)| stored)
     }
 
-    fn holding(&self, id: &str, record: Option<&Path>) -> Option<(&Store, &Stored)> {
+    fn holding(&self, id: &str, record: Option<&Path>) -> Option<(&PodmanStore, &Stored)> {
         let (index, stored) = self.held.get(id)?;
         let store = self.stores.get(*index)?;
         let may_say = match (&store.records, record) {
@@ -294,7 +294,7 @@ impl Stores {
     }
 }
 
-impl Store {
+impl PodmanStore {
     fn open(&self) -> Result<Option<Database>> {
         match StateDir::open(&self.path)? {
             Some(dir) => Database::open(&dir, DATABASE),

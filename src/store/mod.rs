@@ -6,7 +6,7 @@
 
 mod disk;
 mod lock;
-mod pledge;
+mod record;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -26,9 +26,9 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::resolver::state::StateDir;
 
-pub use disk::{Disk, DiskEntry};
+pub use disk::{Disk, DiskRecordFile};
 pub use lock::Lock;
-pub use pledge::{EARLY_US, Fate, Kind, Pledge, Process, SCHEMA, boot, boottime_us};
+pub use record::{EARLY_US, Fate, HoldRecord, Kind, Process, SCHEMA, boot, boottime_us};
 
 /// Where it is, as the host's own programs say it. A tmpfs: it is empty after a boot, as is the kernel's freezer.
 const PLACE: &str = "/run/iceaxe";
@@ -37,37 +37,37 @@ const PENDING: &str = ".pending";
 /// What the name of one that is being written begins with.
 const DRAFT: char = '.';
 
-/// The directory with the pledges.
+/// The directory with the records.
 #[derive(Debug)]
-pub struct Ledger {
+pub struct Store {
     dir: StateDir,
     fd: OwnedFd,
     lock: lock::File,
 }
 
-/// The names of the pledges at one time, in their order.
+/// The names of the records at one time, in their order.
 #[derive(Debug, Default)]
 pub struct Listing(Vec<String>);
 
-/// A pledge on file.
+/// A record on file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct RecordFile {
     name: String,
     /// What it says.
-    pub pledge: Pledge,
+    pub record: HoldRecord,
     /// Whether its freeze was not told to be confirmed yet.
     pub is_pending: bool,
 }
 
-impl Entry {
-    /// Whether the two are one pledge, settled or not.
+impl RecordFile {
+    /// Whether the two are one record, settled or not.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.name.trim_end_matches(PENDING) == other.name.trim_end_matches(PENDING)
     }
 }
 
-impl Ledger {
+impl Store {
     /// Opens it to read; `None` where there is none.
     ///
     /// # Errors
@@ -116,12 +116,12 @@ impl Ledger {
         })
     }
 
-    /// Every pledge, and what is there and can't be understood.
+    /// Every record, and what is there and can't be understood.
     ///
     /// # Errors
     ///
     /// It can't be listed.
-    pub fn entries(&self) -> Result<(Vec<Entry>, Vec<String>)> {
+    pub fn entries(&self) -> Result<(Vec<RecordFile>, Vec<String>)> {
         let mut entries = Vec::new();
         let mut odd = Vec::new();
         for name in self.names()? {
@@ -133,12 +133,12 @@ impl Ledger {
         Ok((entries, odd))
     }
 
-    /// The pledges on one of these cgroups. What can't be understood is left out.
+    /// The records on one of these cgroups. What can't be understood is left out.
     ///
     /// # Errors
     ///
     /// It can't be listed.
-    pub fn on(&self, ids: &[CgroupId]) -> Result<Vec<Entry>> {
+    pub fn on(&self, ids: &[CgroupId]) -> Result<Vec<RecordFile>> {
         Ok(self.on_in(&self.listing()?, ids))
     }
 
@@ -153,7 +153,7 @@ impl Ledger {
 
     /// Those of a listing on one of these cgroups, as they are now. What can't be understood is left out.
     #[must_use]
-    pub fn on_in(&self, listing: &Listing, ids: &[CgroupId]) -> Vec<Entry> {
+    pub fn on_in(&self, listing: &Listing, ids: &[CgroupId]) -> Vec<RecordFile> {
         let names = ids.iter().flat_map(|id| {
             let prefix = prefix(id);
             let from = listing.0.partition_point(|name| *name < prefix);
@@ -162,7 +162,7 @@ impl Ledger {
         });
         let entries = names.filter_map(|name| self.entry(name).ok()?); // recover names it
         entries
-            .filter(|entry| ids.contains(&entry.pledge.standing.id))
+            .filter(|entry| ids.contains(&entry.record.standing.id))
             .collect()
     }
 
@@ -183,19 +183,19 @@ impl Ledger {
     /// # Errors
     ///
     /// It can't be read or understood.
-    fn entry(&self, name: &str) -> Result<Option<Entry>> {
+    fn entry(&self, name: &str) -> Result<Option<RecordFile>> {
         let settled = name.trim_end_matches(PENDING);
         // In this order: one that is settled between the two looks is seen by the second.
         for name in [format!("{settled}{PENDING}"), settled.to_owned()] {
-            let pledge: Option<Pledge> = self.dir.json(&name)?;
-            if let Some(pledge) = pledge {
-                if pledge.schema != SCHEMA {
-                    return Err(self.other_schema(&name, pledge.schema));
+            let record: Option<HoldRecord> = self.dir.json(&name)?;
+            if let Some(record) = record {
+                if record.schema != SCHEMA {
+                    return Err(self.other_schema(&name, record.schema));
                 }
-                return Ok(Some(Entry {
+                return Ok(Some(RecordFile {
                     is_pending: name.ends_with(PENDING),
                     name,
-                    pledge,
+                    record,
                 }));
             }
         }
@@ -210,18 +210,18 @@ impl Ledger {
         ))
     }
 
-    /// The same pledge as it is now; `None` where somebody has ended it.
+    /// The same record as it is now; `None` where somebody has ended it.
     ///
     /// # Errors
     ///
     /// It can't be read or understood.
-    pub fn again(&self, entry: &Entry) -> Result<Option<Entry>> {
+    pub fn again(&self, entry: &RecordFile) -> Result<Option<RecordFile>> {
         self.entry(&entry.name)
     }
 
     /// What is to become of one, as of `now_us`. Who settles one and ends after it was read has not left it behind.
     #[must_use]
-    pub fn fate(&self, entry: &Entry, host: &Host, boot: &str, now_us: u64) -> Fate {
+    pub fn fate(&self, entry: &RecordFile, host: &Host, boot: &str, now_us: u64) -> Fate {
         let fate = entry.fate(host, boot, now_us);
         if fate != Fate::Over || !entry.is_pending {
             return fate;
@@ -238,13 +238,13 @@ impl Ledger {
     /// # Errors
     ///
     /// The disk is full or read-only; nothing is left of it then.
-    pub fn add(&self, pledge: &Pledge) -> Result<Entry> {
-        let by = pledge.owners.first().copied().unwrap_or_default();
-        let name = format!("{}{}-{}{PENDING}", prefix(&pledge.standing.id), by.pid, by.start);
-        self.put(&name, pledge)?;
-        Ok(Entry {
+    pub fn add(&self, record: &HoldRecord) -> Result<RecordFile> {
+        let by = record.owners.first().copied().unwrap_or_default();
+        let name = format!("{}{}-{}{PENDING}", prefix(&record.standing.id), by.pid, by.start);
+        self.put(&name, record)?;
+        Ok(RecordFile {
             name,
-            pledge: pledge.clone(),
+            record: record.clone(),
             is_pending: true,
         })
     }
@@ -292,7 +292,7 @@ impl Ledger {
     /// # Errors
     ///
     /// It is gone, which says that somebody ended it; the file system is read-only.
-    pub fn settle(&self, entry: &mut Entry) -> Result<()> {
+    pub fn settle(&self, entry: &mut RecordFile) -> Result<()> {
         let settled = entry.name.trim_end_matches(PENDING).to_owned();
         self.rename(&entry.name, &settled)?;
         entry.name = settled;
@@ -310,7 +310,7 @@ impl Ledger {
     /// # Errors
     ///
     /// The file system is read-only.
-    pub fn remove(&self, entry: &Entry) -> Result<bool> {
+    pub fn remove(&self, entry: &RecordFile) -> Result<bool> {
         let settled = entry.name.trim_end_matches(PENDING);
         let mut found = false;
         // In this order: as in `entry`.
@@ -329,8 +329,8 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// As [`Ledger::remove`].
-    pub fn remove_settled(&self, entry: &Entry) -> Result<bool> {
+    /// As [`Store::remove`].
+    pub fn remove_settled(&self, entry: &RecordFile) -> Result<bool> {
         if entry.is_pending {
             return Ok(false);
         }
@@ -341,7 +341,7 @@ impl Ledger {
         }
     }
 
-    /// Takes away the pledges on cgroups that are gone, and those of another boot.
+    /// Takes away the records on cgroups that are gone, and those of another boot.
     ///
     /// # Errors
     ///
@@ -349,7 +349,7 @@ impl Ledger {
     pub fn prune(&self, host: &Host) -> Result<()> {
         let boot = boot(host);
         for entry in self.entries()?.0 {
-            if entry.pledge.boot != boot || entry.is_gone(host) {
+            if entry.record.boot != boot || entry.is_gone(host) {
                 // Another one prunes too, or it can't be removed, which who needs room is told.
                 let _ = self.remove(&entry);
             }
@@ -377,9 +377,9 @@ impl Ledger {
         self.dir.path().join(name)
     }
 
-    /// Where a pledge is on file.
+    /// Where a record is on file.
     #[must_use]
-    pub fn file(&self, entry: &Entry) -> PathBuf {
+    pub fn file(&self, entry: &RecordFile) -> PathBuf {
         self.path(&entry.name)
     }
 }
@@ -391,7 +391,7 @@ fn writer(name: &OsString) -> Option<i32> {
     by.split_once('-')?.0.parse().ok() // as above
 }
 
-/// What the names of all pledges on a cgroup begin with.
+/// What the names of all records on a cgroup begin with.
 fn prefix(id: &CgroupId) -> String {
     format!("{:x}-{:x}.", id.device, id.inode)
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::pledge::{Fate, LATE_US, Process, SCHEMA};
-use super::{Kind, Ledger};
+use super::record::{Fate, LATE_US, Process, SCHEMA};
+use super::{Kind, Store};
 use crate::error::{Error, Result};
 use crate::freezer::exact;
 use crate::host::{FilesystemId, Host};
@@ -34,13 +34,13 @@ pub struct Disk {
 
 /// A file system on file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskEntry {
+pub struct DiskRecordFile {
     name: String,
     /// What it says.
     pub disk: Disk,
 }
 
-impl DiskEntry {
+impl DiskRecordFile {
     /// What is to become of it, as of `now_us`: as of the hold that it belongs to.
     #[must_use]
     pub fn fate(&self, host: &Host, boot: &str, now_us: u64) -> Fate {
@@ -60,17 +60,17 @@ impl DiskEntry {
     }
 }
 
-impl Ledger {
+impl Store {
     /// Puts a file system on file that is about to be frozen.
     ///
     /// # Errors
     ///
-    /// As [`Ledger::add`].
-    pub fn add_disk(&self, disk: &Disk) -> Result<DiskEntry> {
+    /// As [`Store::add`].
+    pub fn add_disk(&self, disk: &Disk) -> Result<DiskRecordFile> {
         let by = disk.owners.first().copied().unwrap_or_default();
         let name = format!("{DISK}{}.{}-{}", disk.filesystem.device, by.pid, by.start);
         self.put(&name, disk)?;
-        Ok(DiskEntry {
+        Ok(DiskRecordFile {
             name,
             disk: disk.clone(),
         })
@@ -81,7 +81,7 @@ impl Ledger {
     /// # Errors
     ///
     /// It can't be listed.
-    pub fn disks(&self) -> Result<(Vec<DiskEntry>, Vec<String>)> {
+    pub fn disks(&self) -> Result<(Vec<DiskRecordFile>, Vec<String>)> {
         let names = self.dir.names()?.into_iter();
         let names = names.filter_map(|name| name.into_string().ok());
         let mut names: Vec<String> = names.filter(|name| name.starts_with(DISK)).collect();
@@ -89,7 +89,7 @@ impl Ledger {
         let (mut disks, mut odd) = (Vec::new(), Vec::new());
         for name in names {
             match self.dir.json::<Disk>(&name) {
-                Ok(Some(disk)) if disk.schema == SCHEMA => disks.push(DiskEntry { name, disk }),
+                Ok(Some(disk)) if disk.schema == SCHEMA => disks.push(DiskRecordFile { name, disk }),
                 Ok(Some(disk)) => odd.push(self.other_schema(&name, disk.schema).to_string()),
                 Ok(None) => {} // it was taken away just now
                 Err(error) => odd.push(error.to_string()),
@@ -103,7 +103,7 @@ impl Ledger {
     /// # Errors
     ///
     /// The file system of the records is read-only.
-    pub fn remove_disk(&self, entry: &DiskEntry) -> Result<()> {
+    pub fn remove_disk(&self, entry: &DiskRecordFile) -> Result<()> {
         match unlinkat(&self.fd, entry.name.as_str(), UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(nix::errno::Errno::ENOENT) => Ok(()),
             Err(errno) => Err(Error::io("remove", &self.path(&entry.name), errno.into())),

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, openat};
 use nix::sys::stat::Mode;
 
-use super::Ledger;
+use super::Store;
 use crate::cgroup::CgroupId;
 use crate::error::{Error, Result};
 use crate::patience::{Clock, Woke};
@@ -37,7 +37,7 @@ impl Drop for Lock<'_> {
     }
 }
 
-impl Ledger {
+impl Store {
     /// Waits for the lock on a cgroup. `None` where somebody asked to give up.
     ///
     /// # Errors

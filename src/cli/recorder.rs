@@ -9,21 +9,22 @@ use crate::cgroup::{Cgroup, CgroupId};
 use crate::cli::context::Context;
 use crate::engine::{self, Holders, described};
 use crate::error::{Error, Result};
-use crate::freezer::Standing;
-use crate::hold::{self, Leaving};
+use crate::freezer::Saved;
+use crate::hold::{self, Release};
 use crate::host::Filesystem;
-use crate::ledger::{
-    Disk, DiskEntry, Entry, Fate, Kind, Ledger, Listing, Lock, Pledge, Process, SCHEMA, boot, boottime_us,
-};
 use crate::patience::{Clock, Patience};
 use crate::report::{Outcome, Report};
 use crate::resolver::Container;
+use crate::store::{
+    Disk, DiskRecordFile, Fate, HoldRecord, Kind, Listing, Lock, Process, RecordFile, SCHEMA, Store, boot,
+    boottime_us,
+};
 
 /// How long it may take to prove that what is not to stay is thawed.
 const PROOF: Duration = Duration::from_secs(2);
 
 /// Keeps the records of one call.
-pub(super) struct Keeper<'c> {
+pub(super) struct Recorder<'c> {
     context: &'c Context<'c>,
     kind: Kind,
     /// How long it may last.
@@ -32,7 +33,7 @@ pub(super) struct Keeper<'c> {
     filesystems: Vec<PathBuf>,
     /// Whether it goes on where no record can be made.
     does_without: bool,
-    ledger: Option<Ledger>,
+    store: Option<Store>,
     owners: Vec<Process>,
     boot: String,
     /// What was on record when the locks were had.
@@ -45,10 +46,10 @@ pub(super) struct Keeper<'c> {
 
 /// What is on record of one target.
 struct Kept {
-    pledge: Pledge,
-    entry: Option<Entry>,
+    record: HoldRecord,
+    entry: Option<RecordFile>,
     /// What it takes the place of: leases, and what was left behind.
-    instead_of: Vec<Entry>,
+    instead_of: Vec<RecordFile>,
     /// Whether it could not be rolled back: it may be frozen, and who looks for what was left finds it.
     is_stuck: bool,
 }
@@ -66,7 +67,7 @@ pub(super) struct Asked {
     pub(super) no_record: bool,
 }
 
-impl<'c> Keeper<'c> {
+impl<'c> Recorder<'c> {
     /// Gets ready to keep records.
     ///
     /// # Errors
@@ -75,7 +76,7 @@ impl<'c> Keeper<'c> {
     pub(super) fn new(context: &'c Context<'c>, kind: Kind, asked: Asked) -> Result<Self> {
         let host = context.host;
         let mut owners: Vec<Process> = Process::this(host).into_iter().collect();
-        if context.tie.is_child() {
+        if context.link.is_child() {
             owners.extend(Process::parent(host));
         }
         if kind != Kind::Freeze {
@@ -86,26 +87,26 @@ impl<'c> Keeper<'c> {
             }
         }
         let does_without = kind == Kind::Freeze || asked.no_record;
-        let mut keeper = Self {
+        let mut recorder = Self {
             context,
             kind,
             lasting: asked.lasting,
             command: asked.command,
             filesystems: asked.filesystems,
             does_without,
-            ledger: None,
+            store: None,
             owners,
             boot: boot(host),
             listing: RefCell::default(),
             is_told: Cell::new(false),
             kept: RefCell::default(),
         };
-        match Ledger::make(host) {
-            Ok(ledger) => keeper.ledger = Some(ledger),
-            Err(error) if does_without => keeper.unrecorded(&error),
+        match Store::make(host) {
+            Ok(store) => recorder.store = Some(store),
+            Err(error) if does_without => recorder.unrecorded(&error),
             Err(error) => return Err(refused(&error)),
         }
-        Ok(keeper)
+        Ok(recorder)
     }
 
     fn unrecorded(&self, error: &Error) {
@@ -123,7 +124,7 @@ impl<'c> Keeper<'c> {
     ///
     /// Somebody else changes one of them until the limit ([`is_busy`]); else as [`Keeper::new`].
     pub(super) fn lock(&self, containers: &[(&str, &Container)], clock: &Clock<'_>) -> Result<Vec<Lock<'_>>> {
-        let Some(ledger) = &self.ledger else {
+        let Some(store) = &self.store else {
             return Ok(Vec::new());
         };
         let mut ids: Vec<_> = containers
@@ -133,7 +134,7 @@ impl<'c> Keeper<'c> {
         ids.sort_unstable();
         let mut locks = Vec::new();
         for id in ids {
-            match ledger.lock(id, clock) {
+            match store.lock(id, clock) {
                 Ok(Some(lock)) => locks.push(lock),
                 Ok(None) => break, // the freeze itself says that it was given up
                 Err(error) if self.does_without && !is_busy(&error) => {
@@ -145,7 +146,7 @@ impl<'c> Keeper<'c> {
             }
         }
         // From here on nobody else comes to hold one of them.
-        match ledger.listing() {
+        match store.listing() {
             Ok(listing) => drop(self.listing.replace(listing)),
             Err(error) if self.does_without => self.unrecorded(&error),
             Err(error) => return Err(refused(&error)),
@@ -158,7 +159,7 @@ impl<'c> Keeper<'c> {
     /// # Errors
     ///
     /// As [`Keeper::new`].
-    pub(super) fn keep(&self, target: &str, container: &Container, standing: &Standing) -> Result<()> {
+    pub(super) fn keep(&self, target: &str, container: &Container, standing: &Saved) -> Result<()> {
         let (others, left) = self.others(standing);
         let others = if standing.requested {
             others
@@ -169,13 +170,13 @@ impl<'c> Keeper<'c> {
         // One that is not told yet may be taken back.
         let is_kept = others
             .iter()
-            .any(|other| other.pledge.kind == Kind::Freeze && !other.is_pending);
+            .any(|other| other.record.kind == Kind::Freeze && !other.is_pending);
         if self.kind == Kind::Freeze && (is_theirs || is_kept) {
             return Ok(()); // it is frozen already, and stays so
         }
         let mut base = standing.clone();
         let mut all = others.iter().chain(&left);
-        base.requested &= all.all(|other| other.pledge.standing.requested);
+        base.requested &= all.all(|other| other.record.standing.requested);
         if standing.requested {
             self.note(target, &others, &left);
         }
@@ -184,7 +185,7 @@ impl<'c> Keeper<'c> {
         let lasting = self
             .lasting
             .map(|lasting| u64::try_from(lasting.as_micros()).unwrap_or(u64::MAX));
-        let pledge = Pledge {
+        let record = HoldRecord {
             schema: SCHEMA,
             kind: self.kind,
             target: target.to_owned(),
@@ -199,7 +200,7 @@ impl<'c> Keeper<'c> {
             command: self.command.clone(),
             filesystems: self.filesystems.clone(),
         };
-        let entry = match self.ledger.as_ref().map(|ledger| ledger.add(&pledge)) {
+        let entry = match self.store.as_ref().map(|store| store.add(&record)) {
             Some(Err(error)) if self.does_without => {
                 self.unrecorded(&error);
                 None
@@ -210,11 +211,11 @@ impl<'c> Keeper<'c> {
         };
         let told = match self.kind {
             Kind::Freeze => Ok(()),
-            Kind::Lease | Kind::Hold => self.context.guard()?.keep(&pledge, entry.as_ref()),
+            Kind::Lease | Kind::Hold => self.context.guard()?.keep(&record, entry.as_ref()),
         };
-        let is_lease = |other: &Entry| other.pledge.kind == Kind::Lease && self.kind == Kind::Lease;
+        let is_lease = |other: &RecordFile| other.record.kind == Kind::Lease && self.kind == Kind::Lease;
         let kept = Kept {
-            pledge,
+            record,
             entry,
             instead_of: others.into_iter().filter(is_lease).chain(left).collect(),
             is_stuck: false,
@@ -225,16 +226,16 @@ impl<'c> Keeper<'c> {
 
     /// Ends those that were told to stand on a cgroup that nothing asks to freeze: who thawed it needed no record, as an
     /// engine does, and ended them. They would keep the last one out from thawing. Those that are left.
-    fn end_stale(&self, target: &str, others: Vec<Entry>) -> Vec<Entry> {
-        let (pending, stale): (Vec<Entry>, Vec<Entry>) =
+    fn end_stale(&self, target: &str, others: Vec<RecordFile>) -> Vec<RecordFile> {
+        let (pending, stale): (Vec<RecordFile>, Vec<RecordFile>) =
             others.into_iter().partition(|other| other.is_pending);
-        for (ledger, other) in self
-            .ledger
+        for (store, other) in self
+            .store
             .iter()
-            .flat_map(|ledger| stale.iter().map(move |other| (ledger, other)))
+            .flat_map(|store| stale.iter().map(move |other| (store, other)))
         {
             // What can't be removed is on a file system where no record could be made either.
-            if ledger.remove(other).is_ok_and(|found| found) && other.pledge.kind != Kind::Freeze {
+            if store.remove(other).is_ok_and(|found| found) && other.record.kind != Kind::Freeze {
                 let (target, other) = (text::escaped(target), text::escaped(&described(other)));
                 self.context.err(format!(
                     "iceaxe: note: {target} was thawed meanwhile, which ended {other}\n"
@@ -245,14 +246,14 @@ impl<'c> Keeper<'c> {
     }
 
     /// Who else holds that cgroup, as the records have it, and what was left behind on it.
-    fn others(&self, standing: &Standing) -> (Vec<Entry>, Vec<Entry>) {
-        let Some(ledger) = &self.ledger else {
+    fn others(&self, standing: &Saved) -> (Vec<RecordFile>, Vec<RecordFile>) {
+        let Some(store) = &self.store else {
             return (Vec::new(), Vec::new());
         };
         let now = boottime_us();
         let (mut others, mut left) = (Vec::new(), Vec::new());
-        for entry in ledger.on_in(&self.listing.borrow(), &[standing.id]) {
-            match ledger.fate(&entry, self.context.host, &self.boot, now) {
+        for entry in store.on_in(&self.listing.borrow(), &[standing.id]) {
+            match store.fate(&entry, self.context.host, &self.boot, now) {
                 Fate::Stands | Fate::Unguarded => others.push(entry),
                 Fate::Over => left.push(entry),
                 Fate::Past => {}
@@ -262,9 +263,9 @@ impl<'c> Keeper<'c> {
     }
 
     /// Says what becomes of one that is frozen already.
-    fn note(&self, target: &str, others: &[Entry], left: &[Entry]) {
+    fn note(&self, target: &str, others: &[RecordFile], left: &[RecordFile]) {
         let target = text::escaped(target);
-        let lasting = others.iter().find(|other| other.pledge.kind != Kind::Lease);
+        let lasting = others.iter().find(|other| other.record.kind != Kind::Lease);
         let note = match (self.kind, lasting) {
             (_, None) if let Some(left) = left.first() => {
                 let left = text::escaped(&described(left));
@@ -295,7 +296,7 @@ impl<'c> Keeper<'c> {
     /// # Errors
     ///
     /// It may be frozen: it stays on record.
-    pub(super) fn take_back(&self, container: &Container, before: &Standing) -> Result<()> {
+    pub(super) fn take_back(&self, container: &Container, before: &Saved) -> Result<()> {
         let id = container.freeze_point().id();
         if !self.kept.borrow().iter().any(|(other, _)| *other == id) {
             return engine::put_back(self.context.host, before); // it is on no record
@@ -322,22 +323,22 @@ impl<'c> Keeper<'c> {
         let (_, mut kept) = all.remove(at);
         std::mem::drop(all);
         let host = self.context.host;
-        if !kept.pledge.standing.requested && engine::still_asks(host, &kept.pledge.standing) {
-            let leaving = [Leaving {
-                pledge: &kept.pledge,
+        if !kept.record.standing.requested && engine::still_asks(host, &kept.record.standing) {
+            let leaving = [Release {
+                record: &kept.record,
                 container: None,
                 entry: kept.entry.as_ref(),
             }];
-            let ledger = self.ledger.as_ref();
-            let reports = hold::part(host, ledger, &leaving, Patience::of(PROOF), &mut |_, _, _| {});
+            let store = self.store.as_ref();
+            let reports = hold::release_all(host, store, &leaving, Patience::of(PROOF), &mut |_, _, _| {});
             if reports.iter().any(hold::may_be_frozen) {
                 kept.is_stuck = true;
                 self.kept.borrow_mut().insert(at, (id, kept));
             }
             return;
         }
-        if let (Some(entry), Some(ledger)) = (&kept.entry, &self.ledger)
-            && let Err(error) = ledger.remove(entry)
+        if let (Some(entry), Some(store)) = (&kept.entry, &self.store)
+            && let Err(error) = store.remove(entry)
         {
             self.context
                 .err(format!("iceaxe: note: a record is left over: {error}\n"));
@@ -388,7 +389,7 @@ impl<'c> Keeper<'c> {
     /// How long the first of them may be frozen still; `None` where there is no limit.
     pub(super) fn left(&self) -> Option<Duration> {
         let kept = self.kept.borrow();
-        let until = kept.iter().filter_map(|(_, kept)| kept.pledge.until_us).min()?;
+        let until = kept.iter().filter_map(|(_, kept)| kept.record.until_us).min()?;
         Some(Duration::from_micros(until.saturating_sub(boottime_us())))
     }
 
@@ -402,22 +403,22 @@ impl<'c> Keeper<'c> {
         let mut ended = Vec::new();
         for (id, kept) in kept.iter_mut().filter(|(_, kept)| !kept.is_stuck) {
             let mut is_gone = false;
-            if let (Some(ledger), Some(entry)) = (&self.ledger, &mut kept.entry)
-                && ledger.settle(entry).is_err()
+            if let (Some(store), Some(entry)) = (&self.store, &mut kept.entry)
+                && store.settle(entry).is_err()
             {
                 // Where nothing can be renamed it stays as it is, which is as good while this process lives.
-                is_gone = ledger.again(entry).is_ok_and(|now| now.is_none());
+                is_gone = store.again(entry).is_ok_and(|now| now.is_none());
             }
             // Asked after that: a thaw that comes later takes the record away itself.
-            if is_gone || !engine::still_asks(self.context.host, &kept.pledge.standing) {
-                ended.push((*id, kept.pledge.target.clone()));
+            if is_gone || !engine::still_asks(self.context.host, &kept.record.standing) {
+                ended.push((*id, kept.record.target.clone()));
                 kept.entry = kept.entry.take().filter(|_| !is_gone);
                 continue;
             }
             for other in &kept.instead_of {
-                let ledger = self.ledger.as_ref();
+                let store = self.store.as_ref();
                 // Its guard, or recover, ends it at its time: it is not the last one.
-                ledger.inspect(|ledger| std::mem::drop(ledger.remove(other)));
+                store.inspect(|store| std::mem::drop(store.remove(other)));
             }
         }
         std::mem::drop(kept);
@@ -434,16 +435,16 @@ impl<'c> Keeper<'c> {
         }
         std::mem::drop(kept);
         self.dismiss_if_done();
-        if let Some(ledger) = &self.ledger {
-            let _ = ledger.prune(self.context.host); // the next one does
+        if let Some(store) = &self.store {
+            let _ = store.prune(self.context.host); // the next one does
         }
         Ok(())
     }
 
     /// Lets go of one that somebody else has thawed.
-    pub(super) fn let_go(&self, entry: Option<&Entry>) {
-        if let (Some(ledger), Some(entry)) = (&self.ledger, entry)
-            && let Err(error) = ledger.remove(entry)
+    pub(super) fn let_go(&self, entry: Option<&RecordFile>) {
+        if let (Some(store), Some(entry)) = (&self.store, entry)
+            && let Err(error) = store.remove(entry)
         {
             self.context
                 .err(format!("iceaxe: note: a record is left over: {error}\n"));
@@ -456,17 +457,17 @@ impl<'c> Keeper<'c> {
     /// # Errors
     ///
     /// As [`Keeper::new`].
-    pub(super) fn keep_filesystem(&self, filesystem: &Filesystem) -> Result<Option<DiskEntry>> {
+    pub(super) fn keep_filesystem(&self, filesystem: &Filesystem) -> Result<Option<DiskRecordFile>> {
         let kept = self.kept.borrow();
         let disk = Disk {
             schema: SCHEMA,
             path: filesystem.path().to_owned(),
             filesystem: filesystem.id().clone(),
             boot: self.boot.clone(),
-            until_us: kept.iter().filter_map(|(_, kept)| kept.pledge.until_us).min(),
+            until_us: kept.iter().filter_map(|(_, kept)| kept.record.until_us).min(),
             owners: self.owners.clone(),
         };
-        match self.ledger.as_ref().map(|ledger| ledger.add_disk(&disk)) {
+        match self.store.as_ref().map(|store| store.add_disk(&disk)) {
             Some(Err(error)) if self.does_without => {
                 self.unrecorded(&error);
                 Ok(None)
@@ -478,9 +479,9 @@ impl<'c> Keeper<'c> {
     }
 
     /// Takes away the record of a file system that is not frozen.
-    pub(super) fn drop_filesystem(&self, entry: Option<&DiskEntry>) {
-        if let (Some(ledger), Some(entry)) = (&self.ledger, entry)
-            && let Err(error) = ledger.remove_disk(entry)
+    pub(super) fn drop_filesystem(&self, entry: Option<&DiskRecordFile>) {
+        if let (Some(store), Some(entry)) = (&self.store, entry)
+            && let Err(error) = store.remove_disk(entry)
         {
             self.context
                 .err(format!("iceaxe: note: a record is left over: {error}\n"));
@@ -501,18 +502,18 @@ impl<'c> Keeper<'c> {
     }
 
     /// What is answered for, in the order of the freeze.
-    pub(super) fn pledges(&self) -> Vec<(CgroupId, Pledge, Option<Entry>)> {
+    pub(super) fn records(&self) -> Vec<(CgroupId, HoldRecord, Option<RecordFile>)> {
         let kept = self.kept.borrow();
         let each = kept
             .iter()
             .filter(|(_, kept)| !kept.is_stuck)
-            .map(|(id, kept)| (*id, kept.pledge.clone(), kept.entry.clone()));
+            .map(|(id, kept)| (*id, kept.record.clone(), kept.entry.clone()));
         each.collect()
     }
 
     /// The records.
-    pub(super) fn ledger(&self) -> Option<&Ledger> {
-        self.ledger.as_ref()
+    pub(super) fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
     }
 }
 
@@ -529,7 +530,7 @@ fn refused(error: &Error) -> Error {
 
 /// What was on record when a thaw was done.
 pub(super) struct Ended {
-    ledger: Ledger,
+    store: Store,
     listing: Listing,
     boot: String,
     now_us: u64,
@@ -538,10 +539,10 @@ pub(super) struct Ended {
 impl Ended {
     /// Looks; `None` where there is nothing. What can't be read holds up no thaw: recover finds it.
     pub(super) fn look(context: &Context<'_>) -> Option<Self> {
-        let ledger = Ledger::open(context.host).ok()??;
-        let listing = ledger.listing().ok()?;
+        let store = Store::open(context.host).ok()??;
+        let listing = store.listing().ok()?;
         Some(Self {
-            ledger,
+            store,
             listing,
             boot: boot(context.host),
             now_us: boottime_us(),
@@ -551,8 +552,8 @@ impl Ended {
     /// Says what a thaw would end.
     pub(super) fn plan(&self, container: &Container, report: &mut Report) {
         let ids: Vec<_> = container.own.iter().map(Cgroup::id).collect();
-        let entries = self.ledger.on_in(&self.listing, &ids);
-        let current = entries.iter().filter(|entry| entry.pledge.boot == self.boot);
+        let entries = self.store.on_in(&self.listing, &ids);
+        let current = entries.iter().filter(|entry| entry.record.boot == self.boot);
         report
             .hints
             .extend(current.filter_map(|entry| broken_off("this would have", entry)));
@@ -561,23 +562,23 @@ impl Ended {
     /// Takes away what a thaw has ended, after its verdict; says what that was.
     pub(super) fn end(&self, container: &Container, report: &mut Report) {
         let ids: Vec<_> = container.own.iter().map(Cgroup::id).collect();
-        for entry in self.ledger.on_in(&self.listing, &ids) {
-            let pledge = &entry.pledge;
+        for entry in self.store.on_in(&self.listing, &ids) {
+            let record = &entry.record;
             // Its freeze was done before it was listed. If that is asked for no more, the thaw has ended it; else it is of a
             // freeze that came later.
-            let mut at = container.own.iter().filter(|own| own.id() == pledge.standing.id);
+            let mut at = container.own.iter().filter(|own| own.id() == record.standing.id);
             let is_asked = |own: &Cgroup| match own.requested() {
                 Err(Error::Gone(_)) => false,   // which ends it too
                 asked => asked.unwrap_or(true), // it can't be told: who looks for what was left finds it
             };
-            if pledge.boot == self.boot && at.any(is_asked) {
+            if record.boot == self.boot && at.any(is_asked) {
                 continue;
             }
-            let is_ended = self.ledger.remove_settled(&entry).is_ok_and(|found| found);
-            if !is_ended || pledge.boot != self.boot {
+            let is_ended = self.store.remove_settled(&entry).is_ok_and(|found| found);
+            if !is_ended || record.boot != self.boot {
                 continue;
             }
-            if !pledge.standing.requested && report.verb == "thaw" {
+            if !record.standing.requested && report.verb == "thaw" {
                 let age = entry.age_us(self.now_us);
                 report.frozen_for_us = Some(report.frozen_for_us.map_or(age, |other| other.max(age)));
             }
@@ -587,9 +588,9 @@ impl Ended {
 }
 
 /// What a thaw does to who holds it.
-fn broken_off(what: &str, entry: &Entry) -> Option<String> {
+fn broken_off(what: &str, entry: &RecordFile) -> Option<String> {
     let holder = described(entry);
-    match entry.pledge.kind {
+    match entry.record.kind {
         Kind::Freeze => None,
         Kind::Lease => Some(format!("{what} ended {holder}")),
         Kind::Hold => Some(format!(
@@ -600,45 +601,45 @@ fn broken_off(what: &str, entry: &Entry) -> Option<String> {
 
 /// Takes away the records of a process whose work was put back. What can't be read or removed stays on record, which thaws
 /// nothing: recover finds it over.
-pub(super) fn forget(host: &crate::host::Host, of: Process, standing: &Standing) {
-    let Ok(Some(ledger)) = Ledger::open(host) else {
+pub(super) fn forget(host: &crate::host::Host, of: Process, standing: &Saved) {
+    let Ok(Some(store)) = Store::open(host) else {
         return;
     };
-    let Ok(entries) = ledger.on(&[standing.id]) else {
+    let Ok(entries) = store.on(&[standing.id]) else {
         return;
     };
-    for entry in entries.iter().filter(|entry| entry.pledge.owners.contains(&of)) {
-        let _ = ledger.remove(entry); // it stays on record, as said
+    for entry in entries.iter().filter(|entry| entry.record.owners.contains(&of)) {
+        let _ = store.remove(entry); // it stays on record, as said
     }
 }
 
 /// Whether another one than this process holds it too.
-pub(super) fn is_held_by_others(host: &crate::host::Host, of: Process, standing: &Standing) -> bool {
-    let Ok(Some(ledger)) = Ledger::open(host) else {
+pub(super) fn is_held_by_others(host: &crate::host::Host, of: Process, standing: &Saved) -> bool {
+    let Ok(Some(store)) = Store::open(host) else {
         return false;
     };
-    let Ok(entries) = ledger.on(&[standing.id]) else {
+    let Ok(entries) = store.on(&[standing.id]) else {
         return false;
     };
     let (boot, now) = (boot(host), boottime_us());
     entries.iter().any(|entry| {
-        !entry.pledge.owners.contains(&of)
+        !entry.record.owners.contains(&of)
             && matches!(
-                ledger.fate(entry, host, &boot, now),
+                store.fate(entry, host, &boot, now),
                 Fate::Stands | Fate::Unguarded
             )
     })
 }
 
 /// Whether what a process had on record was ended. What can't be read was not.
-pub(super) fn is_ended(host: &crate::host::Host, of: Process, standing: &Standing) -> bool {
-    let Ok(Some(ledger)) = Ledger::open(host) else {
+pub(super) fn is_ended(host: &crate::host::Host, of: Process, standing: &Saved) -> bool {
+    let Ok(Some(store)) = Store::open(host) else {
         return false;
     };
-    let Ok(entries) = ledger.on(&[standing.id]) else {
+    let Ok(entries) = store.on(&[standing.id]) else {
         return false;
     };
-    let mut owners = entries.iter().flat_map(|entry| &entry.pledge.owners);
+    let mut owners = entries.iter().flat_map(|entry| &entry.record.owners);
     !owners.any(|owner| *owner == of)
 }
 
@@ -649,19 +650,19 @@ pub(super) fn left_behind(context: &Context<'_>, holders: &Holders) {
             Fate::Unguarded => "has lost its guard",
             _ => "was left behind by a process that was killed",
         };
-        let target = text::escaped(&entry.pledge.target);
+        let target = text::escaped(&entry.record.target);
         let holder = text::escaped(&described(entry));
         context.err(format!(
             "iceaxe: note: {target}: {holder} {what}: iceaxe recover sees to it\n"
         ));
     }
     // A record of a file system that can't be read is left out here: `recover` says so, and keeps it.
-    let disks = Ledger::open(context.host)
+    let disks = Store::open(context.host)
         .ok()
         .flatten()
-        .and_then(|ledger| ledger.disks().ok());
+        .and_then(|store| store.disks().ok());
     let (boot, now) = (boot(context.host), boottime_us());
-    let is_left = |entry: &DiskEntry| entry.fate(context.host, &boot, now) == Fate::Over;
+    let is_left = |entry: &DiskRecordFile| entry.fate(context.host, &boot, now) == Fate::Over;
     for entry in disks.unwrap_or_default().0.into_iter().filter(is_left) {
         let path = text::escaped(&entry.disk.path.display().to_string());
         context.err(format!(

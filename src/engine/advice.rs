@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::ledger::Kind;
-use crate::report::{Advice, Effective, Holder, Holding, Holds, Requested, Rung, Status};
+use crate::report::{Advice, Effective, Holder, Holding, Holds, Requested, RescueStep, Status};
+use crate::store::Kind;
 use crate::verifier::{Class, Holdout, On};
 
 /// What the advice rests on.
@@ -19,7 +19,7 @@ pub(super) struct Facts<'f> {
 }
 
 /// What to do, mildest first; empty where nothing is wrong.
-pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
+pub(super) fn advise(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
     let Facts {
         status,
         held_by,
@@ -29,7 +29,7 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
     } = facts;
     let target = quoted(target);
     let mut all: Vec<Advice> = Vec::new();
-    let mut add = |step: Rung, what: &str, command: String| {
+    let mut add = |step: RescueStep, what: &str, command: String| {
         if !all.iter().any(|advice| advice.command == command) {
             let advice = Advice {
                 step,
@@ -42,7 +42,7 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
     let holds = |kind: Holds| held_by.iter().filter(move |holder| holder.kind == kind);
     if status.effective == Some(Effective::Freezing) && !holdouts.is_empty() {
         add(
-            Rung::Wait,
+            RescueStep::Wait,
             "look again: what is on its way may settle",
             format!("iceaxe explain {target}"),
         );
@@ -61,11 +61,11 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
             true => "clear its own requests, and prove that it runs".to_owned(),
             false => format!("clear its own requests, which {}", broken.join(" and ")),
         };
-        add(Rung::Rekick, &what, format!("iceaxe thaw {target}"));
+        add(RescueStep::Rekick, &what, format!("iceaxe thaw {target}"));
     }
     for other in others.iter().take(MOST_OTHERS) {
         add(
-            Rung::Rekick,
+            RescueStep::Rekick,
             "thaw this, if the server of the file system is in it: a frozen server answers when it is thawed, and need not \
              be started again",
             format!("iceaxe thaw {}", quoted(other)),
@@ -73,21 +73,21 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
     }
     if holds(Holds::Inner).next().is_some() {
         add(
-            Rung::Rekick,
+            RescueStep::Rekick,
             "also clear the requests of the cgroups inside, such as a paused inner container's",
             format!("iceaxe thaw --recursive {target}"),
         );
     }
     if holds(Holds::Ancestor).next().is_some() {
         add(
-            Rung::Ancestors,
+            RescueStep::Ancestors,
             "clear the requests of its ancestors too, which thaws all else below them",
             format!("iceaxe thaw --ancestors {target}"),
         );
     }
     for holder in holds(Holds::Shared) {
         add(
-            Rung::Ancestors,
+            RescueStep::Ancestors,
             "thaw the cgroup that it shares with others, and them with it",
             format!("iceaxe thaw {}", quoted(&holder.cgroup)),
         );
@@ -101,7 +101,7 @@ pub(super) fn ladder(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
         for (step, what, command) in about(task, &target, &kill, *root) {
             let is_about_servers = !others.is_empty() && task.on.as_deref() == Some(On::Fuse.word());
             match step {
-                Rung::Wait if is_about_servers => add(step, &about_servers(others), command),
+                RescueStep::Wait if is_about_servers => add(step, &about_servers(others), command),
                 _ => add(step, what, command),
             }
         }
@@ -126,7 +126,7 @@ fn about_servers(others: &[String]) -> String {
 }
 
 /// What to do about one that holds it: let it come to its end, or end it.
-fn about_holder(holder: &Holding, target: &str) -> Vec<(Rung, String, String)> {
+fn about_holder(holder: &Holding, target: &str) -> Vec<(RescueStep, String, String)> {
     let command = holder.command.as_deref().unwrap_or("its command");
     let look = format!("iceaxe explain {target}");
     let left = holder.left_us.map(|us| us / 1_000_000 + 1);
@@ -134,12 +134,12 @@ fn about_holder(holder: &Holding, target: &str) -> Vec<(Rung, String, String)> {
         (Kind::Hold, by) => {
             let latest = left.map_or(String::new(), |left| format!(", within {left} s"));
             let wait = format!("wait: it is thawed when {command} has ended{latest}");
-            let mut all = vec![(Rung::Wait, wait, look)];
+            let mut all = vec![(RescueStep::Wait, wait, look)];
             all.extend(by.map(|by| {
                 let end = format!(
                     "end that hold in order: {command} is asked to end, then all that it holds is thawed"
                 );
-                (Rung::Rekick, end, format!("kill -TERM {by}"))
+                (RescueStep::Rekick, end, format!("kill -TERM {by}"))
             }));
             all
         }
@@ -147,7 +147,7 @@ fn about_holder(holder: &Holding, target: &str) -> Vec<(Rung, String, String)> {
             let when = left.map_or("at the end of its lease".to_owned(), |left| {
                 format!("within {left} s")
             });
-            vec![(Rung::Wait, format!("wait: its lease is over {when}"), look)]
+            vec![(RescueStep::Wait, format!("wait: its lease is over {when}"), look)]
         }
         (Kind::Freeze, _) => Vec::new(),
     }
@@ -167,33 +167,38 @@ fn broken_by_a_thaw(holder: &Holding) -> Option<String> {
 }
 
 /// What helps a task of its class.
-fn about(task: &Holdout, target: &str, kill: &str, root: Option<&Path>) -> Vec<(Rung, &'static str, String)> {
+fn about(
+    task: &Holdout,
+    target: &str,
+    kill: &str,
+    root: Option<&Path>,
+) -> Vec<(RescueStep, &'static str, String)> {
     let mut all = Vec::new();
     let by = task.by.as_ref().map(|party| party.pid);
-    let wait = |what| (Rung::Wait, what, format!("iceaxe explain {target}"));
-    let kill = |what| (Rung::Kill, what, kill.to_owned());
+    let wait = |what| (RescueStep::Wait, what, format!("iceaxe explain {target}"));
+    let kill = |what| (RescueStep::Kill, what, kill.to_owned());
     let kill_stuck = kill("end the container; what waits in the kernel dies when its wait ends");
     match task.class() {
         Class::Uninterruptible => {
             match task.on.as_deref() {
                 Some("nfs" | "cifs") => all.push((
-                    Rung::Wait,
+                    RescueStep::Wait,
                     "bring the server or the network back: the task goes on by itself; which mounts there are",
                     "grep -E ' (nfs4?|cifs|smb3) ' /proc/self/mounts".to_owned(),
                 )),
                 Some("fuse") => all.push((
-                    Rung::Wait,
+                    RescueStep::Wait,
                     "find the file system whose server is silent (a number above 0), and start that again; writing 1 to \
                      abort beside it fails all its requests",
                     "grep . /sys/fs/fuse/connections/*/waiting".to_owned(),
                 )),
                 Some("disk") => all.push((
-                    Rung::Wait,
+                    RescueStep::Wait,
                     "see whether the device answers",
                     "cat /proc/diskstats; dmesg | tail".to_owned(),
                 )),
                 Some("pipe-lock" | "lock") => all.push((
-                    Rung::Wait,
+                    RescueStep::Wait,
                     "another task holds the lock: see which tasks wait in the kernel, and where (in the kernel's log)",
                     "echo w > /proc/sysrq-trigger; dmesg | tail -50".to_owned(),
                 )),
@@ -204,7 +209,7 @@ fn about(task: &Holdout, target: &str, kill: &str, root: Option<&Path>) -> Vec<(
         Class::VforkParent => {
             all.push(match by {
                 Some(child) => (
-                    Rung::Wait,
+                    RescueStep::Wait,
                     "look why its child does not go on",
                     format!("iceaxe explain pid:{child}"),
                 ),
@@ -214,26 +219,26 @@ fn about(task: &Holdout, target: &str, kill: &str, root: Option<&Path>) -> Vec<(
         Class::Traced => {
             if let Some(tracer) = by {
                 all.push((
-                    Rung::Tracer,
+                    RescueStep::Tracer,
                     "let its tracer go on, in case that is stopped itself",
                     format!("kill -CONT {tracer}"),
                 ));
                 all.push((
-                    Rung::Kill,
+                    RescueStep::Kill,
                     "end its tracer, which lets go of it",
                     format!("kill -TERM {tracer}"),
                 ));
             }
         }
         Class::Stopped => all.push((
-            Rung::Tracer,
+            RescueStep::Tracer,
             "let it go on, once it is thawed",
             format!("kill -CONT {}", task.pid),
         )),
         Class::KernelThread => all.extend(root.map(|root| {
             let file = root.join("cgroup.procs");
             (
-                Rung::Move,
+                RescueStep::Move,
                 "move the kernel thread where it belongs, to the root cgroup; then thaw this one, and freeze it again, as \
                  the kernel does not look again by itself",
                 format!("echo {} > {}", task.tid, quoted(&file.display().to_string())),
@@ -244,7 +249,7 @@ fn about(task: &Holdout, target: &str, kill: &str, root: Option<&Path>) -> Vec<(
         )),
         Class::Starved => all.push(match by {
             Some(rival) => (
-                Rung::Wait,
+                RescueStep::Wait,
                 "make the real-time task an ordinary one, which lets others have the CPU",
                 format!("chrt --other --pid 0 {rival}"),
             ),
@@ -265,12 +270,12 @@ fn about(task: &Holdout, target: &str, kill: &str, root: Option<&Path>) -> Vec<(
         }
         Class::LeftBehind => {
             all.push((
-                Rung::Rekick,
+                RescueStep::Rekick,
                 "clear its requests again: the kernel wakes each task once more",
                 format!("iceaxe thaw {target}"),
             ));
             all.push((
-                Rung::Move,
+                RescueStep::Move,
                 "on v1, move the task out of its cgroup and back, which wakes it",
                 format!("iceaxe thaw --rescue=move {target}"),
             ));
@@ -282,31 +287,31 @@ fn about(task: &Holdout, target: &str, kill: &str, root: Option<&Path>) -> Vec<(
                 _ => "mount -t cgroup2 cgroup2 /mnt",
             };
             all.push((
-                Rung::Rekick,
+                RescueStep::Rekick,
                 "mount its hierarchy, anywhere: what asks there can be seen and cleared then",
                 format!("{mount} && iceaxe thaw {target}"),
             ));
         }
         Class::FrozenElsewhere => all.push((
-            Rung::Rekick,
+            RescueStep::Rekick,
             "clear the requests in both hierarchies; a freeze in one alone then settles",
             format!("iceaxe thaw {target}"),
         )),
         Class::Running | Class::Sleeping => all.push(wait("wait: it may be on its way")),
         Class::Exiting => all.push((
-            Rung::Wait,
+            RescueStep::Wait,
             "find what is dead and not taken note of: its parent (PPID) is who keeps it, a docker exec or an nsenter",
             "ps -eo pid,ppid,stat,comm | grep ' Z'".to_owned(),
         )),
         Class::Hung => {
             all.push((
-                Rung::Wait,
+                RescueStep::Wait,
                 "find the FUSE file system whose server is silent (a number above 0), and start that again; writing 1 to \
                  abort beside it fails all its requests",
                 "grep . /sys/fs/fuse/connections/*/waiting".to_owned(),
             ));
             all.push((
-                Rung::Wait,
+                RescueStep::Wait,
                 "or bring the server of a network file system back; which mounts there are",
                 "grep -E ' (nfs4?|cifs|smb3) ' /proc/self/mounts".to_owned(),
             ));
@@ -354,7 +359,7 @@ mod tests {
         }
     }
 
-    fn steps(status: &Status, held_by: &[Holder], holdouts: &[Holdout]) -> Vec<(Rung, String)> {
+    fn steps(status: &Status, held_by: &[Holder], holdouts: &[Holdout]) -> Vec<(RescueStep, String)> {
         let facts = Facts {
             status,
             held_by,
@@ -362,7 +367,7 @@ mod tests {
             others: &[],
             root: Some(Path::new("/sys/fs/cgroup/unified")),
         };
-        let all = ladder("we b", &facts);
+        let all = advise("we b", &facts);
         all.into_iter()
             .map(|advice| (advice.step, advice.command))
             .collect()
@@ -404,7 +409,7 @@ mod tests {
         assert_eq!(
             steps(&status, &[], &[task("kernel-thread", None)]),
             [(
-                Rung::Move,
+                RescueStep::Move,
                 "echo 42 > /sys/fs/cgroup/unified/cgroup.procs".to_owned()
             )]
         );

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::Entry;
+use super::RecordFile;
 use crate::cgroup::Cgroup;
 use crate::error::Error;
-use crate::freezer::Standing;
+use crate::freezer::Saved;
 use crate::host::{Host, Stat};
 
 /// A process, whatever has its number later.
@@ -111,7 +111,7 @@ pub const SCHEMA: u32 = 1;
 
 /// What a holder is answered for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pledge {
+pub struct HoldRecord {
     /// [`SCHEMA`]; one with another may mean something else, and is left alone.
     pub schema: u32,
     /// What kind of freeze it is.
@@ -125,7 +125,7 @@ pub struct Pledge {
     /// Its runtime.
     pub runtime: Option<String>,
     /// The cgroup, and what it asked for before its first holder came.
-    pub standing: Standing,
+    pub standing: Saved,
     /// The boot that it was made in.
     pub boot: String,
     /// CLOCK_BOOTTIME in microseconds when it was made: that clock goes on while the host is suspended.
@@ -141,7 +141,7 @@ pub struct Pledge {
     pub filesystems: Vec<PathBuf>,
 }
 
-/// What is to become of a pledge.
+/// What is to become of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It is in force, and somebody answers for it, or nobody has to.
@@ -154,7 +154,7 @@ pub enum Fate {
     Past,
 }
 
-impl Pledge {
+impl HoldRecord {
     /// The process by which an operator knows it: that which was started, and of a lease the guard, which is what is left.
     #[must_use]
     pub fn holder(&self) -> Option<i32> {
@@ -166,32 +166,32 @@ impl Pledge {
     }
 }
 
-impl Entry {
+impl RecordFile {
     /// What is to become of it, as of `now_us`.
     #[must_use]
     pub fn fate(&self, host: &Host, boot: &str, now_us: u64) -> Fate {
-        let pledge = &self.pledge;
-        if pledge.boot != boot {
+        let record = &self.record;
+        if record.boot != boot {
             return Fate::Past;
         }
-        if pledge.kind == Kind::Freeze && !self.is_pending {
+        if record.kind == Kind::Freeze && !self.is_pending {
             return Fate::Stands;
         }
         // Who answers for it may be stopped, or hang, and is made up for then.
         let grace = if self.is_pending {
             EARLY_US
         } else {
-            pledge.kind.grace_us()
+            record.kind.grace_us()
         };
         let latest = grace + LATE_US;
-        let is_overdue = pledge
+        let is_overdue = record
             .until_us
             .is_some_and(|until| now_us > until.saturating_add(latest));
-        if !is_overdue && pledge.owners.iter().any(|owner| owner.is_alive(host)) {
+        if !is_overdue && record.owners.iter().any(|owner| owner.is_alive(host)) {
             return Fate::Stands;
         }
-        match pledge.until_us {
-            Some(until) if pledge.kind == Kind::Lease && !self.is_pending && now_us < until => {
+        match record.until_us {
+            Some(until) if record.kind == Kind::Lease && !self.is_pending && now_us < until => {
                 Fate::Unguarded
             }
             _ => Fate::Over,
@@ -201,7 +201,7 @@ impl Entry {
     /// Whether its cgroup is gone. Another one under the same path is another one.
     #[must_use]
     pub fn is_gone(&self, host: &Host) -> bool {
-        let standing = &self.pledge.standing;
+        let standing = &self.record.standing;
         match Cgroup::open(host, standing.hierarchy, &standing.path) {
             Ok(cgroup) => cgroup.id() != standing.id,
             Err(error) => matches!(error, Error::Gone(_)),
@@ -211,7 +211,7 @@ impl Entry {
     /// Microseconds since it was made, as of `now_us`.
     #[must_use]
     pub fn age_us(&self, now_us: u64) -> u64 {
-        now_us.saturating_sub(self.pledge.since_us)
+        now_us.saturating_sub(self.record.since_us)
     }
 }
 
