@@ -10,7 +10,7 @@ use crate::error::{Error, Force, Result};
 use crate::freezer::Saved;
 use crate::host::Host;
 use crate::patience::Patience;
-use crate::report::{Explanation, Outcome, Report, Status};
+use crate::report::{Explanation, Outcome, Report, Status, Verb};
 use crate::resolver::{self, Container, Nesting, target::Target};
 use crate::verifier::Proof;
 
@@ -131,8 +131,11 @@ impl Handle {
     /// [`NotConfirmed`]: the requests are as before, unless its report says that they could not be put back.
     pub fn freeze<'p>(&self, limit: impl Into<Patience<'p>>) -> std::result::Result<Frozen, NotConfirmed> {
         match self.host.freeze_all([self], limit) {
-            Ok(frozen) => frozen.into_iter().next().ok_or_else(|| one(Vec::new())),
-            Err(NotAllConfirmed(reports)) => Err(one(reports)),
+            Ok(frozen) => frozen
+                .into_iter()
+                .next()
+                .ok_or_else(|| one(Verb::Freeze, Vec::new())),
+            Err(NotAllConfirmed(reports)) => Err(one(Verb::Freeze, reports)),
         }
     }
 
@@ -143,13 +146,16 @@ impl Handle {
     /// [`NotConfirmed`]: its report says which task is not proven to run, or what still holds it.
     pub fn thaw<'p>(&self, limit: impl Into<Patience<'p>>) -> std::result::Result<Report, NotConfirmed> {
         let options = ThawOptions::default();
-        confirmed(engine::thaw(
-            &self.host,
-            &[self.named()],
-            options,
-            limit.into(),
-            &mut |_, _, _| {},
-        ))
+        confirmed(
+            Verb::Thaw,
+            engine::thaw(
+                &self.host,
+                &[self.named()],
+                options,
+                limit.into(),
+                &mut |_, _, _| {},
+            ),
+        )
     }
 
     /// Ends it, frozen or not, and proves that its cgroups are empty. What no runtime is known to have made is refused.
@@ -159,13 +165,16 @@ impl Handle {
     /// [`NotConfirmed`]: its report says which task is not gone, or why nothing was done.
     pub fn kill<'p>(&self, limit: impl Into<Patience<'p>>) -> std::result::Result<Report, NotConfirmed> {
         let options = KillOptions::default();
-        confirmed(engine::kill(
-            &self.host,
-            &[self.named()],
-            &options,
-            limit.into(),
-            &mut |_, _, _| {},
-        ))
+        confirmed(
+            Verb::Kill,
+            engine::kill(
+                &self.host,
+                &[self.named()],
+                &options,
+                limit.into(),
+                &mut |_, _, _| {},
+            ),
+        )
     }
 
     /// Why it is as it is: who holds it, which task is not as asked, what to do.
@@ -183,20 +192,20 @@ impl Handle {
     }
 }
 
-fn confirmed(reports: Vec<Report>) -> std::result::Result<Report, NotConfirmed> {
+fn confirmed(verb: Verb, reports: Vec<Report>) -> std::result::Result<Report, NotConfirmed> {
     match reports.into_iter().next() {
         Some(report) if report.outcome.is_success() => Ok(report),
-        report => Err(one(report.into_iter().collect())),
+        report => Err(one(verb, report.into_iter().collect())),
     }
 }
 
 /// The report on the one target that was asked for. None would be a bug, and is no success.
-fn one(reports: Vec<Report>) -> NotConfirmed {
+fn one(verb: Verb, reports: Vec<Report>) -> NotConfirmed {
     NotConfirmed(Box::new(
         reports
             .into_iter()
             .next()
-            .unwrap_or_else(|| Report::blank("", "")),
+            .unwrap_or_else(|| Report::blank(verb, "")),
     ))
 }
 
@@ -235,18 +244,16 @@ impl Frozen {
     pub fn thaw<'p>(mut self, limit: impl Into<Patience<'p>>) -> std::result::Result<Report, NotConfirmed> {
         let handle = self.handle.clone();
         let Some(standing) = &self.standing else {
-            let mut report = Report::blank("thaw", &handle.target);
+            let mut report = Report::blank(Verb::Thaw, &handle.target);
             report.end(Outcome::Unchanged);
             return Ok(report);
         };
         let (target, container) = handle.named();
         let held = [(target, container, standing)];
-        let thawed = confirmed(engine::release(
-            &handle.host,
-            &held,
-            limit.into(),
-            &mut |_, _, _| {},
-        ));
+        let thawed = confirmed(
+            Verb::Thaw,
+            engine::release(&handle.host, &held, limit.into(), &mut |_, _, _| {}),
+        );
         if thawed.is_ok() {
             // There is nothing left for the drop; after an error it tries once more.
             self.standing = None;

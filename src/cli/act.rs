@@ -12,7 +12,7 @@ use crate::cli::context::{Context, DIFFERENT, joined, number};
 use crate::engine::{self, Step, Watcher, quoted};
 use crate::freezer::{Saved, Write};
 use crate::patience::Patience;
-use crate::report::{Effective, Outcome, Report, Requested};
+use crate::report::{Effective, Outcome, Report, Requested, Verb};
 use crate::resolver::{Believed, Container, Details};
 use crate::supervisor::Message;
 
@@ -117,7 +117,7 @@ pub(super) fn act(
                     skip_gone(report);
                 }
                 // Freezes are one set: they count, and are told, when all are done.
-                if report.verb != "freeze" {
+                if report.verb != Verb::Freeze {
                     ends.tell(context, *index, report);
                 }
             }
@@ -129,7 +129,7 @@ pub(super) fn act(
     for ((report, before), (index, _, container)) in
         reports.iter_mut().zip(all_last_words.standing).zip(&found)
     {
-        if report.verb != "freeze" {
+        if report.verb != Verb::Freeze {
             continue; // it is told already
         }
         let froze = report.outcome == Outcome::Confirmed;
@@ -228,7 +228,7 @@ impl Announcer<'_> {
                 self.last_words(index, &ended(report, Outcome::Stuck, error, None));
             }
             // A freeze counts when all are told; until then it is undone with the others.
-            Step::Done if report.verb == "freeze" && report.outcome == Outcome::Confirmed => {
+            Step::Done if report.verb == Verb::Freeze && report.outcome == Outcome::Confirmed => {
                 let error = "it was frozen, but the work on another target hangs";
                 let hint = Some("it is thawed again when that returns");
                 self.last_words(index, &ended(report, Outcome::Stuck, error, hint));
@@ -261,8 +261,8 @@ impl Announcer<'_> {
         } else if report.writes.len() > MANY_WRITES {
             return;
         }
-        let hint = match report.verb.as_str() {
-            "thaw" | "kill" => "the write is still on its way: look again with iceaxe status",
+        let hint = match report.verb {
+            Verb::Thaw | Verb::Kill => "the write is still on its way: look again with iceaxe status",
             _ => "the write is still on its way, and is undone when it returns",
         };
         let file = write.file.display();
@@ -378,7 +378,7 @@ fn learn(report: &mut Report, details: Option<Details>) {
     if report.name.is_none() {
         report.name = details.name;
     }
-    if report.verb == "freeze" && report.exit() == 0 && report.runtime.as_deref() == Some("lxc") {
+    if report.verb == Verb::Freeze && report.exit() == 0 && report.runtime.as_deref() == Some("lxc") {
         report.hints.push(
             "lxc-unfreeze does nothing for what lxc-freeze did not freeze: iceaxe thaw it, or lxc-freeze it first".to_owned(),
         );
@@ -387,17 +387,17 @@ fn learn(report: &mut Report, details: Option<Details>) {
     let thawed = matches!(report.after.effective, Some(Effective::Thawed));
     let frozen = matches!(report.after.effective, Some(Effective::Frozen));
     match details.believed {
-        Some(Believed::Paused) if thawed && report.verb == "thaw" && details.unpauses_what_is_thawed => {
+        Some(Believed::Paused) if thawed && report.verb == Verb::Thaw && details.unpauses_what_is_thawed => {
             report.hints.push(format!(
                 "{engine} still believes that it is paused: its own unpause brings it back in step"
             ));
         }
-        Some(Believed::Paused) if thawed && report.verb == "thaw" => report.hints.push(format!(
+        Some(Believed::Paused) if thawed && report.verb == Verb::Thaw => report.hints.push(format!(
             "{engine} still believes that it is paused, and its own unpause will fail with \"container not paused\": \
              with the engine well again, iceaxe resync {} brings it back in step",
             quoted(&report.target)
         )),
-        Some(Believed::Running) if frozen && report.verb == "freeze" => report.hints.push(format!(
+        Some(Believed::Running) if frozen && report.verb == Verb::Freeze => report.hints.push(format!(
             "{engine} does not know that it is frozen: a stop or restart now kills it without its shutdown; \
              iceaxe thaw it first"
         )),

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::fleet::{Ceiling, Filter};
 use crate::host::Resource;
-use crate::report::RescueStep;
+use crate::report::{RescueStep, Verb};
 
 /// Freezes and thaws containers without their daemon, and proves it task by task
 #[derive(Debug, Parser)]
@@ -59,7 +59,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) color: Color,
     #[command(subcommand)]
-    pub(crate) verb: Verb,
+    pub(crate) verb: Request,
 }
 
 /// When colour is used.
@@ -74,7 +74,7 @@ pub(crate) enum Color {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Verb {
+pub(crate) enum Request {
     /// Thaw containers, wait, and prove task by task that each left the freezer
     #[command(visible_aliases = ["unpause", "resume"])]
     Thaw(Thaw),
@@ -119,23 +119,23 @@ Exit codes: COMMAND's own, 128+N for a signal; 122 somebody else thawed a target
     },
 }
 
-impl Verb {
-    /// Its name, as reports have it.
-    pub(crate) fn name(&self) -> &'static str {
+impl Request {
+    /// What is done, as reports have it.
+    pub(crate) fn verb(&self) -> Verb {
         match self {
-            Self::Thaw(_) => "thaw",
-            Self::Freeze(_) => "freeze",
-            Self::Status(_) => "status",
-            Self::Kill(_) => "kill",
-            Self::Explain(_) => "explain",
-            Self::Hold(_) => "hold",
-            Self::Recover => "recover",
-            Self::List(_) => "list",
-            Self::Tree(_) => "tree",
-            Self::Watch(_) => "watch",
-            Self::Path(_) => "path",
-            Self::Resync(_) => "resync",
-            Self::Demo | Self::DemoTask { .. } => "demo",
+            Self::Thaw(_) => Verb::Thaw,
+            Self::Freeze(_) => Verb::Freeze,
+            Self::Status(_) => Verb::Status,
+            Self::Kill(_) => Verb::Kill,
+            Self::Explain(_) => Verb::Explain,
+            Self::Hold(_) => Verb::Hold,
+            Self::Recover => Verb::Recover,
+            Self::List(_) => Verb::List,
+            Self::Tree(_) => Verb::Tree,
+            Self::Watch(_) => Verb::Watch,
+            Self::Path(_) => Verb::Path,
+            Self::Resync(_) => Verb::Resync,
+            Self::Demo | Self::DemoTask { .. } => Verb::Demo,
         }
     }
 }
@@ -609,7 +609,7 @@ mod tests {
             );
         }
         let limit = |words: &str| match parse(words).unwrap().verb {
-            Verb::Thaw(thaw) => thaw.stagger.stagger,
+            Request::Thaw(thaw) => thaw.stagger.stagger,
             _ => None,
         };
         assert_eq!(limit("iceaxe thaw web"), None);

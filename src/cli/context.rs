@@ -3,14 +3,14 @@
 
 use serde::Serialize;
 
-use super::args::{Cli, Verb};
+use super::args::{Cli, Request};
 use super::text;
 use crate::engine::untouched_end;
 use crate::error::{Error, Result};
 use crate::hold::guard;
 use crate::host::Host;
 use crate::patience::Patience;
-use crate::report::{Outcome, Report, Status};
+use crate::report::{Outcome, Report, Status, Verb};
 use crate::supervisor::{LastWords, Link, Message, Say};
 
 /// What every verb is given.
@@ -114,7 +114,7 @@ impl Context<'_> {
 struct Untold<'r> {
     #[serde(flatten)]
     status: Status,
-    verb: &'r str,
+    verb: Verb,
     target: &'r str,
     #[serde(flatten)]
     outcome: Outcome,
@@ -137,15 +137,15 @@ struct Unexplained {
 
 /// What is printed of one target: its line, or its object, and its trouble.
 pub(super) fn told(cli: &Cli, colour: bool, report: &Report) -> LastWords {
-    let out = if cli.json && matches!(report.verb.as_str(), "status" | "explain") {
+    let out = if cli.json && matches!(report.verb, Verb::Status | Verb::Explain) {
         json(&Untold {
             status: Status::unknown(),
-            verb: &report.verb,
+            verb: report.verb,
             target: &report.target,
             outcome: report.outcome,
             hints: &report.hints,
             error: report.error.as_deref(),
-            unexplained: (report.verb == "explain").then(Unexplained::default),
+            unexplained: (report.verb == Verb::Explain).then(Unexplained::default),
         })
     } else if cli.json && !cli.verbose && report.proofs.is_some() {
         json(&Report {
@@ -176,8 +176,8 @@ pub(super) fn told(cli: &Cli, colour: bool, report: &Report) -> LastWords {
     let (out, err) = (out.into_bytes(), text::trouble(report).into_bytes());
     // A hold's standard output is its command's.
     let (out, err) = match cli.verb {
-        Verb::Hold(_) if cli.quiet => (Vec::new(), err),
-        Verb::Hold(_) => (Vec::new(), [out, err].concat()),
+        Request::Hold(_) if cli.quiet => (Vec::new(), err),
+        Request::Hold(_) => (Vec::new(), [out, err].concat()),
         _ => (out, err),
     };
     LastWords {
@@ -196,7 +196,7 @@ pub(super) fn json(value: &impl serde::Serialize) -> String {
 }
 
 /// A report on a target that was not resolved.
-pub(super) fn unresolved(verb: &str, target: &str, error: &Error) -> Report {
+pub(super) fn unresolved(verb: Verb, target: &str, error: &Error) -> Report {
     let mut report = Report::blank(verb, target);
     report.outcome = untouched_end(error);
     report.error = Some(error.to_string());
@@ -219,7 +219,7 @@ pub(super) fn joined(codes: impl IntoIterator<Item = u8>) -> u8 {
 }
 
 /// What is printed of a target if nothing at all is heard of it.
-pub(super) fn unheard(cli: &Cli, verb: &str, target: &str) -> LastWords {
+pub(super) fn unheard(cli: &Cli, verb: Verb, target: &str) -> LastWords {
     let mut report = Report::blank(verb, target);
     report.error = Some(
         "nothing was heard in time: a read that comes before anything is written hangs, or the process that does \

@@ -26,7 +26,7 @@ use crate::store::Process;
 use crate::supervisor::{
     self, Announce, ChildCommand, Ended, LastWords, MOST_URGENT, Message, News, raise_limit,
 };
-use args::{Cli, Color, Freeze, Verb};
+use args::{Cli, Color, Freeze, Request};
 use context::{Context, joined, number, unheard, unresolved};
 
 pub use crate::supervisor::Streams;
@@ -51,7 +51,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             return 0;
         }
     };
-    if let Verb::DemoTask { kind } = &cli.verb {
+    if let Request::DemoTask { kind } = &cli.verb {
         return verbs::demo::task(kind);
     }
     let colour = match cli.color {
@@ -66,7 +66,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     let typed = match targets::typed(&cli.verb) {
         Ok(typed) => typed,
         Err(error) => {
-            let code = if matches!(cli.verb, Verb::Hold(_)) {
+            let code = if matches!(cli.verb, Request::Hold(_)) {
                 verbs::hold::NOT_RUN
             } else {
                 2
@@ -76,14 +76,16 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     };
     let guard = match &cli.verb {
         // It is there before anybody does anything.
-        Verb::Freeze(Freeze { lasting: Some(_), .. }) | Verb::Hold(_) | Verb::Recover if !cli.dry_run => {
+        Request::Freeze(Freeze { lasting: Some(_), .. }) | Request::Hold(_) | Request::Recover
+            if !cli.dry_run =>
+        {
             Some(guard::post(&cli.root))
         }
         _ => None,
     };
     let line = guard.as_ref().and_then(|guard| guard.as_ref().ok());
     let (words, tell, ends): (&[OsString], &dyn Fn(News), bool) = match &cli.verb {
-        Verb::Hold(args) => (
+        Request::Hold(args) => (
             &args.command,
             &|news| verbs::hold::tell(&cli, args, line, news),
             !args.let_run,
@@ -103,14 +105,14 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     // right to it it takes longer, no more.
     let _ = rustix::process::setpriority_process(None, MOST_URGENT);
     let all_last_words = match cli.verb {
-        Verb::Watch(_) => BTreeMap::from([(u32::MAX, unwatched())]),
+        Request::Watch(_) => BTreeMap::from([(u32::MAX, unwatched())]),
         _ => typed
             .iter()
             .enumerate()
             .map(|(index, target)| {
                 (
                     number(index),
-                    unheard(&cli, cli.verb.name(), &target.to_string_lossy()),
+                    unheard(&cli, cli.verb.verb(), &target.to_string_lossy()),
                 )
             })
             .collect(),
@@ -139,20 +141,20 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             return code;
         }
         match &cli.verb {
-            Verb::Thaw(thaw) => verbs::change::thaw(&context, thaw, &typed),
-            Verb::Freeze(freeze) => verbs::change::freeze(&context, freeze, &typed),
-            Verb::Status(status) => verbs::status::run(&context, status, &typed),
-            Verb::Kill(kill) => verbs::change::kill(&context, kill, &typed),
-            Verb::Explain(explain) => verbs::explain::run(&context, explain, &typed),
-            Verb::Hold(hold) => verbs::hold::run(&context, hold, &typed),
-            Verb::Recover => verbs::recover::run(&context),
-            Verb::List(args) => verbs::list::run(&context, args),
-            Verb::Tree(args) => verbs::tree::run(&context, args),
-            Verb::Watch(_) => verbs::watch::run(&context, &typed),
-            Verb::Path(path) => verbs::path::run(&context, path, &typed),
-            Verb::Resync(resync) => verbs::resync::run(&context, resync, &typed),
-            Verb::Demo => verbs::demo::run(&context),
-            Verb::DemoTask { .. } => 2, // done above, without a child
+            Request::Thaw(thaw) => verbs::change::thaw(&context, thaw, &typed),
+            Request::Freeze(freeze) => verbs::change::freeze(&context, freeze, &typed),
+            Request::Status(status) => verbs::status::run(&context, status, &typed),
+            Request::Kill(kill) => verbs::change::kill(&context, kill, &typed),
+            Request::Explain(explain) => verbs::explain::run(&context, explain, &typed),
+            Request::Hold(hold) => verbs::hold::run(&context, hold, &typed),
+            Request::Recover => verbs::recover::run(&context),
+            Request::List(args) => verbs::list::run(&context, args),
+            Request::Tree(args) => verbs::tree::run(&context, args),
+            Request::Watch(_) => verbs::watch::run(&context, &typed),
+            Request::Path(path) => verbs::path::run(&context, path, &typed),
+            Request::Resync(resync) => verbs::resync::run(&context, resync, &typed),
+            Request::Demo => verbs::demo::run(&context),
+            Request::DemoTask { .. } => 2, // done above, without a child
         }
     });
     let code = match ended {
@@ -186,7 +188,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             code.max(1)
         }
     };
-    let code = if matches!(cli.verb, Verb::Hold(_)) {
+    let code = if matches!(cli.verb, Request::Hold(_)) {
         let code = verbs::hold::code(code, command.code(), cli.dry_run);
         if code == verbs::hold::BROKEN {
             streams.err(verbs::hold::told_broken(command.code()).as_bytes());
@@ -207,13 +209,13 @@ fn can_look(context: &Context<'_>, typed: &[OsString]) -> std::result::Result<()
         ));
     }
     // What was left behind has file systems too, which are thawed without any cgroup.
-    if matches!(context.cli.verb, Verb::Recover) {
+    if matches!(context.cli.verb, Request::Recover) {
         return Ok(());
     }
     let Err(error) = context.host.check_freezer() else {
         return Ok(());
     };
-    let verb = context.cli.verb.name();
+    let verb = context.cli.verb.verb();
     if typed.is_empty() {
         let report = unresolved(verb, "", &error);
         context.err(text::trouble(&report));
@@ -281,7 +283,7 @@ fn put_back(streams: &mut Streams<'_>, cli: &Cli, undo: &[Vec<u8>]) -> u8 {
                 let host = Host::enter(&cli.root)?;
                 let me = Process::parent(&host);
                 // What a hold has on record no more was ended: who froze it since did so for others.
-                let is_recorded = matches!(&cli.verb, Verb::Hold(hold) if !hold.no_record);
+                let is_recorded = matches!(&cli.verb, Request::Hold(hold) if !hold.no_record);
                 let mut failed = Ok(());
                 for text in undo {
                     let standing: Saved =

@@ -13,7 +13,7 @@ use crate::freezer::Saved;
 use crate::hold::{self, Release};
 use crate::host::Filesystem;
 use crate::patience::{Clock, Patience};
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Report, Verb};
 use crate::resolver::Container;
 use crate::store::{
     Disk, DiskRecordFile, Fate, HoldRecord, Kind, Listing, Lock, Process, RecordFile, SCHEMA, Store, boot,
@@ -578,7 +578,7 @@ impl Ended {
             if !is_ended || record.boot != self.boot {
                 continue;
             }
-            if !record.standing.requested && report.verb == "thaw" {
+            if !record.standing.requested && report.verb == Verb::Thaw {
                 let age = entry.age_us(self.now_us);
                 report.frozen_for_us = Some(report.frozen_for_us.map_or(age, |other| other.max(age)));
             }

@@ -11,7 +11,7 @@ use super::text;
 use crate::cli::context::{Context, unresolved};
 use crate::error::Error;
 use crate::fleet::Filter;
-use crate::report::{Requested, Status};
+use crate::report::{Requested, Status, Verb};
 use crate::resolver::{Purpose, Trust};
 
 /// What a verb is to act on.
@@ -105,7 +105,7 @@ pub(super) fn select(
         let none = none(&args.filter, all);
         match (nothing, code) {
             (Nothing::IsMissing, None) => {
-                let mut report = unresolved(context.cli.verb.name(), "", &Error::NotFound(none.clone()));
+                let mut report = unresolved(context.cli.verb.verb(), "", &Error::NotFound(none.clone()));
                 report.error = Some(none);
                 report.hints.push("--allow-none makes that a success".to_owned());
                 context.err(text::trouble(&report));
@@ -146,7 +146,7 @@ impl Selection {
     pub(super) fn resolve(
         self,
         context: &Context<'_>,
-        (verb, purpose): (&str, Purpose),
+        (verb, purpose): (Verb, Purpose),
         nested: Nested,
     ) -> Targets {
         let mut targets = targets::resolve(context, (verb, purpose), &self.words, nested);

@@ -8,12 +8,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{Nested, Verb};
+use super::args::{Nested, Request};
 use super::text;
 use crate::cli::context::{Context, number, unheard, unresolved};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
-use crate::report::Report;
+use crate::report::{Report, Verb};
 use crate::resolver::target::Target;
 use crate::resolver::{Container, Details, Nesting, Pending, Purpose, Resolver};
 use crate::supervisor::{LastWords, Message};
@@ -88,7 +88,7 @@ impl Targets {
 
     /// Adds containers that are found already. What is to be said of each if nothing more is heard is said at once, as
     /// it was of what was typed.
-    pub(super) fn add(&mut self, context: &Context<'_>, verb: &str, all: Vec<(String, Held)>) {
+    pub(super) fn add(&mut self, context: &Context<'_>, verb: Verb, all: Vec<(String, Held)>) {
         for (typed, held) in all {
             let index = self.free;
             self.free += 1;
@@ -130,22 +130,24 @@ impl Records<'_> {
 }
 
 /// The targets as typed, `-` replaced by the lines of standard input.
-pub(super) fn typed(verb: &Verb) -> Result<Vec<OsString>> {
+pub(super) fn typed(verb: &Request) -> Result<Vec<OsString>> {
     let words = match verb {
-        Verb::Thaw(thaw) => &thaw.targets[..],
-        Verb::Freeze(freeze) => &freeze.targets,
-        Verb::Kill(kill) => &kill.targets,
-        Verb::Hold(hold) if hold.targets.iter().any(|word| word == "-") => {
+        Request::Thaw(thaw) => &thaw.targets[..],
+        Request::Freeze(freeze) => &freeze.targets,
+        Request::Kill(kill) => &kill.targets,
+        Request::Hold(hold) if hold.targets.iter().any(|word| word == "-") => {
             return Err(Error::Usage(
                 "hold does not read targets from standard input: that is the command's".to_owned(),
             ));
         }
-        Verb::Hold(hold) => &hold.targets,
-        Verb::Status(status) | Verb::Explain(status) => &status.targets,
-        Verb::Resync(resync) => &resync.targets,
-        Verb::Path(path) => std::slice::from_ref(&path.target),
-        Verb::List(_) | Verb::Recover | Verb::Tree(_) | Verb::Demo | Verb::DemoTask { .. } => &[],
-        Verb::Watch(watch) => &watch.targets,
+        Request::Hold(hold) => &hold.targets,
+        Request::Status(status) | Request::Explain(status) => &status.targets,
+        Request::Resync(resync) => &resync.targets,
+        Request::Path(path) => std::slice::from_ref(&path.target),
+        Request::List(_) | Request::Recover | Request::Tree(_) | Request::Demo | Request::DemoTask { .. } => {
+            &[]
+        }
+        Request::Watch(watch) => &watch.targets,
     };
     let mut targets = Vec::new();
     for word in words {
@@ -165,7 +167,7 @@ pub(super) fn typed(verb: &Verb) -> Result<Vec<OsString>> {
             if targets.len() == before {
                 return Err(Error::Usage(format!(
                     "cannot {} -: standard input has no target on it",
-                    text::act(verb.name())
+                    text::act(verb.verb())
                 )));
             }
         } else {
@@ -187,7 +189,7 @@ fn lines(text: &[u8]) -> impl Iterator<Item = OsString> {
 /// Resolves each target; one container that was named twice is kept once. A pod's containers are a target each.
 pub(super) fn resolve(
     context: &Context<'_>,
-    (verb, purpose): (&str, Purpose),
+    (verb, purpose): (Verb, Purpose),
     typed: &[OsString],
     nested: Nested,
 ) -> Targets {

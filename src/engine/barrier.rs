@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::freezer::{Saved, Watch, settle};
 use crate::host::Host;
 use crate::patience::{Clock, Patience, Woke};
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Report, Verb};
 use crate::resolver::Container;
 
 /// Freezes `containers` (each with the target as typed), waits until each has settled, and proves it task by task.
@@ -65,7 +65,7 @@ pub fn freeze_after(
 #[must_use]
 pub fn skip(containers: &[(&str, &Container)], because: &str) -> Vec<Report> {
     let each = containers.iter().map(|(target, container)| {
-        let mut run = Run::new("freeze", target, container);
+        let mut run = Run::new(Verb::Freeze, target, container);
         run.skip(because);
         run.report
     });

@@ -11,7 +11,7 @@ use super::{look, look_again, status};
 use crate::cgroup::{Cgroup, CgroupId};
 use crate::error::Result;
 use crate::host::{Hierarchy, Host};
-use crate::report::{Effective, Explanation, Holder, Holds, Requested, Status};
+use crate::report::{Effective, Explanation, Holder, Holds, Requested, Status, Verb};
 use crate::resolver::{Container, Details, target};
 use crate::verifier::{Class, Holdout, On, Place, Sighting, Witness};
 
@@ -97,7 +97,7 @@ pub fn explain(
         },
     );
     Ok(Explanation {
-        verb: "explain".to_owned(),
+        verb: Verb::Explain,
         target: target.to_owned(),
         frozen_at_most_us: container
             .own

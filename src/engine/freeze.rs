@@ -16,7 +16,7 @@ use crate::freezer::settle::{self, Look};
 use crate::freezer::{self, Saved, Watch};
 use crate::host::{Hierarchy, Host};
 use crate::patience::Clock;
-use crate::report::{Counts, Effective, FrozenCounts, Outcome, Proofs, Report, States};
+use crate::report::{Counts, Effective, FrozenCounts, Outcome, Proofs, Report, States, Verb};
 use crate::resolver::Container;
 use crate::verifier::{On, Place, Proof, Sighting, Witness, judge_freeze};
 
@@ -111,7 +111,7 @@ impl<'c> Freezing<'c> {
         undo_until: &'c Cell<Option<Instant>>,
     ) -> Self {
         Self {
-            run: Run::new("freeze", target, container),
+            run: Run::new(Verb::Freeze, target, container),
             by: &container.own[container.freeze_at],
             standing: None,
             watch: None,

@@ -20,7 +20,7 @@ use crate::error::{Error, Force, Result};
 use crate::freezer::{self, Saved, Write};
 use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience, Woke};
-use crate::report::{Counts, Outcome, Report, States, ThawedCounts};
+use crate::report::{Counts, Outcome, Report, States, ThawedCounts, Verb};
 use crate::resolver::Container;
 use crate::signaller;
 use crate::verifier::{Before, Place, Proof, Sighting, Witness, judge_thaw};
@@ -66,7 +66,7 @@ pub fn kill(
     let mut all: Vec<Killing<'_>> = containers
         .iter()
         .map(|(target, container)| Killing {
-            run: Run::new("kill", target, container),
+            run: Run::new(Verb::Kill, target, container),
             stood_still: false,
             signalled: BTreeSet::new(),
             came_late: false,

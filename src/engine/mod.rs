@@ -27,7 +27,7 @@ use crate::cgroup::{Cgroup, Tasks};
 use crate::error::{Error, Result};
 use crate::freezer::{Saved, Write};
 use crate::host::{ENTER_PID_NAMESPACE, Hierarchy, Host};
-use crate::report::{Dying, Outcome, Report, RescueStep};
+use crate::report::{Dying, Outcome, Report, RescueStep, Verb};
 use crate::resolver::Container;
 use crate::verifier::{Proof, Sightings, Witness};
 
@@ -105,7 +105,7 @@ struct Run<'c> {
 }
 
 impl<'c> Run<'c> {
-    fn new(verb: &str, target: &str, container: &'c Container) -> Self {
+    fn new(verb: Verb, target: &str, container: &'c Container) -> Self {
         let mut report = Report::blank(verb, target);
         report.id.clone_from(&container.identity.id);
         report.name.clone_from(&container.identity.name);

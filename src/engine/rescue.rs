@@ -205,7 +205,7 @@ impl Climb<'_> {
                     .extend(killed.hints.iter().map(|hint| format!("iceaxe kill: {hint}")));
                 return;
             }
-            killed.verb.clone_from(&report.verb);
+            killed.verb = report.verb;
             if killed.outcome.is_gone() {
                 killed.end(Outcome::Ended); // it went by itself, after the thaw's write
             }

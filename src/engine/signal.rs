@@ -10,7 +10,7 @@ use super::scope::Scope;
 use super::{Mode, Run, Step, Watcher, look, safety, status};
 use crate::error::{Error, Force, Result};
 use crate::host::{Hierarchy, Host};
-use crate::report::{Acts, Does, Effective, Outcome, Report, Sent};
+use crate::report::{Acts, Does, Effective, Outcome, Report, Sent, Verb};
 use crate::resolver::Container;
 use crate::signaller;
 use crate::verifier::{Disposition, Place, Sighting, Witness, signal_name};
@@ -46,7 +46,7 @@ pub fn signal(
     watcher: Watcher<'_>,
 ) -> Vec<Report> {
     let each = containers.iter().enumerate().map(|(index, (target, container))| {
-        let mut run = Run::new("kill", target, container);
+        let mut run = Run::new(Verb::Kill, target, container);
         if let Err(error) = send(host, container, options, &mut run) {
             let sent = std::mem::take(&mut run.report.signals);
             run.fail(&error);

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::freezer::Saved;
 use crate::host::Host;
 use crate::patience::Patience;
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Report, Verb};
 use crate::resolver::target::Target;
 use crate::resolver::{self, Container, Nesting};
 use crate::store::{HoldRecord, Lock, RecordFile, Store, boottime_us};
@@ -129,7 +129,7 @@ fn rest_of(host: &Host, store: Option<&Store>, one: &Release<'_>) -> Result<Rest
 }
 
 fn blank(record: &HoldRecord) -> Report {
-    let mut report = Report::blank("thaw", &record.target);
+    let mut report = Report::blank(Verb::Thaw, &record.target);
     report.id.clone_from(&record.id);
     report.name.clone_from(&record.name);
     report.runtime.clone_from(&record.runtime);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Advice, Dying, Status};
+use super::{Advice, Dying, Status, Verb};
 use crate::verifier::Holdout;
 
 /// What kind of cgroup asks for the freeze.
@@ -32,7 +32,7 @@ pub struct Holder {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
     /// `explain`.
-    pub verb: String,
+    pub verb: Verb,
     /// The target as typed.
     pub target: String,
     /// The four states, in both hierarchies.

@@ -5,6 +5,7 @@ mod advice;
 mod explanation;
 mod signals;
 mod status;
+mod verb;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub use advice::{Advice, RescueStep};
 pub use explanation::{Explanation, Holder, Holds};
 pub use signals::{Acts, Does, Dying, Sent};
 pub use status::{CgroupStatus, Holding, Memory, Observed, Outsider, Status};
+pub use verb::Verb;
 
 fn all_shown<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
@@ -284,7 +286,7 @@ pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
     /// `thaw`, `freeze`, `kill` or `resync`.
-    pub verb: String,
+    pub verb: Verb,
     /// The target as typed.
     pub target: String,
     /// The container's ID.
@@ -345,10 +347,10 @@ pub struct Report {
 impl Report {
     /// A report on a target of which nothing is known yet.
     #[must_use]
-    pub fn blank(verb: &str, target: &str) -> Self {
+    pub fn blank(verb: Verb, target: &str) -> Self {
         Self {
             schema: SCHEMA,
-            verb: verb.to_owned(),
+            verb,
             target: target.to_owned(),
             id: None,
             name: None,

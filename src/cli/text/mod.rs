@@ -13,7 +13,7 @@ use std::path::Path;
 
 use crate::engine::Step;
 use crate::error::short_id;
-use crate::report::{Acts, Counts, Does, Effective, Outcome, Report, Requested, Rescue, Sent};
+use crate::report::{Acts, Counts, Does, Effective, Outcome, Report, Requested, Rescue, Sent, Verb};
 use crate::verifier::Holdout;
 
 use resync::resynced;
@@ -103,10 +103,10 @@ fn who_of(report: &Report) -> String {
 /// The verdict on a thaw, a freeze or a kill, in a line; `None` where there is nothing to say but an error.
 pub(crate) fn verdict(report: &Report) -> Option<String> {
     let who = who_of(report);
-    let freeze = report.verb == "freeze";
-    match report.verb.as_str() {
-        "kill" => return killed(report, &who),
-        "resync" => return resynced(report, &who),
+    let freeze = report.verb == Verb::Freeze;
+    match report.verb {
+        Verb::Kill => return killed(report, &who),
+        Verb::Resync => return resynced(report, &who),
         _ => {}
     }
     let head = match report.outcome {
@@ -255,7 +255,7 @@ fn tasks(counts: Counts, report: &Report) -> String {
                 (thawed.new, "new"),
                 (
                     thawed.holdouts,
-                    if report.verb == "kill" {
+                    if report.verb == Verb::Kill {
                         "not gone"
                     } else {
                         "still held"
@@ -340,9 +340,9 @@ pub(crate) fn details(report: &Report) -> String {
 pub(crate) fn trouble(report: &Report) -> String {
     let mut text = String::new();
     if let Some(error) = &report.error {
-        let act = match (report.verb.as_str(), report.outcome) {
-            ("kill", Outcome::Released | Outcome::Held) => "confirm the end of",
-            ("resync", _) => "bring back in step",
+        let act = match (report.verb, report.outcome) {
+            (Verb::Kill, Outcome::Released | Outcome::Held) => "confirm the end of",
+            (Verb::Resync, _) => "bring back in step",
             (verb, _) => act(verb),
         };
         // What is done to no target in particular has none.
@@ -382,14 +382,13 @@ fn rescued(rescue: &Rescue) -> String {
 }
 
 /// What could not be done, in words.
-pub(crate) fn act(verb: &str) -> &str {
+pub(crate) fn act(verb: Verb) -> &'static str {
     match verb {
-        "status" => "tell the status of",
-        "explain" => "explain",
-        "path" => "tell the path of",
-        "tree" => "show the tree of",
-        "watch" => "follow",
-        other => other,
+        Verb::Status => "tell the status of",
+        Verb::Path => "tell the path of",
+        Verb::Tree => "show the tree of",
+        Verb::Watch => "follow",
+        other => other.word(),
     }
 }
 
@@ -456,7 +455,7 @@ mod tests {
 
     #[test]
     fn the_verdict_is_one_line() {
-        let mut report = Report::blank("thaw", "web");
+        let mut report = Report::blank(Verb::Thaw, "web");
         report.runtime = Some("docker".to_owned());
         report.id = Some("5978aaee22d5".to_owned() + &"0".repeat(52));
         report.outcome = Outcome::Confirmed;

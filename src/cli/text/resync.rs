@@ -84,10 +84,10 @@ pub(crate) fn proceed(frozen: usize, others: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Resynced;
+    use crate::report::{Resynced, Verb};
 
     fn report(command: Option<&[&str]>, freezes: bool) -> Report {
-        let mut report = Report::blank("resync", "web");
+        let mut report = Report::blank(Verb::Resync, "web");
         report.runtime = Some("docker".to_owned());
         report.resync = Some(Resynced {
             engine: "docker".to_owned(),

@@ -1,6 +1,6 @@
 //! How many targets ended how.
 
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Report, Verb};
 use std::collections::BTreeMap;
 
 /// The ends of several targets, the good ones first.
@@ -28,14 +28,14 @@ impl Tally {
 }
 
 fn word(report: &Report) -> &'static str {
-    let verb = report.verb.as_str();
+    let verb = report.verb;
     match report.outcome {
-        Outcome::Confirmed if verb == "freeze" => "frozen",
+        Outcome::Confirmed if verb == Verb::Freeze => "frozen",
         Outcome::Confirmed if !report.signals.is_empty() => "signalled",
-        Outcome::Confirmed if verb == "kill" => "killed",
+        Outcome::Confirmed if verb == Verb::Kill => "killed",
         Outcome::Confirmed => "thawed",
         Outcome::Unchanged => "unchanged",
-        Outcome::Released if verb == "kill" => "not all gone",
+        Outcome::Released if verb == Verb::Kill => "not all gone",
         Outcome::Released => "not proven to run",
         Outcome::Held => "still frozen",
         Outcome::RolledBack => "rolled back",
@@ -65,7 +65,7 @@ mod tests {
             Outcome::Unchanged,
             Outcome::Confirmed,
         ] {
-            let mut report = Report::blank("thaw", "web");
+            let mut report = Report::blank(Verb::Thaw, "web");
             report.outcome = outcome;
             tally.add(&report);
         }

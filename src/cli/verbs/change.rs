@@ -17,7 +17,7 @@ use crate::engine::{
 use crate::error::Force;
 use crate::freezer::Saved;
 use crate::patience::Patience;
-use crate::report::{Report, RescueStep};
+use crate::report::{Report, RescueStep, Verb};
 use crate::resolver::{Container, Purpose};
 use crate::store::Kind;
 
@@ -35,7 +35,7 @@ pub(in crate::cli) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString
         Some(RescueStep::Kill) => Purpose::Freeze,
         _ => Purpose::Look,
     };
-    let mut targets = selection.resolve(context, ("thaw", purpose), args.nested);
+    let mut targets = selection.resolve(context, (Verb::Thaw, purpose), args.nested);
     batches::sort(context, &mut targets, args.stagger.order);
     let clear = |wanted| if wanted { Clear::Clear } else { Clear::Leave };
     let options = ThawOptions {
@@ -72,7 +72,7 @@ pub(in crate::cli) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString
 /// Runs `freeze`.
 pub(in crate::cli) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -> u8 {
     if args.select.all && args.lift.force.is_empty() {
-        return refuse_all(context, "freeze");
+        return refuse_all(context, Verb::Freeze);
     }
     if args.parallel.parallel.is_some() && !args.best_effort {
         context
@@ -82,7 +82,7 @@ pub(in crate::cli) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsSt
     let nothing = Nothing::allowed(args.allow_none);
     let selection = select(context, &args.select, typed, All::Every, nothing);
     let code = selection.code;
-    let targets = selection.resolve(context, ("freeze", Purpose::Freeze), args.nested);
+    let targets = selection.resolve(context, (Verb::Freeze, Purpose::Freeze), args.nested);
     let options = FreezeOptions {
         force: lifted(&args.lift.force),
         mode: mode(context.cli.dry_run),
@@ -112,7 +112,7 @@ pub(in crate::cli) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsSt
         Ok(recorder) => recorder,
         Err(error) => {
             for (index, typed, _) in targets.found() {
-                context.end(index, &unresolved("freeze", typed, &error));
+                context.end(index, &unresolved(Verb::Freeze, typed, &error));
             }
             for (index, report) in targets.lost() {
                 context.end(index, report);
@@ -169,7 +169,7 @@ fn frozen(
         Ok(locks) => locks,
         Err(error) if recorder::is_busy(&error) => return engine::skip(containers, &error.to_string()),
         Err(error) => {
-            let refused = |(target, _): &(&str, &Container)| unresolved("freeze", target, &error);
+            let refused = |(target, _): &(&str, &Container)| unresolved(Verb::Freeze, target, &error);
             return containers.iter().map(refused).collect();
         }
     };
@@ -185,12 +185,12 @@ fn frozen(
 /// Runs `kill`.
 pub(in crate::cli) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8 {
     if args.select.all && args.lift.force.is_empty() {
-        return refuse_all(context, "kill");
+        return refuse_all(context, Verb::Kill);
     }
     let nothing = Nothing::allowed(args.allow_none);
     let selection = select(context, &args.select, typed, All::Every, nothing);
     let code = selection.code;
-    let targets = selection.resolve(context, ("kill", Purpose::Freeze), args.nested);
+    let targets = selection.resolve(context, (Verb::Kill, Purpose::Freeze), args.nested);
     let mode = mode(context.cli.dry_run);
     let signal = args.signal.filter(|&signal| signal != libc::SIGKILL);
     act(
@@ -228,7 +228,7 @@ pub(in crate::cli) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString
 }
 
 /// Every container of the host at once is nothing that is meant by a slip of the hand.
-fn refuse_all(context: &Context<'_>, verb: &str) -> u8 {
+fn refuse_all(context: &Context<'_>, verb: Verb) -> u8 {
     context.err(format!(
         "iceaxe: cannot {verb} every container: that needs --force too\n"
     ));

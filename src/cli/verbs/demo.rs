@@ -18,6 +18,7 @@ use crate::engine::{self, FreezeOptions, Step, ThawOptions};
 use crate::error::{Error, Result};
 use crate::host::{Hierarchy, Host};
 use crate::patience::Patience;
+use crate::report::Verb;
 use crate::resolver::{self, Container, Nesting, target::Target};
 use crate::verifier::{Place, Proof, Sighting, Witness};
 
@@ -66,7 +67,7 @@ pub(in crate::cli) fn run(context: &Context<'_>) -> u8 {
             1
         }
         Err(error) => {
-            let report = unresolved("demo", "the container", &error);
+            let report = unresolved(Verb::Demo, "the container", &error);
             context.err(text::trouble(&report));
             report.exit()
         }

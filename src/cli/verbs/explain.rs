@@ -8,23 +8,30 @@ use crate::cli::args::Status;
 use crate::cli::context::{Context, json};
 use crate::cli::text;
 use crate::engine::{self, Holders};
+use crate::report::Verb;
 
 /// Runs `explain`.
 pub(in crate::cli) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u8 {
     let holders = Holders::read(context.host);
-    status::answer(context, "explain", args, typed, &|target, container, details| {
-        let mut explanation = engine::explain(context.host, target, container, details, &holders)?;
-        let root = &context.cli.root;
-        if root != Path::new("/") {
-            for advice in &mut explanation.ladder {
-                let root = format!("iceaxe --root {} ", engine::quoted(&root.display().to_string()));
-                advice.command = advice.command.replacen("iceaxe ", &root, 1);
+    status::answer(
+        context,
+        Verb::Explain,
+        args,
+        typed,
+        &|target, container, details| {
+            let mut explanation = engine::explain(context.host, target, container, details, &holders)?;
+            let root = &context.cli.root;
+            if root != Path::new("/") {
+                for advice in &mut explanation.ladder {
+                    let root = format!("iceaxe --root {} ", engine::quoted(&root.display().to_string()));
+                    advice.command = advice.command.replacen("iceaxe ", &root, 1);
+                }
             }
-        }
-        Ok(if context.cli.json {
-            json(&explanation)
-        } else {
-            text::explanation(&explanation)
-        })
-    })
+            Ok(if context.cli.json {
+                json(&explanation)
+            } else {
+                text::explanation(&explanation)
+            })
+        },
+    )
 }

@@ -18,7 +18,7 @@ use crate::engine::{FreezeOptions, Step, Together};
 use crate::error::Error;
 use crate::hold::{self, Broken, Monitor, Release, guard};
 use crate::patience::Patience;
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Report, Verb};
 use crate::resolver::{Container, Purpose};
 use crate::store::{HoldRecord, Kind, RecordFile, boottime_us};
 use crate::supervisor::{Meanwhile, Message, News};
@@ -48,7 +48,7 @@ pub(in crate::cli) fn code(work: u8, command: Option<u8>, is_plan: bool) -> u8 {
 
 /// Runs `hold`: 0 where all is as it was before.
 pub(in crate::cli) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]) -> u8 {
-    let targets = targets::resolve(context, ("hold", Purpose::Freeze), typed, args.nested);
+    let targets = targets::resolve(context, (Verb::Hold, Purpose::Freeze), typed, args.nested);
     let disks = match Disks::open(context, args) {
         Ok(disks) => disks,
         Err(error) => return not_run(context, &targets, &error),
@@ -236,7 +236,7 @@ fn left(held: &[(CgroupId, HoldRecord, Option<RecordFile>)]) -> Duration {
 /// Says of each why the command is not run.
 fn not_run(context: &Context<'_>, targets: &Targets, error: &Error) -> u8 {
     for (index, typed, _) in targets.found() {
-        context.end(index, &unresolved("hold", typed, error));
+        context.end(index, &unresolved(Verb::Hold, typed, error));
     }
     for (index, report) in targets.lost() {
         context.end(index, report);
@@ -278,7 +278,7 @@ fn remember(context: &Context<'_>, targets: &Targets, held: &[(CgroupId, HoldRec
         let Some((index, typed, _)) = of(&found, *id) else {
             continue;
         };
-        let mut undone = Report::blank("thaw", typed);
+        let mut undone = Report::blank(Verb::Thaw, typed);
         undone.outcome = Outcome::Released;
         undone.error = Some(
             "the process that did the work was killed: thawed, but no task is proven to run again".to_owned(),

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::cli::context::{Context, json, unresolved};
 use crate::cli::{targets, text};
 use crate::error::Error;
-use crate::report::SCHEMA;
+use crate::report::{SCHEMA, Verb};
 use crate::resolver::{Container, Details, Purpose};
 
 /// How long the engine's record may take.
@@ -34,7 +34,7 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Path, typed: &[OsString]
     };
     let targets = targets::resolve(
         context,
-        ("path", Purpose::Look),
+        (Verb::Path, Purpose::Look),
         std::slice::from_ref(one),
         args.nested,
     );
@@ -69,7 +69,7 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Path, typed: &[OsString]
             0
         }
         Err(error) => {
-            let report = unresolved("path", typed, &error);
+            let report = unresolved(Verb::Path, typed, &error);
             context.end(index, &report);
             report.exit()
         }

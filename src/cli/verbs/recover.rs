@@ -9,7 +9,7 @@ use crate::engine::{self, described};
 use crate::error::{Error, Result};
 use crate::hold::{self, Release};
 use crate::patience::Patience;
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Report, Verb};
 use crate::store::{DiskRecordFile, Fate, Process, RecordFile, Store, boot, boottime_us};
 
 /// How long each may take to thaw, and to be proven, where no limit is given.
@@ -190,7 +190,7 @@ fn unreachable(entry: &RecordFile) -> Report {
 }
 
 fn report_of(entry: &RecordFile) -> Report {
-    let mut report = Report::blank("recover", &entry.record.target);
+    let mut report = Report::blank(Verb::Recover, &entry.record.target);
     report.id.clone_from(&entry.record.id);
     report.name.clone_from(&entry.record.name);
     report.runtime.clone_from(&entry.record.runtime);
@@ -205,7 +205,7 @@ fn end_disk(context: &Context<'_>, store: &Store, entry: &DiskRecordFile, fate: 
         text::escaped(&path),
         entry.disk.filesystem.device
     );
-    let mut report = Report::blank("recover", &path);
+    let mut report = Report::blank(Verb::Recover, &path);
     if context.cli.dry_run {
         let what = match fate {
             Fate::Past => "is of another boot; its record would be taken away",

@@ -12,7 +12,7 @@ use crate::cli::text;
 use crate::engine::{Before, Resync, ResyncLimits, Step};
 use crate::error::Error;
 use crate::freezer::Saved;
-use crate::report::{Outcome, Report};
+use crate::report::{Outcome, Report, Verb};
 use crate::resolver::{Container, Purpose};
 use crate::store::Kind;
 use crate::supervisor::{Answer, Message};
@@ -32,7 +32,7 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]
     let is_selected = args.select.all || !args.select.filter.is_empty();
     let selection = select(context, &args.select, typed, All::Disagreeing, Nothing::IsFine);
     let mut codes: Vec<u8> = selection.code.into_iter().collect();
-    let targets = selection.resolve(context, ("resync", Purpose::Freeze), args.nested);
+    let targets = selection.resolve(context, (Verb::Resync, Purpose::Freeze), args.nested);
     for (index, report) in targets.lost() {
         context.end(index, report);
         codes.push(report.exit());
@@ -59,7 +59,7 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]
         } else {
             let why =
                 "the engines' own commands are the host's, and can't be run from beside it: run iceaxe there";
-            unresolved("resync", typed, &Error::Unsupported(why.to_owned()))
+            unresolved(Verb::Resync, typed, &Error::Unsupported(why.to_owned()))
         };
         // Who could not be told apart without asking and is well was not meant, and nor is who has ended since.
         if is_selected && (report.outcome == Outcome::Unchanged || report.outcome.is_gone()) {
@@ -129,7 +129,7 @@ fn heal(
     // Looking once more, which asks the engine again.
     context.within(limits.step * 2 + GRACE);
     let last_words = |report: &Report, outcome: Outcome, error: &str| Report {
-        verb: "resync".to_owned(),
+        verb: Verb::Resync,
         outcome,
         error: Some(error.to_owned()),
         ..report.clone()
@@ -137,7 +137,7 @@ fn heal(
     let say =
         |last_words: Report| (context.say)(&Message::LastWords(number(index), context.told(&last_words)));
     if context.is_cancelled() {
-        let report = Report::blank("resync", typed);
+        let report = Report::blank(Verb::Resync, typed);
         let error = "broken off by a signal before anything was written";
         return last_words(&report, Outcome::RolledBack, error);
     }

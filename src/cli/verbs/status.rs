@@ -10,6 +10,7 @@ use crate::cli::select::{All, Nothing, select};
 use crate::cli::{recorder, text};
 use crate::engine::{self, Holders};
 use crate::error::{Error, Result};
+use crate::report::Verb;
 use crate::resolver::{Container, Details, Purpose};
 
 /// How long the answers wait for the engines' records, all together, beyond the kernel's own files.
@@ -24,27 +25,33 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Status, typed: &[OsStrin
     if !args.select.all && args.select.filter.is_empty() {
         recorder::left_behind(context, &holders); // else it is said where all are looked at
     }
-    answer(context, "status", args, typed, &|target, container, details| {
-        let (mut status, holdouts) = engine::status(context.host, container, details)?;
-        let ids: Vec<_> = container.own.iter().map(Cgroup::id).collect();
-        holders.add_to(&ids, &mut status);
-        match engine::outside(context.host, container) {
-            Ok(outside) => {
-                let outside = outside.map(|outside| {
-                    context.err(text::silent_outside(target, &outside.silent));
-                    outside.found
-                });
-                status.outside = outside;
+    answer(
+        context,
+        Verb::Status,
+        args,
+        typed,
+        &|target, container, details| {
+            let (mut status, holdouts) = engine::status(context.host, container, details)?;
+            let ids: Vec<_> = container.own.iter().map(Cgroup::id).collect();
+            holders.add_to(&ids, &mut status);
+            match engine::outside(context.host, container) {
+                Ok(outside) => {
+                    let outside = outside.map(|outside| {
+                        context.err(text::silent_outside(target, &outside.silent));
+                        outside.found
+                    });
+                    status.outside = outside;
+                }
+                Err(Error::Gone(_)) => {} // nobody is outside of it any more
+                Err(error) => context.err(text::unseen_outside(target, &error)),
             }
-            Err(Error::Gone(_)) => {} // nobody is outside of it any more
-            Err(error) => context.err(text::unseen_outside(target, &error)),
-        }
-        Ok(if context.cli.json {
-            json(&status)
-        } else {
-            text::status(target, &status, &holdouts)
-        })
-    })
+            Ok(if context.cli.json {
+                json(&status)
+            } else {
+                text::status(target, &status, &holdouts)
+            })
+        },
+    )
 }
 
 /// What is said of a container, given its target as typed and the engine's record.
@@ -53,7 +60,7 @@ type Say<'s> = &'s dyn Fn(&str, &Container, Option<&Details>) -> Result<String>;
 /// Prints the answer of a verb that only reads, for each target.
 pub(in crate::cli) fn answer(
     context: &Context<'_>,
-    verb: &str,
+    verb: Verb,
     args: &Status,
     typed: &[OsString],
     say: Say<'_>,

@@ -8,6 +8,7 @@ use crate::cli::{targets, text};
 use crate::error::Error;
 use crate::fleet::{self, Node};
 use crate::host::Hierarchy;
+use crate::report::Verb;
 
 /// How long the walk may take.
 const WALK: std::time::Duration = std::time::Duration::from_secs(30);
@@ -50,7 +51,7 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Tree) -> u8 {
         }
         Err(error) => {
             let typed = args.cgroup.as_deref().unwrap_or_default().to_string_lossy();
-            let report = unresolved("tree", &typed, &error);
+            let report = unresolved(Verb::Tree, &typed, &error);
             context.end(0, &report);
             report.exit()
         }

@@ -9,6 +9,7 @@ use crate::cli::context::{Context, joined, json};
 use crate::cli::{targets, text};
 use crate::fleet::{Event, Follower};
 use crate::patience::{Patience, Woke};
+use crate::report::Verb;
 use crate::resolver::Purpose;
 use crate::resolver::target::Target;
 use crate::supervisor::Message;
@@ -26,7 +27,7 @@ pub(in crate::cli) fn run(context: &Context<'_>, typed: &[OsString]) -> u8 {
     let mut follower = if typed.is_empty() {
         Follower::all(context.host)
     } else {
-        let found = targets::resolve(context, ("watch", Purpose::Look), typed, Nested::default());
+        let found = targets::resolve(context, (Verb::Watch, Purpose::Look), typed, Nested::default());
         for (index, report) in found.lost() {
             context.end(index, report);
             codes.push(report.exit());

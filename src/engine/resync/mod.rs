@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::host::program::{self, Done, End};
 use crate::patience::Patience;
-use crate::report::{Effective, Outcome, Report, Requested, Resynced, States};
+use crate::report::{Effective, Outcome, Report, Requested, Resynced, States, Verb};
 use crate::resolver::{Believed, Container, Details};
 
 /// How long an engine's record on disk is waited for.
@@ -120,7 +120,7 @@ impl<'h> Resync<'h> {
         details: Option<&Details>,
         patience: Patience<'_>,
     ) -> Plan {
-        let mut run = Run::new("resync", target, container);
+        let mut run = Run::new(Verb::Resync, target, container);
         if run.report.name.is_none() {
             run.report.name = details.and_then(|details| details.name.clone());
         }

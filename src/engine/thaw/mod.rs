@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::freezer::{self, Saved, Write};
 use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience, Woke};
-use crate::report::{Outcome, Report, Requested};
+use crate::report::{Outcome, Report, Requested, Verb};
 use crate::resolver::Container;
 use crate::verifier::{Before, Proof, Sighting, Sightings, Witness, judge_thaw};
 
@@ -187,7 +187,7 @@ fn run(
 impl<'c> Thawing<'c> {
     fn new(target: &str, container: &'c Container, only: Option<&'c Saved>) -> Self {
         Self {
-            run: Run::new("thaw", target, container),
+            run: Run::new(Verb::Thaw, target, container),
             only,
             wrote: false,
             asked: None,
