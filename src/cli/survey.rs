@@ -249,7 +249,7 @@ impl Part {
             match engine::quick_status(host, &probe, &mut thawed_ancestors) {
                 Ok((status, holdouts)) => {
                     let id = named(&probe.container.identity);
-                    let silent = holdouts.iter().filter(|task| task.class() == Class::Hung);
+                    let silent = holdouts.iter().filter(|task| task.class == Class::Hung);
                     part.silent.extend(silent.map(|task| silent_line(id, task)));
                     let row = Row::new(status, probe, holds, &mut identities);
                     part.rows.push(row);

@@ -99,7 +99,7 @@ pub(super) fn advise(target: &str, facts: &Facts<'_>) -> Vec<Advice> {
     };
     for task in *holdouts {
         for (step, what, command) in about(task, &target, &kill, *root) {
-            let is_about_servers = !others.is_empty() && task.on.as_deref() == Some(On::Fuse.word());
+            let is_about_servers = !others.is_empty() && task.on == Some(On::Fuse);
             match step {
                 RescueStep::Wait if is_about_servers => add(step, &about_servers(others), command),
                 _ => add(step, what, command),
@@ -178,26 +178,26 @@ fn about(
     let wait = |what| (RescueStep::Wait, what, format!("iceaxe explain {target}"));
     let kill = |what| (RescueStep::Kill, what, kill.to_owned());
     let kill_stuck = kill("end the container; what waits in the kernel dies when its wait ends");
-    match task.class() {
+    match task.class {
         Class::Uninterruptible => {
-            match task.on.as_deref() {
-                Some("nfs" | "cifs") => all.push((
+            match task.on {
+                Some(On::Nfs | On::Cifs) => all.push((
                     RescueStep::Wait,
                     "bring the server or the network back: the task goes on by itself; which mounts there are",
                     "grep -E ' (nfs4?|cifs|smb3) ' /proc/self/mounts".to_owned(),
                 )),
-                Some("fuse") => all.push((
+                Some(On::Fuse) => all.push((
                     RescueStep::Wait,
                     "find the file system whose server is silent (a number above 0), and start that again; writing 1 to \
                      abort beside it fails all its requests",
                     "grep . /sys/fs/fuse/connections/*/waiting".to_owned(),
                 )),
-                Some("disk") => all.push((
+                Some(On::Disk) => all.push((
                     RescueStep::Wait,
                     "see whether the device answers",
                     "cat /proc/diskstats; dmesg | tail".to_owned(),
                 )),
-                Some("pipe-lock" | "lock") => all.push((
+                Some(On::PipeLock | On::Lock) => all.push((
                     RescueStep::Wait,
                     "another task holds the lock: see which tasks wait in the kernel, and where (in the kernel's log)",
                     "echo w > /proc/sysrq-trigger; dmesg | tail -50".to_owned(),
@@ -282,8 +282,8 @@ fn about(
             all.push(kill("end the container"));
         }
         Class::Unmounted => {
-            let mount = match task.on.as_deref() {
-                Some("v1") => "mount -t cgroup -o freezer freezer /mnt",
+            let mount = match task.on {
+                Some(On::V1) => "mount -t cgroup -o freezer freezer /mnt",
                 _ => "mount -t cgroup2 cgroup2 /mnt",
             };
             all.push((
@@ -344,16 +344,16 @@ pub(crate) fn quoted(target: &str) -> String {
 mod tests {
     use super::*;
 
-    fn task(class: &str, on: Option<&str>) -> Holdout {
+    fn task(class: Class, on: Option<On>) -> Holdout {
         Holdout {
             pid: 41,
             tid: 42,
             comm: "x".to_owned(),
             state: 'D',
             wchan: None,
-            class: class.to_owned(),
+            class,
             stack: Vec::new(),
-            on: on.map(str::to_owned),
+            on,
             by: None,
             meaning: String::new(),
         }
@@ -383,9 +383,9 @@ mod tests {
             cgroup: "v1:/a".to_owned(),
         };
         let holdouts = [
-            task("uninterruptible", None),
-            task("uninterruptible", Some("fuse")),
-            task("uninterruptible", None),
+            task(Class::Uninterruptible, None),
+            task(Class::Uninterruptible, Some(On::Fuse)),
+            task(Class::Uninterruptible, None),
         ];
         let all = steps(&status, &[ancestor], &holdouts);
         let commands: Vec<&str> = all.iter().map(|(_, command)| command.as_str()).collect();
@@ -407,7 +407,7 @@ mod tests {
     fn a_kernel_thread_is_moved_to_the_root_of_the_hierarchy_that_was_asked() {
         let status = Status::unknown();
         assert_eq!(
-            steps(&status, &[], &[task("kernel-thread", None)]),
+            steps(&status, &[], &[task(Class::KernelThread, None)]),
             [(
                 RescueStep::Move,
                 "echo 42 > /sys/fs/cgroup/unified/cgroup.procs".to_owned()

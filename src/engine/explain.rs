@@ -60,7 +60,7 @@ pub fn explain(
                 | Class::Spinning
         )
     };
-    holdouts.retain(|task| asks || !is_usual(task.class()));
+    holdouts.retain(|task| asks || !is_usual(task.class));
     let arriving = now
         .seen
         .keys()
@@ -78,7 +78,7 @@ pub fn explain(
     };
     // Who waits for a file system of FUSE waits for a process, which may be frozen itself. Which one serves it the kernel does
     // not say.
-    let waits_for_fuse = |task: &Holdout| task.on.as_deref() == Some(On::Fuse.word());
+    let waits_for_fuse = |task: &Holdout| task.on == Some(On::Fuse);
     let others = match holdouts.iter().any(waits_for_fuse) {
         true => frozen_elsewhere(host, container, &scope, holders),
         false => Vec::new(),

@@ -231,7 +231,7 @@ impl<'c> Freezing<'c> {
         let mut stuck = tasks
             .values()
             .filter(|task| witness.place(task) == Place::Uninterruptible);
-        stuck.any(|task| witness.describe(task).on.as_deref() == Some(On::Fuse.word()))
+        stuck.any(|task| witness.describe(task).on == Some(On::Fuse))
     }
 
     /// Thaws it for a while, so that others of its set can be frozen first.

@@ -119,10 +119,7 @@ impl Climb<'_> {
     /// Whether a step can change anything for what is left.
     fn helps(&self, rescue_step: RescueStep, report: &Report) -> bool {
         let is_held = report.outcome == Outcome::Held;
-        let left_behind = report
-            .holdouts
-            .iter()
-            .any(|task| task.class() == Class::LeftBehind);
+        let left_behind = report.holdouts.iter().any(|task| task.class == Class::LeftBehind);
         match rescue_step {
             RescueStep::Wait => report.outcome == Outcome::Released,
             RescueStep::Rekick => {
@@ -173,7 +170,7 @@ impl Climb<'_> {
         for task in report
             .holdouts
             .iter()
-            .filter(|task| task.class() == Class::LeftBehind)
+            .filter(|task| task.class == Class::LeftBehind)
         {
             let Ok(Some(seen)) = witness.look(task.tid) else {
                 continue; // it is gone
@@ -226,7 +223,7 @@ fn tracers(report: &Report) -> impl Iterator<Item = &Party> {
     let traced = report
         .holdouts
         .iter()
-        .filter(move |task| !others.contains(&task.class()));
+        .filter(move |task| !others.contains(&task.class));
     traced.filter_map(|task| task.by.as_ref())
 }
 

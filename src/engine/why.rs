@@ -11,7 +11,7 @@ use crate::host::{Hierarchy, Host};
 use crate::patience::{Clock, Patience};
 use crate::report::Dying;
 use crate::resolver::task_lines;
-use crate::verifier::{Class, Holdout, Party, Sighting, Ticks, Witness};
+use crate::verifier::{Class, Holdout, On, Party, Sighting, Ticks, Witness};
 
 /// How long tasks that could run are watched: two of the periods in which CPU quotas are given out
 /// (`default_cfs_period()`, kernel/sched/fair.c: 100 ms).
@@ -61,7 +61,7 @@ pub(super) fn holdouts<'t>(
     for (holdout, task) in all.iter_mut().zip(&tasks) {
         let by = witness.place(task).frozen_by();
         let stands = known.scope.requested() || known.scope.is_held_from_outside();
-        match (holdout.class(), known.asked) {
+        match (holdout.class, known.asked) {
             (Class::Frozen, Some(asked)) if by.is_some_and(|by| by != asked) => {
                 holdout.reclass(Class::FrozenElsewhere, None);
             }
@@ -69,7 +69,10 @@ pub(super) fn holdouts<'t>(
                 match by.filter(|&by| host.mount(by).is_none()) {
                     Some(unmounted) => {
                         holdout.reclass(Class::Unmounted, None);
-                        holdout.on = Some(format!("v{}", unmounted.version()));
+                        holdout.on = Some(match unmounted {
+                            Hierarchy::V1 => On::V1,
+                            Hierarchy::V2 => On::V2,
+                        });
                     }
                     None => holdout.reclass(Class::LeftBehind, None),
                 }
@@ -111,7 +114,7 @@ pub(super) struct Suspect {
 
 /// Whether a task could run; between two states it is nowhere.
 fn may_run(holdout: &Holdout) -> bool {
-    matches!(holdout.class(), Class::Running | Class::Unknown)
+    matches!(holdout.class, Class::Running | Class::Unknown)
 }
 
 /// Looks again at those that could run, of any number of containers at once: who gets no CPU, and who loops in the kernel.
@@ -175,7 +178,7 @@ fn judge<'r>(
     let Ok(Some(now)) = witness.look(tid) else {
         return; // it is gone, or not to be seen any more
     };
-    if holdout.class() == Class::Unknown {
+    if holdout.class == Class::Unknown {
         // One that goes to sleep and is woken all the time can be met in between every time.
         *holdout = witness.describe(&now);
         if !may_run(holdout) {
@@ -196,7 +199,7 @@ fn judge<'r>(
     if let Some(clock) = closely.filter(|_| !stood_still && !runs_its_own_code()) {
         witness.look_from_its_cpu(holdout, clock);
     }
-    if holdout.class() == Class::Userfault {
+    if holdout.class == Class::Userfault {
         // Seen at the last look.
     } else if let Some((dir, count)) = spent {
         holdout.reclass(Class::Throttled, None);

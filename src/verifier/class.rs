@@ -16,7 +16,8 @@ pub struct Party {
 }
 
 /// What kind of trouble a task is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Class {
     /// A freezer has it, and some request for that stands.
     Frozen,
@@ -29,6 +30,7 @@ pub enum Class {
     /// In an uninterruptible sleep.
     Uninterruptible,
     /// It faults in a page that nobody delivers, inside of a system call, over and over.
+    #[serde(rename = "userfaultfd")]
     Userfault,
     /// It loops in the kernel and never gets back to its own code.
     Spinning,
@@ -61,29 +63,6 @@ pub enum Class {
 }
 
 impl Class {
-    const ALL: [Self; 20] = [
-        Self::Frozen,
-        Self::LeftBehind,
-        Self::Unmounted,
-        Self::FrozenElsewhere,
-        Self::Uninterruptible,
-        Self::Userfault,
-        Self::Spinning,
-        Self::VforkParent,
-        Self::Traced,
-        Self::Stopped,
-        Self::KernelThread,
-        Self::Throttled,
-        Self::Starved,
-        Self::Arriving,
-        Self::Running,
-        Self::Sleeping,
-        Self::Exiting,
-        Self::Zombie,
-        Self::Hung,
-        Self::Unknown,
-    ];
-
     /// The word for it.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -109,12 +88,6 @@ impl Class {
             Self::Hung => "hung",
             Self::Unknown => "unknown",
         }
-    }
-
-    /// The class that has this word.
-    #[must_use]
-    pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.word() == word)
     }
 
     /// What it means, in a sentence.
@@ -177,8 +150,9 @@ impl Class {
     }
 }
 
-/// What an uninterruptible sleep waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What an uninterruptible sleep waits for, or which freezer holds a task whose hierarchy is not mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum On {
     /// An NFS server.
     Nfs,
@@ -189,11 +163,16 @@ pub enum On {
     /// A pipe that another task holds locked.
     PipeLock,
     /// A page that a userfaultfd does not deliver.
+    #[serde(rename = "userfaultfd")]
     Userfault,
     /// A block device, or what is written to one.
     Disk,
     /// Another task's lock in the kernel.
     Lock,
+    /// The freezer of v1.
+    V1,
+    /// The freezer of v2.
+    V2,
 }
 
 impl On {
@@ -208,6 +187,8 @@ impl On {
             Self::Userfault => "userfaultfd",
             Self::Disk => "disk",
             Self::Lock => "lock",
+            Self::V1 => "v1",
+            Self::V2 => "v2",
         }
     }
 
@@ -222,6 +203,7 @@ impl On {
             Self::Userfault => "a page that a userfaultfd does not deliver",
             Self::Disk => "a disk",
             Self::Lock => "a lock that another task holds in the kernel",
+            Self::V1 | Self::V2 => "a freezer whose hierarchy is not mounted",
         }
     }
 
@@ -342,6 +324,28 @@ mod tests {
     use crate::host::Kernel;
 
     const NEW: Kernel = Kernel { major: 6, minor: 18 };
+    const ALL: [Class; 20] = [
+        Class::Frozen,
+        Class::LeftBehind,
+        Class::Unmounted,
+        Class::FrozenElsewhere,
+        Class::Uninterruptible,
+        Class::Userfault,
+        Class::Spinning,
+        Class::VforkParent,
+        Class::Traced,
+        Class::Stopped,
+        Class::KernelThread,
+        Class::Throttled,
+        Class::Starved,
+        Class::Arriving,
+        Class::Running,
+        Class::Sleeping,
+        Class::Exiting,
+        Class::Zombie,
+        Class::Hung,
+        Class::Unknown,
+    ];
 
     /// Stacks as kernels showed them, innermost function first.
     #[test]
@@ -437,9 +441,22 @@ mod tests {
 
     #[test]
     fn every_class_has_its_own_word_and_meaning() {
-        for class in Class::ALL {
-            assert_eq!(Class::of_word(class.word()), Some(class));
+        for class in ALL {
+            assert_eq!(serde_json::to_value(class).unwrap(), class.word());
             assert!(!class.meaning().is_empty());
+        }
+        for on in [
+            On::Nfs,
+            On::Cifs,
+            On::Fuse,
+            On::PipeLock,
+            On::Userfault,
+            On::Disk,
+            On::Lock,
+            On::V1,
+            On::V2,
+        ] {
+            assert_eq!(serde_json::to_value(on).unwrap(), on.word());
         }
     }
 }

@@ -26,13 +26,12 @@ pub struct Holdout {
     pub state: char,
     /// Where it waits, if the kernel says.
     pub wchan: Option<String>,
-    /// What kind of task that is, in a word: [`Class::word`].
-    pub class: String,
+    /// What kind of trouble it is in.
+    pub class: Class,
     /// The kernel stack, innermost function first; empty where it can't be read.
     pub stack: Vec<String>,
-    /// What an uninterruptible sleep is about, in a word: [`On::word`]; of a freezer that is not mounted, `v1` or `v2`.
-    /// `None` where its stack does not tell.
-    pub on: Option<String>,
+    /// What its uninterruptible sleep waits for; `None` where its stack does not tell.
+    pub on: Option<On>,
     /// Who keeps it there: its tracer, its vfork child, the real-time task that has its CPU.
     pub by: Option<Party>,
     /// What its class means, in a sentence.
@@ -92,7 +91,7 @@ impl Witness<'_> {
                     .and_then(|state| state.chars().next())
                     .unwrap_or('?'),
                 wchan: None,
-                class: class.word().to_owned(),
+                class,
                 stack: Vec::new(),
                 on: None,
                 by: None,
@@ -124,9 +123,9 @@ impl Witness<'_> {
             comm: sighting.comm.clone(),
             state: sighting.letter,
             wchan: sighting.site.clone(),
-            class: class.word().to_owned(),
+            class,
             meaning: meaning(class, on),
-            on: on.map(|on| on.word().to_owned()),
+            on,
             by: by.map(|pid| self.party(pid)),
             stack,
         }
@@ -174,15 +173,9 @@ fn meaning(class: Class, on: Option<On>) -> String {
 }
 
 impl Holdout {
-    /// Its class.
-    #[must_use]
-    pub fn class(&self) -> Class {
-        Class::of_word(&self.class).unwrap_or(Class::Unknown)
-    }
-
     /// Gives it a class that only its cgroup, or a second look, tells.
     pub(crate) fn reclass(&mut self, class: Class, by: Option<Party>) {
-        self.class = class.word().to_owned();
+        self.class = class;
         self.meaning = class.meaning().to_owned();
         self.on = None;
         self.by = by.or(self.by.take());

@@ -50,7 +50,7 @@ impl Witness<'_> {
                 break;
             };
             self.look_for_userfault(holdout, Some(cpu));
-            if holdout.class() == Class::Userfault || clock.is_over() {
+            if holdout.class == Class::Userfault || clock.is_over() {
                 break;
             }
             std::thread::sleep(PAUSE);

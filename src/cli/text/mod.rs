@@ -395,7 +395,7 @@ pub(crate) fn act(verb: Verb) -> &'static str {
 /// `task 42 mysqld (process 41): D in nfs_wait, uninterruptible on nfs`.
 pub(crate) fn holdout(task: &Holdout) -> String {
     let place = task.wchan.as_ref().map(|wchan| format!(" in {wchan}"));
-    let on = task.on.as_ref().map(|on| format!(" on {on}"));
+    let on = task.on.as_ref().map(|on| format!(" on {}", on.word()));
     let by = task.by.as_ref().map(|by| match &by.comm {
         Some(comm) => format!(" by {} {}", by.pid, escaped(comm)),
         None => format!(" by {}", by.pid),
@@ -408,7 +408,7 @@ pub(crate) fn holdout(task: &Holdout) -> String {
         task.pid,
         task.state,
         place.unwrap_or_default(),
-        task.class,
+        task.class.word(),
         on.unwrap_or_default(),
         by.unwrap_or_default(),
         stack.unwrap_or_default()

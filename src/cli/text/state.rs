@@ -526,10 +526,10 @@ fn reason(all: &Explanation) -> String {
         .find(|holder| matches!(holder.kind, Holds::Ancestor | Holds::Shared));
     let own = state.requested == Some(Requested::Frozen);
     // Those count as frozen where they are; that they rest has other reasons.
-    let rests = |task: &&Holdout| matches!(task.class(), Class::Stopped | Class::Traced | Class::VforkParent);
+    let rests = |task: &&Holdout| matches!(task.class, Class::Stopped | Class::Traced | Class::VforkParent);
     let (resting, blocking): (Vec<&Holdout>, Vec<&Holdout>) = all.holdouts.iter().partition(rests);
     let classes = |tasks: &[&Holdout]| {
-        let mut words: Vec<&str> = tasks.iter().map(|task| task.class.as_str()).collect();
+        let mut words: Vec<&str> = tasks.iter().map(|task| task.class.word()).collect();
         words.sort_unstable();
         words.dedup();
         words.join(", ")
@@ -554,7 +554,7 @@ fn reason(all: &Explanation) -> String {
             format!("freezing, and held up by {n} {tasks}: {}", classes(&blocking))
         }
         (Some(Effective::Thawed), _) => {
-            let any = |class: Class| all.holdouts.iter().any(|task| task.class() == class);
+            let any = |class: Class| all.holdouts.iter().any(|task| task.class == class);
             if any(Class::Unmounted) {
                 "thawed as far as can be seen, but held by a freezer whose hierarchy is not mounted"
                     .to_owned()

@@ -246,7 +246,7 @@ impl<'h> Follower<'h> {
             .place(id)
             .ok()
             .and_then(|at| self.followed[at].status.id.clone());
-        for task in holdouts.iter().filter(|task| task.class() == Class::Hung) {
+        for task in holdouts.iter().filter(|task| task.class == Class::Hung) {
             self.note(format!(
                 "{}: task {} ({}) does not answer: nothing is known of it",
                 who.clone().unwrap_or_default(),
