@@ -13,7 +13,7 @@ use crate::engine::{self, Step, Watcher, quoted};
 use crate::freezer::{Saved, Write};
 use crate::patience::Patience;
 use crate::report::{Effective, Outcome, Report, Requested, Verb};
-use crate::resolver::{Believed, Container, Details};
+use crate::resolver::{Believed, Container, Details, Runtime};
 use crate::supervisor::Message;
 
 /// How long after its limit the work may take to look why (200 ms), to undo (300 ms) and to say so, on a host that is busy
@@ -378,12 +378,12 @@ fn learn(report: &mut Report, details: Option<Details>) {
     if report.name.is_none() {
         report.name = details.name;
     }
-    if report.verb == Verb::Freeze && report.exit() == 0 && report.runtime.as_deref() == Some("lxc") {
+    if report.verb == Verb::Freeze && report.exit() == 0 && report.runtime == Some(Runtime::Lxc) {
         report.hints.push(
             "lxc-unfreeze does nothing for what lxc-freeze did not freeze: iceaxe thaw it, or lxc-freeze it first".to_owned(),
         );
     }
-    let engine = report.runtime.as_deref().unwrap_or("the engine");
+    let engine = report.runtime.map(Runtime::name).unwrap_or("the engine");
     let thawed = matches!(report.after.effective, Some(Effective::Thawed));
     let frozen = matches!(report.after.effective, Some(Effective::Frozen));
     match details.believed {

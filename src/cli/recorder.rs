@@ -191,7 +191,7 @@ impl<'c> Recorder<'c> {
             target: target.to_owned(),
             id: identity.id.clone(),
             name: identity.name.clone(),
-            runtime: identity.runtime.map(|runtime| runtime.to_string()),
+            runtime: identity.runtime,
             standing: base,
             boot: self.boot.clone(),
             since_us: now,

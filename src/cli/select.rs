@@ -12,7 +12,7 @@ use crate::cli::context::{Context, unresolved};
 use crate::error::Error;
 use crate::fleet::Filter;
 use crate::report::{Requested, Status, Verb};
-use crate::resolver::{Purpose, Trust};
+use crate::resolver::{Believed, Purpose, Runtime, Trust};
 
 /// What a verb is to act on.
 pub(super) struct Selection {
@@ -74,11 +74,11 @@ pub(super) fn select(
         let is_wanted = match all {
             All::Every => true,
             All::Asking => asks,
-            All::Disagreeing => match status.believed.as_deref() {
-                Some(word) => (word == "paused") != asks,
+            All::Disagreeing => match status.believed {
+                Some(believed) => (believed == Believed::Paused) != asks,
                 None => matches!(
-                    status.runtime.as_deref(),
-                    Some("docker" | "podman" | "containerd" | "lxc")
+                    status.runtime,
+                    Some(Runtime::Docker | Runtime::Podman | Runtime::Containerd | Runtime::Lxc)
                 ),
             },
         };

@@ -109,7 +109,7 @@ impl<'c> Run<'c> {
         let mut report = Report::blank(verb, target);
         report.id.clone_from(&container.identity.id);
         report.name.clone_from(&container.identity.name);
-        report.runtime = container.identity.runtime.map(|runtime| runtime.to_string());
+        report.runtime = container.identity.runtime;
         Self {
             container,
             report,

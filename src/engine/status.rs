@@ -83,7 +83,7 @@ fn told(
         schema: SCHEMA,
         id: identity.id.clone(),
         name: identity.name.clone(),
-        runtime: identity.runtime.map(|runtime| runtime.to_string()),
+        runtime: identity.runtime,
         pid: identity.pid,
         image: None,
         labels: None,
@@ -111,7 +111,7 @@ impl Status {
         self.image.clone_from(&details.image);
         self.labels.clone_from(&details.labels);
         self.pod.clone_from(&details.pod);
-        self.believed = details.believed.map(|believed| believed.to_string());
+        self.believed = details.believed;
         self.agree = details
             .believed
             .zip(self.effective)

@@ -184,7 +184,7 @@ impl Test {
             }
             Self::Name(pattern) => pattern.matches(status.name.as_deref()?),
             Self::Id(prefix) => status.id.as_deref()?.to_ascii_lowercase().starts_with(prefix),
-            Self::Runtime(name) => status.runtime.as_deref()? == name,
+            Self::Runtime(name) => status.runtime?.name() == name,
             Self::Pod(name) => {
                 let of = pod().unwrap_or_default();
                 of == name || of.split_once('/').is_some_and(|(_, own)| own == name)
@@ -195,7 +195,7 @@ impl Test {
             }
             Self::Image(pattern) => pattern.matches(status.image.as_deref()?),
             Self::State(state) => status.effective? == *state,
-            Self::Believed(word) => status.believed.as_deref()? == word,
+            Self::Believed(word) => status.believed?.word() == word,
             Self::Memory(than, amount) => {
                 let memory = status.memory?;
                 let current = memory.current?;
@@ -258,18 +258,19 @@ fn duration(text: &str) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::report::Memory;
+    use crate::resolver::{Believed, Runtime};
     use proptest::prelude::*;
 
     fn web() -> Status {
         let mut status = Status::unknown();
         status.id = Some("5978aaee22d5".repeat(5));
         status.name = Some("web-1".to_owned());
-        status.runtime = Some("docker".to_owned());
+        status.runtime = Some(Runtime::Docker);
         status.image = Some("library/nginx:1.27".to_owned());
         status.labels = Some([("auto_resume".to_owned(), "true".to_owned())].into());
         status.pod = Some("prod/web".to_owned());
         status.effective = Some(Effective::Frozen);
-        status.believed = Some("paused".to_owned());
+        status.believed = Some(Believed::Paused);
         status.memory = Some(Memory {
             current: Some(60 << 20),
             limit: Some(100 << 20),

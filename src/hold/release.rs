@@ -132,7 +132,7 @@ fn blank(record: &HoldRecord) -> Report {
     let mut report = Report::blank(Verb::Thaw, &record.target);
     report.id.clone_from(&record.id);
     report.name.clone_from(&record.name);
-    report.runtime.clone_from(&record.runtime);
+    report.runtime = record.runtime;
     report
 }
 

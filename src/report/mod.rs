@@ -14,6 +14,7 @@ use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::freezer::{Write, shown};
+use crate::resolver::{Believed, Runtime};
 use crate::verifier::{Holdout, Proof};
 
 pub use advice::{Advice, RescueStep};
@@ -294,7 +295,7 @@ pub struct Report {
     /// Its name.
     pub name: Option<String>,
     /// Its runtime.
-    pub runtime: Option<String>,
+    pub runtime: Option<Runtime>,
     /// How it ended; `outcome` and `exit` in JSON.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -405,10 +406,10 @@ pub struct Rescue {
 pub struct Resynced {
     /// The engine.
     pub engine: String,
-    /// What it believed, in iceaxe's words.
-    pub believed_before: Option<String>,
+    /// What it believed.
+    pub believed_before: Option<Believed>,
     /// What it believes now; `None` where that was not asked, or can't be told.
-    pub believed_after: Option<String>,
+    pub believed_after: Option<Believed>,
     /// The command by which it is told to unpause; `None` where none is needed.
     pub command: Option<Vec<String>>,
     /// Whether the container has to be frozen for it.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Effective, Requested, SCHEMA, all_shown};
 use crate::freezer::shown;
 use crate::host::Hierarchy;
-use crate::resolver::target;
+use crate::resolver::{Believed, Runtime, target};
 use crate::store::Kind;
 
 /// Counts of tasks as one look shows them.
@@ -107,7 +107,7 @@ pub struct Status {
     /// Its name.
     pub name: Option<String>,
     /// Its runtime.
-    pub runtime: Option<String>,
+    pub runtime: Option<Runtime>,
     /// Its first process.
     pub pid: Option<i32>,
     /// Its image.
@@ -120,8 +120,8 @@ pub struct Status {
     pub requested: Option<Requested>,
     /// What is in force.
     pub effective: Option<Effective>,
-    /// What its engine has on record, in the engine's words.
-    pub believed: Option<String>,
+    /// What its engine has on record.
+    pub believed: Option<Believed>,
     /// Whether the engine's record and the truth agree.
     pub agree: Option<bool>,
     /// Every other cgroup that asks for the freeze, topmost first.

@@ -10,6 +10,7 @@ use crate::cgroup::Cgroup;
 use crate::error::Error;
 use crate::freezer::Saved;
 use crate::host::{Host, Stat};
+use crate::resolver::Runtime;
 
 /// A process, whatever has its number later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -123,7 +124,7 @@ pub struct HoldRecord {
     /// Its name.
     pub name: Option<String>,
     /// Its runtime.
-    pub runtime: Option<String>,
+    pub runtime: Option<Runtime>,
     /// The cgroup, and what it asked for before its first holder came.
     pub standing: Saved,
     /// The boot that it was made in.

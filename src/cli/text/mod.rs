@@ -14,6 +14,7 @@ use std::path::Path;
 use crate::engine::Step;
 use crate::error::short_id;
 use crate::report::{Acts, Counts, Does, Effective, Outcome, Report, Requested, Rescue, Sent, Verb};
+use crate::resolver::Runtime;
 use crate::verifier::Holdout;
 
 use resync::resynced;
@@ -95,7 +96,7 @@ fn who_of(report: &Report) -> String {
     who(
         &report.target,
         report.name.as_deref(),
-        report.runtime.as_deref(),
+        report.runtime.map(Runtime::name),
         report.id.as_deref(),
     )
 }
@@ -456,7 +457,7 @@ mod tests {
     #[test]
     fn the_verdict_is_one_line() {
         let mut report = Report::blank(Verb::Thaw, "web");
-        report.runtime = Some("docker".to_owned());
+        report.runtime = Some(Runtime::Docker);
         report.id = Some("5978aaee22d5".to_owned() + &"0".repeat(52));
         report.outcome = Outcome::Confirmed;
         report.settle_us = Some(310);

@@ -85,10 +85,11 @@ pub(crate) fn proceed(frozen: usize, others: usize) -> String {
 mod tests {
     use super::*;
     use crate::report::{Resynced, Verb};
+    use crate::resolver::Runtime;
 
     fn report(command: Option<&[&str]>, freezes: bool) -> Report {
         let mut report = Report::blank(Verb::Resync, "web");
-        report.runtime = Some("docker".to_owned());
+        report.runtime = Some(Runtime::Docker);
         report.resync = Some(Resynced {
             engine: "docker".to_owned(),
             command: command.map(|words| words.iter().map(|&word| word.to_owned()).collect()),

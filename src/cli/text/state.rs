@@ -8,6 +8,7 @@ use crate::error::{Error, short_id};
 use crate::report::{
     Advice, CgroupStatus, Dying, Effective, Explanation, Holder, Holding, Holds, Outsider, Requested, Status,
 };
+use crate::resolver::{Believed, Runtime};
 use crate::store::Kind;
 use crate::verifier::{Class, Holdout};
 
@@ -20,10 +21,10 @@ pub(crate) fn status(target: &str, status: &Status, holdouts: &[Holdout]) -> Str
     let who = called(target, status);
     let mut text = format!("{who}: {}", effective(status.effective));
     if status.agree == Some(false) {
-        let engine = status.runtime.as_deref().unwrap_or("its engine");
+        let engine = status.runtime.map(Runtime::name).unwrap_or("its engine");
         text += &format!(
             ", but {engine} believes {}",
-            escaped(status.believed.as_deref().unwrap_or("otherwise"))
+            status.believed.map_or("otherwise", Believed::word)
         );
     }
     text.push('\n');
@@ -97,7 +98,7 @@ fn called(target: &str, status: &Status) -> String {
     who(
         target,
         status.name.as_deref(),
-        status.runtime.as_deref(),
+        status.runtime.map(Runtime::name),
         status.id.as_deref(),
     )
 }
@@ -129,10 +130,7 @@ fn states(status: &Status) -> String {
         }
         text.push('\n');
     }
-    text += &format!(
-        "  believed   {}\n",
-        escaped(status.believed.as_deref().unwrap_or("-"))
-    );
+    text += &format!("  believed   {}\n", status.believed.map_or("-", Believed::word));
     for cgroup in &status.cgroups {
         text += &format!(
             "  v{}  {}: {}requested {}, effective {}",
@@ -249,7 +247,7 @@ fn field(name: &str, status: &Status) -> String {
         "name" => text(status.name.as_deref()),
         "id" => text(status.id.as_deref()),
         "short-id" => text(status.id.as_deref().map(short_id)),
-        "runtime" => text(status.runtime.as_deref()),
+        "runtime" => text(status.runtime.map(Runtime::name)),
         "pid" => status.pid.map(|pid| pid.to_string()),
         "image" => text(status.image.as_deref()),
         "pod" => text(status.pod.as_deref()),
@@ -262,7 +260,7 @@ fn field(name: &str, status: &Status) -> String {
         }),
         "requested" => Some(requested(status.requested).to_owned()),
         "effective" => Some(effective(status.effective).to_owned()),
-        "believed" => text(status.believed.as_deref()),
+        "believed" => text(status.believed.map(Believed::word)),
         "agree" => status.agree.map(|agree| agree.to_string()),
         "tasks" => status.tasks.map(|tasks| tasks.total.to_string()),
         "frozen-for" => status.frozen_for_us.map(duration),
@@ -412,10 +410,11 @@ fn labels(status: &Status) -> String {
     let place = status.cgroups.first().map(CgroupStatus::place);
     let hierarchy = place.map(|(hierarchy, _)| format!("v{}", hierarchy.version()));
     let path = place.map(|(_, path)| lossless(path));
+    let runtime = status.runtime.map(|runtime| runtime.to_string());
     let labels = [
         ("id", &status.id),
         ("name", &status.name),
-        ("runtime", &status.runtime),
+        ("runtime", &runtime),
         ("pod", &status.pod),
         ("hierarchy", &hierarchy),
         ("path", &path),
@@ -612,8 +611,8 @@ mod tests {
         let evil = "x\n\x1b[2J\r\u{202e}\t\"y\\";
         let word = || Some(evil.to_owned());
         let mut status = Status::unknown();
-        (status.id, status.name, status.runtime) = (word(), word(), word());
-        (status.image, status.pod, status.believed) = (word(), word(), word());
+        (status.id, status.name) = (word(), word());
+        (status.image, status.pod) = (word(), word());
         status.labels = Some([(evil.to_owned(), evil.to_owned())].into());
         let rows = [row(&Status::unknown()), row(&status), row(&Status::unknown())];
         let drawn = table(COLUMNS, &rows);

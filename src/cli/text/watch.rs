@@ -3,6 +3,7 @@
 use super::{duration, effective, escaped, path, requested};
 use crate::error::short_id;
 use crate::report::{Effective, Requested, Status};
+use crate::resolver::Runtime;
 
 /// The columns of the table: what matters comes before what somebody else can make long.
 const COLUMNS: [&str; 7] = ["EFFECTIVE", "REQUESTED", "SINCE", "NAME", "ID", "RUNTIME", "BY"];
@@ -69,7 +70,7 @@ fn row((status, changed_for_us): (&Status, Option<u64>)) -> [String; COLUMNS.len
         changed_for_us.map_or_else(|| "-".to_owned(), |us| duration(us / 1_000_000 * 1_000_000)),
         fitted(&name, LONGEST_NAME),
         text(status.id.as_deref().map(short_id)),
-        text(status.runtime.as_deref()),
+        text(status.runtime.map(Runtime::name)),
         by(status),
     ]
 }

@@ -181,7 +181,7 @@ impl Sort {
         match self {
             Self::Name => by(|status| status.name.clone()),
             Self::Id => by(|status| status.id.clone()),
-            Self::Runtime => by(|status| status.runtime.clone()),
+            Self::Runtime => by(|status| status.runtime.map(|runtime| runtime.to_string())),
             Self::Pod => by(|status| status.pod.clone()),
             Self::State => by(|status| {
                 status

@@ -193,7 +193,7 @@ fn report_of(entry: &RecordFile) -> Report {
     let mut report = Report::blank(Verb::Recover, &entry.record.target);
     report.id.clone_from(&entry.record.id);
     report.name.clone_from(&entry.record.name);
-    report.runtime.clone_from(&entry.record.runtime);
+    report.runtime = entry.record.runtime;
     report
 }
 

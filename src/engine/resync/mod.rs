@@ -185,8 +185,8 @@ impl<'h> Resync<'h> {
                         Some(_) => Outcome::Unhealthy,
                         None => Outcome::Error,
                     };
-                    resynced.believed_before = believed.map(|believed| believed.to_string());
-                    resynced.believed_after.clone_from(&resynced.believed_before);
+                    resynced.believed_before = believed;
+                    resynced.believed_after = resynced.believed_before;
                     report.end(outcome);
                     report.error = Some(format!("{why}; nothing was written"));
                     report.resync = Some(resynced);
@@ -205,7 +205,7 @@ impl<'h> Resync<'h> {
             believed = Some(answer);
             verdict = Some(judge(answer, requested, effective));
         }
-        resynced.believed_before = believed.map(|believed| believed.to_string());
+        resynced.believed_before = believed;
         let remedy = match (verdict, commands) {
             (Some(Verdict::OnlyBelieved), Some(commands)) => {
                 resynced.command = Some(commands.unpause.shown());
@@ -228,7 +228,7 @@ impl<'h> Resync<'h> {
             }
             _ => {
                 report.end(Outcome::Unchanged);
-                resynced.believed_after.clone_from(&resynced.believed_before);
+                resynced.believed_after = resynced.believed_before;
                 None
             }
         };
@@ -353,7 +353,7 @@ impl<'h> Resync<'h> {
         thawed.frozen_for_us = frozen_for.map(micros);
         let believed = self.believes_now(commands, container, &done.end, patience);
         let mut resynced = plan.resync.take().unwrap_or_default();
-        resynced.believed_after = believed.map(|believed| believed.to_string());
+        resynced.believed_after = believed;
         resynced.took_us = Some(micros(done.took));
         resynced.exit = match done.end {
             End::Exited(code) => Some(code),

@@ -6,13 +6,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::kind::Runtime;
+use serde::{Deserialize, Serialize};
+
 use crate::error::Result;
 use crate::host::{Hierarchy, Host};
 use crate::resolver::state::StateDir;
 use crate::resolver::trust::Trust;
 
 /// The state of a container that an engine has on record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Believed {
     /// Running and paused.
     Paused,
@@ -24,14 +27,22 @@ pub enum Believed {
     Exited,
 }
 
-impl fmt::Display for Believed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Believed {
+    /// The word for it, in text and in JSON.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
             Self::Paused => "paused",
             Self::Running => "running",
             Self::Restarting => "restarting",
             Self::Exited => "exited",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Believed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 
