@@ -100,7 +100,7 @@ impl Imports {
                 .filter(|other| reached.get(other).is_some_and(|back| back.contains(*from)));
             let tied: Vec<&str> = tied.map(String::as_str).collect();
             told.extend(tied.iter().map(|name| (*name).to_owned()));
-            circles.push(format!("src/{}: {}", folder.join("/"), tied.join(", ")));
+            circles.push(format!("/{}: {}", folder.join("/"), tied.join(", ")));
         }
         circles
     }
@@ -346,13 +346,13 @@ mod tests {
             ("x/b.rs", "use super::c;"),
             ("x/c.rs", "fn f() {\n    super::a::f();\n}"),
         ]);
-        assert_eq!(files.circles(), ["src/x: a, b, c"]);
+        assert_eq!(files.circles(), ["/x: a, b, c"]);
         let folders = imports(&[
             ("x/a.rs", "use crate::y::b;"),
             ("y/b.rs", ""),
             ("y/c.rs", "use crate::x::a;"),
         ]);
-        assert_eq!(folders.circles(), ["src/: x, y"]);
+        assert_eq!(folders.circles(), ["/: x, y"]);
         let none = imports(&[
             ("x/mod.rs", "mod a;\npub use a::Thing;\nstruct Other;"),
             ("x/a.rs", "use super::Other;"),

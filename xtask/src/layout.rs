@@ -12,6 +12,9 @@ use kit::Hierarchy;
 use crate::Result;
 use crate::command::{self, limited};
 
+/// The kernel tests that need FUSE, which the kernels of the virtual machines do not have built in.
+pub(crate) const HUNG: &str = "hung::";
+
 /// How the freezer hierarchies are mounted below /sys/fs/cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
@@ -24,6 +27,15 @@ pub(crate) enum Layout {
 }
 
 impl Layout {
+    /// The filters that the runner of the kernel tests is given: the modules that the layout is for.
+    pub(crate) fn filters(self) -> &'static [&'static str] {
+        match self {
+            Self::V1 => &["v1::", "any::"],
+            Self::V2 => &["v2::", "any::"],
+            Self::Hybrid => &["hybrid::"],
+        }
+    }
+
     /// All of them.
     pub(crate) const ALL: [Self; 3] = [Self::V1, Self::Hybrid, Self::V2];
 

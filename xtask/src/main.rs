@@ -19,9 +19,7 @@ mod janitor;
 mod kernels;
 mod layout;
 mod libtest;
-mod many;
 mod packages;
-mod records;
 mod soak;
 mod stats;
 mod suites;
@@ -65,7 +63,7 @@ impl Task {
         match self {
             Self::Test(options) => test::run(options),
             Self::Ci(options) => ci::run(options),
-            Self::Vm(options) => vm::run(options),
+            Self::Vm(options) => test::run_machines(options),
             Self::Dist(install) => dist::run(*install),
             Self::Bench(options) => bench::run(options),
             Self::Soak(options) => soak::run(options),

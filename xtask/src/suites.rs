@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::artifacts::Program;
 use crate::command::{self, Line, cargo, echoed, is_root, limited, workspace};
-use crate::layout::{Layout, View};
+use crate::layout::{HUNG, Layout, View};
 use crate::libtest::Tally;
 use crate::packages::{self, Need};
 use crate::{Result, soak, vm};
@@ -157,9 +157,6 @@ impl fmt::Display for Suite {
     }
 }
 
-/// The kernel tests that need FUSE, which the kernels of the virtual machines do not have built in.
-pub(crate) const HUNG: &str = "hung::";
-
 /// The kernel tests that need CAP_SYS_RESOURCE.
 const RAISED: &str = "that_may_be_raised";
 
@@ -171,15 +168,6 @@ fn may_raise_limits() -> bool {
     set.is_some_and(|set| set & 1 << 24 != 0)
 }
 
-/// The modules of kernel tests that a layout is for. They are the filters that the test runner is given.
-pub(crate) fn filters(layout: Layout) -> &'static [&'static str] {
-    match layout {
-        Layout::V1 => &["v1::", "any::"],
-        Layout::V2 => &["v2::", "any::"],
-        Layout::Hybrid => &["hybrid::"],
-    }
-}
-
 impl Ready {
     /// Runs it. The error says what went wrong beside the tests that failed.
     pub(crate) fn run(&self, built: &Built) -> (Tally, Result<()>) {
@@ -188,7 +176,7 @@ impl Ready {
             Self::Hosts => run_one(built, "hosts", |path| limited(LIMIT, path)),
             Self::Host(layout, view) => run_one(built, "kernel", |path| {
                 let mut command = view.run(LIMIT, path);
-                command.args(filters(*layout));
+                command.args(layout.filters());
                 if *layout != Layout::V2 && !view.has_cpu() {
                     println!(
                         "not selected in {}: the tests of v1 CPU quotas, as /sys/fs/cgroup/cpu can't be had",

@@ -82,6 +82,12 @@ enum End {
     NotSelected(String),
 }
 
+/// Runs the kernel tests on the machines that were asked for.
+pub(crate) fn run_machines(options: &vm::Options) -> Result<()> {
+    let suites: Vec<Suite> = options.rows()?.into_iter().map(Suite::Vm).collect();
+    run_suites(&suites, None, options.install)
+}
+
 /// Runs `suites`, all of them whatever happens, and then names what failed. With a `minimum`, what is missing of it
 /// has failed too.
 pub(crate) fn run_suites(suites: &[Suite], minimum: Option<&AllowMissing>, install: Install) -> Result<()> {

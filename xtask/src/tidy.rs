@@ -67,27 +67,32 @@ pub(crate) fn run() -> Result<()> {
                 path.display()
             );
         }
-        if let Ok(below) = path.strip_prefix("src") {
-            if !below.starts_with("cli") && (text.contains("clap::") || text.contains("use clap")) {
-                wrong.push(format!(
-                    "{}: knows clap, which only the command line may",
-                    path.display()
-                ));
-            }
-            code.push((below.to_owned(), text));
+        if path.starts_with("src") && !path.starts_with("src/cli") && knows_clap(&text) {
+            let path = path.display();
+            wrong.push(format!("{path}: knows clap, which only the command line may"));
         }
+        code.push((path, text));
     }
-    let code: Vec<(&Path, &str)> = code
-        .iter()
-        .map(|(path, text)| (path.as_path(), text.as_str()))
-        .collect();
-    let imports = Imports::read(&code);
-    wrong.extend(
-        imports
-            .circles()
+    let imports_of = |top: &'static str| {
+        let below = |(path, text): &'_ (&PathBuf, String)| {
+            Some((path.strip_prefix(top).ok()?.to_owned(), text.clone()))
+        };
+        let files: Vec<(PathBuf, String)> = code.iter().filter_map(below).collect();
+        let files: Vec<(&Path, &str)> = files
             .iter()
-            .map(|circle| format!("{circle} import each other in a circle")),
-    );
+            .map(|(path, text)| (path.as_path(), text.as_str()))
+            .collect();
+        Imports::read(&files)
+    };
+    for top in ["src", "xtask/src", "tests/kit/src"] {
+        let circles = imports_of(top).circles();
+        wrong.extend(
+            circles
+                .iter()
+                .map(|circle| format!("{top}{circle} import each other in a circle")),
+        );
+    }
+    let imports = imports_of("src");
     let map = fs::read_to_string(workspace().join(MAP)).map_err(|error| format!("{MAP}: {error}"))?;
     wrong.extend(drifted(&map, &imports.between_rooms()));
     if wrong.is_empty() {
@@ -110,6 +115,10 @@ fn files() -> Result<Vec<PathBuf>> {
 
 fn may_lie_at_the_top(name: &str) -> bool {
     name.starts_with('.') || name.starts_with("LICENSE") || TOP.contains(&name)
+}
+
+fn knows_clap(text: &str) -> bool {
+    text.contains("clap::") || text.contains("use clap")
 }
 
 /// Lines of code: not blank, no comment, and not in the tests that close a file.

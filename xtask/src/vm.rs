@@ -12,9 +12,8 @@ use crate::command::{Line, echoed, limited, target_dir};
 use crate::cpio::Archive;
 use crate::dist::{only, static_cargo};
 use crate::kernels::{KERNELS, Kernel};
-use crate::layout::Layout;
+use crate::layout::{HUNG, Layout};
 use crate::packages::Install;
-use crate::suites::{self, Suite};
 use crate::{Result, artifacts};
 
 /// All tests together take up to 6 minutes with an emulated processor, a boot 3 s of it (measured on two cores).
@@ -98,9 +97,9 @@ impl Row {
     fn filters(self) -> String {
         let mut filters = match self.layout {
             Layout::Hybrid => Vec::new(),
-            Layout::V1 | Layout::V2 => suites::filters(self.layout).to_vec(),
+            Layout::V1 | Layout::V2 => self.layout.filters().to_vec(),
         };
-        filters.extend(["--skip", suites::HUNG]);
+        filters.extend(["--skip", HUNG]);
         filters.join(" ")
     }
 
@@ -143,23 +142,18 @@ pub(crate) struct Options {
     #[arg(value_name = "KERNEL LAYOUT")]
     rows: Vec<String>,
     #[command(flatten)]
-    install: Install,
+    pub(crate) install: Install,
 }
 
 impl Options {
-    fn rows(&self) -> Result<Vec<Row>> {
+    /// The rows that are meant.
+    pub(crate) fn rows(&self) -> Result<Vec<Row>> {
         match &self.rows[..] {
             [] if self.all => Ok(Row::all()),
             [] => Ok(Row::usual()),
             pairs => pairs.chunks(2).map(Row::parse).collect(),
         }
     }
-}
-
-/// Runs the rows that were asked for.
-pub(crate) fn run(options: &Options) -> Result<()> {
-    let suites: Vec<Suite> = options.rows()?.into_iter().map(Suite::Vm).collect();
-    crate::test::run_suites(&suites, None, options.install)
 }
 
 /// Builds the first file system and returns its path.

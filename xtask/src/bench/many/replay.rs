@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::Result;
-use crate::records::shape::Member;
-use crate::records::trace::traced;
+use crate::bench::records::shape::Member;
+use crate::bench::records::trace::traced;
 
 /// What is done with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,9 @@
 //! Measures the binary that is handed out, as whole processes, beside runc and beside the floor (`floor.c`), all on the
 //! same runc container and by turns in one run, so that what disturbs one disturbs all.
 
+mod many;
+mod records;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +16,7 @@ use crate::bundle::{Container, TASKS};
 use crate::command::{find, is_root, output, shown, target_dir, workspace};
 use crate::layout::{Layout, View};
 use crate::stats::{Times, ms, ratio};
-use crate::{Result, dist, many, packages, records};
+use crate::{Result, dist, packages};
 
 const ROUNDS: u32 = 200;
 /// Toggles of which the settling is measured.

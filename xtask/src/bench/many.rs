@@ -6,11 +6,11 @@ mod replay;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::bench::records::crowd::{self, Crowd};
+use crate::bench::records::shape::Member;
 use crate::bench::{Bar, Options, command, compile, in_both, in_mib, timed};
 use crate::command::{find, is_root, output, target_dir};
 use crate::layout::Layout;
-use crate::records::crowd::{self, Crowd};
-use crate::records::shape::Member;
 use crate::stats::{Times, ms, ratio};
 use crate::{Result, dist, packages};
 use replay::Replay;
