@@ -142,3 +142,20 @@ pub enum Woke {
     /// Somebody asked to give up.
     Cancelled,
 }
+
+/// Reads a duration: a number with one of `ms`, `s`, `m`, `h`, `d`, or a bare number of seconds, as timeout(1) has it. `None` for
+/// anything else, and for what is too long to be counted.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let unit = match unit {
+        "ms" => return Some(Duration::from_millis(number)),
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.checked_mul(unit).map(Duration::from_secs)
+}

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::fleet::{Ceiling, Filter};
 use crate::host::Resource;
+use crate::patience::parse_duration;
 use crate::report::{RescueStep, Verb};
 
 /// Freezes and thaws containers without their daemon, and proves it task by task
@@ -512,26 +513,17 @@ pub(crate) struct Path {
     pub(crate) log: bool,
 }
 
-/// Reads `500ms`, `10s`, `2m`, `1h`; a bare number is seconds, as timeout(1) has it.
+/// Reads a limit, which may be a week: longer than any wait that somebody means, and far from what a clock can't add.
 fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "not a duration such as 500ms, 10s or 2m".to_owned())?;
-    let milliseconds = match unit {
-        "ms" => Some(number),
-        "" | "s" => number.checked_mul(1000),
-        "m" => number.checked_mul(60_000),
-        "h" => number.checked_mul(3_600_000),
-        _ => return Err(format!("\"{unit}\" is no unit; ms, s, m and h are")),
-    };
-    // A week: longer than any wait that somebody means, and far from what a clock can't add.
-    milliseconds
-        .filter(|&ms| ms <= 7 * 24 * 3_600_000)
-        .map(Duration::from_millis)
-        .ok_or_else(|| "longer than a week".to_owned())
+    let limit = parse_duration(text).ok_or("not a duration such as 500ms, 10s, 2m, 1h or 1d")?;
+    if limit > WEEK {
+        Err("longer than a week".to_owned())
+    } else {
+        Ok(limit)
+    }
 }
+
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 #[cfg(test)]
 mod tests {
@@ -554,6 +546,7 @@ mod tests {
             ("0", 0),
             ("3", 3000),
             ("1h", 3_600_000),
+            ("1d", 86_400_000),
         ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
@@ -562,7 +555,7 @@ mod tests {
             "s",
             "-1s",
             "1.5s",
-            "1d",
+            "1w",
             "99999999999999999999s",
             "18446744073709551615s",
             "200h",

@@ -8,6 +8,7 @@ use std::time::Duration;
 use wildmatch::WildMatch;
 
 use crate::error::Error;
+use crate::patience::parse_duration;
 use crate::report::{Effective, Status};
 
 /// One condition on a container.
@@ -105,7 +106,7 @@ impl FromStr for Filter {
             ),
             ("frozen-for", Some(than)) => Test::FrozenFor(
                 than,
-                duration(value).ok_or_else(|| bad("no duration such as 30s, 10m or 2h"))?,
+                parse_duration(value).ok_or_else(|| bad("no duration such as 30s, 10m or 2h"))?,
             ),
             ("memory" | "frozen-for", None) => return Err(bad("it is compared by <, <=, > or >=")),
             (_, Some(_)) => return Err(bad("only memory and frozen-for have a size")),
@@ -236,22 +237,6 @@ fn amount(text: &str) -> Option<Amount> {
         _ => return None,
     };
     number.checked_mul(unit).map(Amount::Bytes)
-}
-
-/// Reads `500ms`, `30s`, `10m`, `2h`, `3d`.
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
-    let unit = match unit {
-        "ms" => return Some(Duration::from_millis(number)),
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    number.checked_mul(unit).map(Duration::from_secs)
 }
 
 #[cfg(test)]
