@@ -101,7 +101,7 @@ impl Command {
 }
 
 impl Commands {
-    /// Those for a container of `recorder`'s, their programs found in `path`.
+    /// The commands for a container of `manager`'s, their programs found in `path`.
     ///
     /// # Errors
     ///
