@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::args::Parallel;
 use super::batches::Plan;
+use super::options::Parallel;
 use super::recorder::{self, Recorder};
 use super::targets::Targets;
 use super::text;
@@ -142,7 +142,7 @@ pub(super) fn act(
         }
         ends.tell(context, *index, report);
     }
-    let told = !context.cli.quiet && !context.cli.json;
+    let told = !context.options.quiet && !context.options.json;
     if let Some(skew) = reports.iter().find_map(|report| report.skew_us).filter(|_| told) {
         context.err(text::skew(
             reports.iter().filter(|report| report.skew_us.is_some()).count(),
@@ -325,7 +325,7 @@ impl Ends {
     /// The exit code of all. Where they differ it is said how many ended how, but to a program.
     fn joined(self, context: &Context<'_>) -> u8 {
         let code = joined(self.codes);
-        if code == DIFFERENT && !context.cli.json {
+        if code == DIFFERENT && !context.options.json {
             context.err(format!("iceaxe: {}\n", self.tally.line()));
         }
         code

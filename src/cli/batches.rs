@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::args::{Order, Parallel, Stagger};
+use super::options::{Order, Parallel, Stagger};
 use super::targets::{Held, Targets};
 use super::text;
 use crate::cgroup::Cgroup;
@@ -69,7 +69,7 @@ impl Plan {
             context,
             most: self.most,
             // What is only planned is planned at once.
-            pace: self.pace.as_ref().filter(|_| !context.cli.dry_run),
+            pace: self.pace.as_ref().filter(|_| !context.options.dry_run),
             targets,
             limit,
             clock: context.patience(Duration::MAX).start(),

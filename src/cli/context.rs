@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::args::{Cli, Request};
+use super::options::Options;
 use super::text;
 use crate::engine::untouched_end;
 use crate::error::{Error, Result};
@@ -15,7 +15,9 @@ use crate::supervisor::{LastWords, Link, Message, Say};
 
 /// What every verb is given.
 pub(super) struct Context<'c> {
-    pub(super) cli: &'c Cli,
+    pub(super) options: &'c Options,
+    /// What is done.
+    pub(super) verb: Verb,
     /// Whether verdicts are coloured; told before there is a child, which has no terminal.
     pub(super) colour: bool,
     /// Whether results go to a terminal.
@@ -44,7 +46,7 @@ impl Context<'_> {
 
     /// The limit for each target.
     pub(super) fn timeout(&self, default: std::time::Duration) -> std::time::Duration {
-        self.cli.timeout.unwrap_or(default)
+        self.options.timeout.unwrap_or(default)
     }
 
     /// Whether somebody asked to give up.
@@ -87,12 +89,12 @@ impl Context<'_> {
 
     /// What is printed of one target.
     pub(super) fn told(&self, report: &Report) -> LastWords {
-        if self.cli.quiet && self.is_terminal {
+        if self.options.quiet && self.is_terminal {
             let mut shown = report.clone();
             shown.target = text::escaped(&report.target);
-            return told(self.cli, self.colour, &shown);
+            return told(self.options, self.verb, self.colour, &shown);
         }
-        told(self.cli, self.colour, report)
+        told(self.options, self.verb, self.colour, report)
     }
 
     /// What is printed of a target in a line of its own: as it was typed, but on a terminal, which it could do something to.
@@ -136,8 +138,8 @@ struct Unexplained {
 }
 
 /// What is printed of one target: its line, or its object, and its trouble.
-pub(super) fn told(cli: &Cli, colour: bool, report: &Report) -> LastWords {
-    let out = if cli.json && matches!(report.verb, Verb::Status | Verb::Explain) {
+pub(super) fn told(options: &Options, verb: Verb, colour: bool, report: &Report) -> LastWords {
+    let out = if options.json && matches!(report.verb, Verb::Status | Verb::Explain) {
         json(&Untold {
             status: Status::unknown(),
             verb: report.verb,
@@ -147,14 +149,14 @@ pub(super) fn told(cli: &Cli, colour: bool, report: &Report) -> LastWords {
             error: report.error.as_deref(),
             unexplained: (report.verb == Verb::Explain).then(Unexplained::default),
         })
-    } else if cli.json && !cli.verbose && report.proofs.is_some() {
+    } else if options.json && !options.verbose && report.proofs.is_some() {
         json(&Report {
             proofs: None,
             ..report.clone()
         })
-    } else if cli.json {
+    } else if options.json {
         json(report)
-    } else if cli.quiet {
+    } else if options.quiet {
         if report.exit() == 0 && report.outcome != Outcome::Planned {
             report.target.clone() + "\n"
         } else {
@@ -168,16 +170,16 @@ pub(super) fn told(cli: &Cli, colour: bool, report: &Report) -> LastWords {
             line
         };
         let mut text = line.map(|line| line + "\n").unwrap_or_default();
-        if cli.verbose {
+        if options.verbose {
             text += &text::details(report);
         }
         text
     };
     let (out, err) = (out.into_bytes(), text::trouble(report).into_bytes());
     // A hold's standard output is its command's.
-    let (out, err) = match cli.verb {
-        Request::Hold(_) if cli.quiet => (Vec::new(), err),
-        Request::Hold(_) => (Vec::new(), [out, err].concat()),
+    let (out, err) = match verb {
+        Verb::Hold if options.quiet => (Vec::new(), err),
+        Verb::Hold => (Vec::new(), [out, err].concat()),
         _ => (out, err),
     };
     LastWords {
@@ -219,14 +221,14 @@ pub(super) fn joined(codes: impl IntoIterator<Item = u8>) -> u8 {
 }
 
 /// What is printed of a target if nothing at all is heard of it.
-pub(super) fn unheard(cli: &Cli, verb: Verb, target: &str) -> LastWords {
+pub(super) fn unheard(options: &Options, verb: Verb, target: &str) -> LastWords {
     let mut report = Report::blank(verb, target);
     report.error = Some(
         "nothing was heard in time: a read that comes before anything is written hangs, or the process that does \
          the work was killed; nothing was written"
             .to_owned(),
     );
-    told(cli, false, &report)
+    told(options, verb, false, &report)
 }
 
 pub(super) fn number(index: usize) -> u32 {

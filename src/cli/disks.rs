@@ -7,7 +7,6 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use super::args::Hold;
 use super::recorder::Recorder;
 use super::text;
 use crate::cli::context::{Context, number};
@@ -29,15 +28,15 @@ pub(super) struct Disks {
 }
 
 impl Disks {
-    pub(super) fn open(context: &Context<'_>, args: &Hold) -> Result<Self> {
-        context.within(GRACE * number(args.sync.len() + args.fsfreeze.len() + 1));
+    pub(super) fn open(context: &Context<'_>, sync: &[PathBuf], fsfreeze: &[PathBuf]) -> Result<Self> {
+        context.within(GRACE * number(sync.len() + fsfreeze.len() + 1));
         let open = |path: &PathBuf| Filesystem::open(context.host, path);
         let mut disks = Self {
-            sync: args.sync.iter().map(open).collect::<Result<_>>()?,
+            sync: sync.iter().map(open).collect::<Result<_>>()?,
             freeze: Vec::new(),
             entries: RefCell::default(),
         };
-        for path in &args.fsfreeze {
+        for path in fsfreeze {
             let disk = open(path)?;
             check(context, &disk)?;
             // One that is named twice is frozen once.

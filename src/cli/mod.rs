@@ -5,6 +5,7 @@ mod args;
 mod batches;
 mod context;
 mod disks;
+mod options;
 mod recorder;
 mod select;
 mod survey;
@@ -22,12 +23,14 @@ use crate::error::{Error, Result};
 use crate::freezer::Saved;
 use crate::hold::guard;
 use crate::host::Host;
+use crate::report::Verb;
 use crate::store::Process;
 use crate::supervisor::{
     self, Announce, ChildCommand, Ended, LastWords, MOST_URGENT, Message, News, raise_limit,
 };
-use args::{Cli, Color, Freeze, Request};
+use args::{Cli, Request};
 use context::{Context, joined, number, unheard, unresolved};
+use options::Color;
 
 pub use crate::supervisor::Streams;
 
@@ -51,22 +54,23 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             return 0;
         }
     };
-    if let Request::DemoTask { kind } = &cli.verb {
-        return verbs::demo::task(kind);
+    if let Request::DemoTask(task) = &cli.request {
+        return verbs::demo::task(&task.kind);
     }
-    let colour = match cli.color {
+    let (options, (verb, work)) = (&cli.options, cli.request.parts());
+    let colour = match options.color {
         Color::Always => true,
         Color::Never => false,
         Color::Auto => {
             streams.is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         }
     };
-    let shows_progress = streams.shows_progress && !cli.quiet;
+    let shows_progress = streams.shows_progress && !options.quiet;
     // Read before there is a child: it has no standard input.
-    let typed = match targets::typed(&cli.verb) {
+    let typed = match targets::typed(verb, work.targets()) {
         Ok(typed) => typed,
         Err(error) => {
-            let code = if matches!(cli.verb, Request::Hold(_)) {
+            let code = if verb == Verb::Hold {
                 verbs::hold::NOT_RUN
             } else {
                 2
@@ -74,20 +78,13 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             return complain(streams, &error, code);
         }
     };
-    let guard = match &cli.verb {
-        // It is there before anybody does anything.
-        Request::Freeze(Freeze { lasting: Some(_), .. }) | Request::Hold(_) | Request::Recover
-            if !cli.dry_run =>
-        {
-            Some(guard::post(&cli.root))
-        }
-        _ => None,
-    };
+    // It is there before anybody does anything.
+    let guard = (work.needs_guard() && !options.dry_run).then(|| guard::post(&options.root));
     let line = guard.as_ref().and_then(|guard| guard.as_ref().ok());
-    let (words, tell, ends): (&[OsString], &dyn Fn(News), bool) = match &cli.verb {
+    let (words, tell, ends): (&[OsString], &dyn Fn(News), bool) = match &cli.request {
         Request::Hold(args) => (
             &args.command,
-            &|news| verbs::hold::tell(&cli, args, line, news),
+            &|news| verbs::hold::tell(options, args, line, news),
             !args.let_run,
         ),
         _ => (&[], &|_| {}, false),
@@ -104,22 +101,17 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
     // What is to be helped may have hundreds of tasks for each CPU, and each word goes through both processes. Without the
     // right to it it takes longer, no more.
     let _ = rustix::process::setpriority_process(None, MOST_URGENT);
-    let all_last_words = match cli.verb {
-        Request::Watch(_) => BTreeMap::from([(u32::MAX, unwatched())]),
+    let all_last_words = match verb {
+        Verb::Watch => BTreeMap::from([(u32::MAX, unwatched())]),
         _ => typed
             .iter()
             .enumerate()
-            .map(|(index, target)| {
-                (
-                    number(index),
-                    unheard(&cli, cli.verb.verb(), &target.to_string_lossy()),
-                )
-            })
+            .map(|(index, target)| (number(index), unheard(options, verb, &target.to_string_lossy())))
             .collect(),
     };
     let ended = supervisor::supervise(streams, all_last_words, &mut command, &|say, link| {
         raise_limit();
-        let host = match Host::enter(&cli.root) {
+        let host = match Host::enter(&options.root) {
             Ok(host) => host,
             Err(error) => {
                 say(&Message::Err(format!("iceaxe: {error}\n").into_bytes()));
@@ -127,7 +119,8 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             }
         };
         let context = Context {
-            cli: &cli,
+            options,
+            verb,
             colour,
             is_terminal,
             shows_progress,
@@ -140,22 +133,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
         if let Err(code) = can_look(&context, &typed) {
             return code;
         }
-        match &cli.verb {
-            Request::Thaw(thaw) => verbs::change::thaw(&context, thaw, &typed),
-            Request::Freeze(freeze) => verbs::change::freeze(&context, freeze, &typed),
-            Request::Status(status) => verbs::status::run(&context, status, &typed),
-            Request::Kill(kill) => verbs::change::kill(&context, kill, &typed),
-            Request::Explain(explain) => verbs::explain::run(&context, explain, &typed),
-            Request::Hold(hold) => verbs::hold::run(&context, hold, &typed),
-            Request::Recover => verbs::recover::run(&context),
-            Request::List(args) => verbs::list::run(&context, args),
-            Request::Tree(args) => verbs::tree::run(&context, args),
-            Request::Watch(_) => verbs::watch::run(&context, &typed),
-            Request::Path(path) => verbs::path::run(&context, path, &typed),
-            Request::Resync(resync) => verbs::resync::run(&context, resync, &typed),
-            Request::Demo => verbs::demo::run(&context),
-            Request::DemoTask { .. } => 2, // done above, without a child
-        }
+        work.run(&context, &typed)
     });
     let code = match ended {
         Ended::Code(code) => code,
@@ -188,8 +166,8 @@ pub fn run(argv: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -
             code.max(1)
         }
     };
-    let code = if matches!(cli.verb, Request::Hold(_)) {
-        let code = verbs::hold::code(code, command.code(), cli.dry_run);
+    let code = if verb == Verb::Hold {
+        let code = verbs::hold::code(code, command.code(), options.dry_run);
         if code == verbs::hold::BROKEN {
             streams.err(verbs::hold::told_broken(command.code()).as_bytes());
         }
@@ -209,13 +187,13 @@ fn can_look(context: &Context<'_>, typed: &[OsString]) -> std::result::Result<()
         ));
     }
     // What was left behind has file systems too, which are thawed without any cgroup.
-    if matches!(context.cli.verb, Request::Recover) {
+    if context.verb == Verb::Recover {
         return Ok(());
     }
     let Err(error) = context.host.check_freezer() else {
         return Ok(());
     };
-    let verb = context.cli.verb.verb();
+    let verb = context.verb;
     if typed.is_empty() {
         let report = unresolved(verb, "", &error);
         context.err(text::trouble(&report));
@@ -280,10 +258,10 @@ fn put_back(streams: &mut Streams<'_>, cli: &Cli, undo: &[Vec<u8>]) -> u8 {
         &mut ChildCommand::default(),
         &|say, _| {
             let back = || -> Result<()> {
-                let host = Host::enter(&cli.root)?;
+                let host = Host::enter(&cli.options.root)?;
                 let me = Process::parent(&host);
                 // What a hold has on record no more was ended: who froze it since did so for others.
-                let is_recorded = matches!(&cli.verb, Request::Hold(hold) if !hold.no_record);
+                let is_recorded = matches!(&cli.request, Request::Hold(hold) if !hold.no_record);
                 let mut failed = Ok(());
                 for text in undo {
                     let standing: Saved =

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use super::args::{Nested, Select};
+use super::options::{Nested, Select};
 use super::survey::choose;
 use super::targets::{self, Held, Targets};
 use super::text;
@@ -105,7 +105,7 @@ pub(super) fn select(
         let none = none(&args.filter, all);
         match (nothing, code) {
             (Nothing::IsMissing, None) => {
-                let mut report = unresolved(context.cli.verb.verb(), "", &Error::NotFound(none.clone()));
+                let mut report = unresolved(context.verb, "", &Error::NotFound(none.clone()));
                 report.error = Some(none);
                 report.hints.push("--allow-none makes that a success".to_owned());
                 context.err(text::trouble(&report));

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{Nested, Request};
+use super::options::Nested;
 use super::text;
 use crate::cli::context::{Context, number, unheard, unresolved};
 use crate::error::{Error, Result};
@@ -94,7 +94,7 @@ impl Targets {
             self.free += 1;
             (context.say)(&Message::LastWords(
                 number(index),
-                unheard(context.cli, verb, &typed),
+                unheard(context.options, verb, &typed),
             ));
             let result = match held.container.may_be_acted_on() {
                 Ok(()) => Ok(held),
@@ -130,25 +130,12 @@ impl Records<'_> {
 }
 
 /// The targets as typed, `-` replaced by the lines of standard input.
-pub(super) fn typed(verb: &Request) -> Result<Vec<OsString>> {
-    let words = match verb {
-        Request::Thaw(thaw) => &thaw.targets[..],
-        Request::Freeze(freeze) => &freeze.targets,
-        Request::Kill(kill) => &kill.targets,
-        Request::Hold(hold) if hold.targets.iter().any(|word| word == "-") => {
-            return Err(Error::Usage(
-                "hold does not read targets from standard input: that is the command's".to_owned(),
-            ));
-        }
-        Request::Hold(hold) => &hold.targets,
-        Request::Status(status) | Request::Explain(status) => &status.targets,
-        Request::Resync(resync) => &resync.targets,
-        Request::Path(path) => std::slice::from_ref(&path.target),
-        Request::List(_) | Request::Recover | Request::Tree(_) | Request::Demo | Request::DemoTask { .. } => {
-            &[]
-        }
-        Request::Watch(watch) => &watch.targets,
-    };
+pub(super) fn typed(verb: Verb, words: &[OsString]) -> Result<Vec<OsString>> {
+    if verb == Verb::Hold && words.iter().any(|word| word == "-") {
+        return Err(Error::Usage(
+            "hold does not read targets from standard input: that is the command's".to_owned(),
+        ));
+    }
     let mut targets = Vec::new();
     for word in words {
         if word == "-" {
@@ -167,7 +154,7 @@ pub(super) fn typed(verb: &Request) -> Result<Vec<OsString>> {
             if targets.len() == before {
                 return Err(Error::Usage(format!(
                     "cannot {} -: standard input has no target on it",
-                    text::act(verb.verb())
+                    text::act(verb)
                 )));
             }
         } else {

@@ -38,7 +38,7 @@ pub use freeze::{FreezeOptions, Pulses, Together};
 pub use holders::{Holders, described, others};
 pub use kill::{KillOptions, kill};
 pub use rescue::{RescueOptions, out_and_back, rescue};
-pub use resync::{Plan, Resync, ResyncLimits};
+pub use resync::{Plan, ResyncLimits, Resyncer};
 pub use rollback::{put_back, still_asks};
 pub use safety::{GUARD, GUARDS, check as check_safety};
 pub use scope::{Asking, ThawedAncestors, asking};

@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use super::Run;
 use crate::cli::act::{Way, act};
-use crate::cli::args::{Freeze, Kill, Rule, Thaw};
 use crate::cli::batches::{self, Plan};
 use crate::cli::context::{Context, joined, unresolved};
+use crate::cli::options::{Lift, Nested, Parallel, Rule, Select, Stagger, Steps, duration};
 use crate::cli::recorder::{self, Asked, Recorder};
 use crate::cli::select::{All, Nothing, select};
 use crate::cli::targets::Targets;
@@ -20,6 +21,150 @@ use crate::patience::Patience;
 use crate::report::{Report, RescueStep, Verb};
 use crate::resolver::{Container, Purpose};
 use crate::store::Kind;
+use clap::Args;
+use nix::sys::signal::Signal;
+
+#[derive(Debug, Args)]
+pub(crate) struct Thaw {
+    /// What to thaw; - reads targets from standard input, one a line
+    #[arg(required_unless_present_any = ["all", "filter"], conflicts_with_all = ["all", "filter"], value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+    /// Also clear the requests of cgroups inside, such as a paused inner container's
+    #[arg(long)]
+    pub(crate) recursive: bool,
+    /// Also clear the requests of ancestors, which thaws all else below them
+    #[arg(long)]
+    pub(crate) ancestors: bool,
+    #[command(flatten)]
+    pub(crate) parallel: Parallel,
+    #[command(flatten)]
+    pub(crate) stagger: Stagger,
+    /// Where a plain thaw does not do, climb: wait, rekick, ancestors, tracer, move, kill; alone, all but kill. Each step
+    /// has the whole limit to itself
+    #[arg(long, value_name = "STEP", num_args = 0..=1, require_equals = true, default_missing_value = "move", value_parser = rescue_step)]
+    pub(crate) rescue: Option<RescueStep>,
+    #[command(flatten)]
+    pub(crate) steps: Steps,
+}
+
+/// Reads the name of a step of a rescue.
+fn rescue_step(text: &str) -> Result<RescueStep, String> {
+    let words = || RescueStep::ALL.map(RescueStep::word).join(", ");
+    let found = RescueStep::ALL
+        .into_iter()
+        .find(|rescue_step| rescue_step.word() == text);
+    found.ok_or_else(|| format!("the steps are {}", words()))
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Freeze {
+    /// What to freeze; - reads targets from standard input, one a line
+    #[arg(required_unless_present_any = ["all", "filter"], conflicts_with_all = ["all", "filter"], value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+    #[command(flatten)]
+    pub(crate) parallel: Parallel,
+    #[command(flatten)]
+    pub(crate) lift: Lift,
+    /// Where --all or --filter means no container, that is a success
+    #[arg(long)]
+    pub(crate) allow_none: bool,
+    /// Never thaw for a moment and ask again, which some kernels before 6.16 need
+    #[arg(long)]
+    pub(crate) no_pulse: bool,
+    /// Where one cannot be frozen, freeze the others nevertheless
+    #[arg(long)]
+    pub(crate) best_effort: bool,
+    /// Thaw again after this time, whatever happens: 30s, 10m; again, to renew it
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) lasting: Option<Duration>,
+    /// With --for, go on where no record of it can be kept
+    #[arg(long, requires = "lasting")]
+    pub(crate) no_record: bool,
+    #[command(flatten)]
+    pub(crate) steps: Steps,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Kill {
+    /// What to end; - reads targets from standard input, one a line
+    #[arg(required_unless_present_any = ["all", "filter"], conflicts_with_all = ["all", "filter"], value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+    #[command(flatten)]
+    pub(crate) parallel: Parallel,
+    /// Send this signal instead, to the first process: TERM, SIGHUP, 10
+    #[arg(short, long, value_name = "SIGNAL", value_parser = signal)]
+    pub(crate) signal: Option<i32>,
+    /// Send the signal to every process
+    #[arg(long, requires = "signal")]
+    pub(crate) every_process: bool,
+    #[command(flatten)]
+    pub(crate) lift: Lift,
+    /// Where --all or --filter means no container, that is a success
+    #[arg(long)]
+    pub(crate) allow_none: bool,
+    #[command(flatten)]
+    pub(crate) steps: Steps,
+}
+
+/// Reads `TERM`, `SIGTERM`, `term` or `15`.
+pub(in crate::cli) fn signal(text: &str) -> Result<i32, String> {
+    let number = text
+        .parse()
+        .ok()
+        .and_then(|number: i32| Signal::try_from(number).ok());
+    let name = text.to_ascii_uppercase();
+    let named = || format!("SIG{}", name.trim_start_matches("SIG")).parse().ok();
+    number
+        .or_else(named)
+        .map(|signal: Signal| signal as i32)
+        .ok_or_else(|| "no signal that has a name, such as TERM, SIGHUP or 10".to_owned())
+}
+
+impl Run for Thaw {
+    fn targets(&self) -> &[OsString] {
+        &self.targets
+    }
+
+    fn run(&self, context: &Context<'_>, typed: &[OsString]) -> u8 {
+        thaw(context, self, typed)
+    }
+}
+
+impl Run for Freeze {
+    fn targets(&self) -> &[OsString] {
+        &self.targets
+    }
+
+    fn run(&self, context: &Context<'_>, typed: &[OsString]) -> u8 {
+        freeze(context, self, typed)
+    }
+
+    fn needs_guard(&self) -> bool {
+        self.lasting.is_some()
+    }
+}
+
+impl Run for Kill {
+    fn targets(&self) -> &[OsString] {
+        &self.targets
+    }
+
+    fn run(&self, context: &Context<'_>, typed: &[OsString]) -> u8 {
+        kill(context, self, typed)
+    }
+}
 
 /// The limits where none is given.
 const THAW: Duration = Duration::from_secs(5);
@@ -27,7 +172,7 @@ const FREEZE: Duration = Duration::from_secs(10);
 const KILL: Duration = Duration::from_secs(10);
 
 /// Runs `thaw`.
-pub(in crate::cli) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8 {
+fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString]) -> u8 {
     let selection = select(context, &args.select, typed, All::Asking, Nothing::IsFine);
     let code = selection.code;
     // A thaw of the wrong container is mended by another freeze; its last step is not.
@@ -43,7 +188,7 @@ pub(in crate::cli) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString
             inner: clear(args.recursive),
             ancestors: clear(args.ancestors),
         },
-        mode: mode(context.cli.dry_run),
+        mode: mode(context.options.dry_run),
     };
     act(
         context,
@@ -70,7 +215,7 @@ pub(in crate::cli) fn thaw(context: &Context<'_>, args: &Thaw, typed: &[OsString
 }
 
 /// Runs `freeze`.
-pub(in crate::cli) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -> u8 {
+fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsString]) -> u8 {
     if args.select.all && args.lift.force.is_empty() {
         return refuse_all(context, Verb::Freeze);
     }
@@ -85,7 +230,7 @@ pub(in crate::cli) fn freeze(context: &Context<'_>, args: &Freeze, typed: &[OsSt
     let targets = selection.resolve(context, (Verb::Freeze, Purpose::Freeze), args.nested);
     let options = FreezeOptions {
         force: lifted(&args.lift.force),
-        mode: mode(context.cli.dry_run),
+        mode: mode(context.options.dry_run),
         pulses: if args.no_pulse {
             Pulses::Never
         } else {
@@ -183,7 +328,7 @@ fn frozen(
 }
 
 /// Runs `kill`.
-pub(in crate::cli) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8 {
+fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString]) -> u8 {
     if args.select.all && args.lift.force.is_empty() {
         return refuse_all(context, Verb::Kill);
     }
@@ -191,7 +336,7 @@ pub(in crate::cli) fn kill(context: &Context<'_>, args: &Kill, typed: &[OsString
     let selection = select(context, &args.select, typed, All::Every, nothing);
     let code = selection.code;
     let targets = selection.resolve(context, (Verb::Kill, Purpose::Freeze), args.nested);
-    let mode = mode(context.cli.dry_run);
+    let mode = mode(context.options.dry_run);
     let signal = args.signal.filter(|&signal| signal != libc::SIGKILL);
     act(
         context,

@@ -2,6 +2,7 @@
 //! proof as a table. Needs root and nothing else, and leaves nothing behind, however it ends.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, raise};
 
+use super::Run;
 use crate::cli::context::{Context, joined, json, unresolved};
 use crate::cli::text;
 use crate::engine::{self, FreezeOptions, Step, ThawOptions};
@@ -21,6 +23,31 @@ use crate::patience::Patience;
 use crate::report::Verb;
 use crate::resolver::{self, Container, Nesting, target::Target};
 use crate::verifier::{Place, Proof, Sighting, Witness};
+use clap::Args;
+
+// It has no options of its own.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {}
+
+// What the container of a demo runs.
+#[derive(Debug, Args)]
+pub(crate) struct DemoTask {
+    /// What to do all day.
+    pub(crate) kind: String,
+}
+
+impl Run for Demo {
+    fn run(&self, context: &Context<'_>, _: &[OsString]) -> u8 {
+        run(context)
+    }
+}
+
+impl Run for DemoTask {
+    /// Done before there is a worker: see [`task`].
+    fn run(&self, _: &Context<'_>, _: &[OsString]) -> u8 {
+        2
+    }
+}
 
 /// What the processes of the container do.
 const KINDS: [&str; 5] = ["busy", "sleeper", "reader", "threads", "stopped"];
@@ -34,8 +61,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 const END: Duration = Duration::from_secs(5);
 
 /// Runs `demo`.
-pub(in crate::cli) fn run(context: &Context<'_>) -> u8 {
-    if context.cli.dry_run {
+fn run(context: &Context<'_>) -> u8 {
+    if context.options.dry_run {
         context.narrate("would make a throw-away container, freeze it, thaw it, and remove it\n".to_owned());
         return 0;
     }
@@ -77,7 +104,7 @@ pub(in crate::cli) fn run(context: &Context<'_>) -> u8 {
 impl Context<'_> {
     /// Says what is going on, to a person.
     fn narrate(&self, text: String) {
-        if !self.cli.json && !self.cli.quiet {
+        if !self.options.json && !self.options.quiet {
             self.out(text);
         }
     }
@@ -235,7 +262,7 @@ impl Stage {
 
     fn tell(&self, context: &Context<'_>, reports: &[crate::report::Report]) {
         for report in reports {
-            if context.cli.json {
+            if context.options.json {
                 context.out(json(report));
             }
             context.narrate(text::verdict(report).map(|line| line + "\n").unwrap_or_default());

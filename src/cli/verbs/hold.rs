@@ -3,14 +3,16 @@
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::Run;
 use super::change;
 use crate::cgroup::CgroupId;
 use crate::cli::act::Way;
-use crate::cli::args::{Cli, Hold};
 use crate::cli::context::{Context, number, unresolved};
 use crate::cli::disks::{self, Disks, GRACE, STUCK};
+use crate::cli::options::{Lift, Nested, Options, duration};
 use crate::cli::recorder::{Asked, Recorder};
 use crate::cli::targets::{self, Targets};
 use crate::cli::text;
@@ -22,6 +24,59 @@ use crate::report::{Outcome, Report, Verb};
 use crate::resolver::{Container, Purpose};
 use crate::store::{HoldRecord, Kind, RecordFile, boottime_us};
 use crate::supervisor::{Meanwhile, Message, News};
+use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
+
+#[derive(Debug, Args)]
+pub(crate) struct Hold {
+    /// What to freeze
+    #[arg(required = true, value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    /// What to run meanwhile
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+    /// End the command after this time, and thaw
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) max: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) lift: Lift,
+    /// Then write out what is not on the disk of this path's file system yet
+    #[arg(long, value_name = "PATH", value_parser = absolute())]
+    pub(crate) sync: Vec<PathBuf>,
+    /// Then freeze the file system of this path too: who writes to it waits
+    #[arg(long, value_name = "PATH", value_parser = absolute())]
+    pub(crate) fsfreeze: Vec<PathBuf>,
+    /// Where one cannot be frozen, hold the others nevertheless
+    #[arg(long)]
+    pub(crate) best_effort: bool,
+    /// Go on where no record of it can be kept
+    #[arg(long)]
+    pub(crate) no_record: bool,
+    /// Where iceaxe is killed, let the command go on, with thawed containers
+    #[arg(long)]
+    pub(crate) let_run: bool,
+}
+
+/// A path that means the same to a process with another working directory.
+fn absolute() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(std::path::absolute)
+}
+
+impl Run for Hold {
+    fn targets(&self) -> &[OsString] {
+        &self.targets
+    }
+
+    fn run(&self, context: &Context<'_>, typed: &[OsString]) -> u8 {
+        run(context, self, typed)
+    }
+
+    fn needs_guard(&self) -> bool {
+        true
+    }
+}
 
 /// The limits where none is given.
 const FREEZE: Duration = Duration::from_secs(10);
@@ -47,13 +102,13 @@ pub(in crate::cli) fn code(work: u8, command: Option<u8>, is_plan: bool) -> u8 {
 }
 
 /// Runs `hold`: 0 where all is as it was before.
-pub(in crate::cli) fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]) -> u8 {
+fn run(context: &Context<'_>, args: &Hold, typed: &[OsString]) -> u8 {
     let targets = targets::resolve(context, (Verb::Hold, Purpose::Freeze), typed, args.nested);
-    let disks = match Disks::open(context, args) {
+    let disks = match Disks::open(context, &args.sync, &args.fsfreeze) {
         Ok(disks) => disks,
         Err(error) => return not_run(context, &targets, &error),
     };
-    if context.cli.dry_run {
+    if context.options.dry_run {
         disks.plan(context);
         return freeze(context, args, &targets, None);
     }
@@ -245,10 +300,10 @@ fn not_run(context: &Context<'_>, targets: &Targets, error: &Error) -> u8 {
 }
 
 /// Tells the guard what it is to know of the command; called in the process that runs that.
-pub(in crate::cli) fn tell(cli: &Cli, args: &Hold, guard: Option<&guard::Line>, news: News) {
+pub(in crate::cli) fn tell(options: &Options, args: &Hold, guard: Option<&guard::Line>, news: News) {
     match (news, guard) {
         (News::Alone, _) if args.fsfreeze.is_empty() => {}
-        (News::Alone, guard) => disks::thaw_alone(&cli.root, guard),
+        (News::Alone, guard) => disks::thaw_alone(&options.root, guard),
         (News::Ended, Some(guard)) if !args.let_run => guard.command_ended(),
         (News::Ended, _) => {}
     }
@@ -263,7 +318,7 @@ fn freeze(context: &Context<'_>, args: &Hold, targets: &Targets, recorder: Optio
     };
     let options = FreezeOptions {
         force: change::lifted(&args.lift.force),
-        mode: change::mode(context.cli.dry_run),
+        mode: change::mode(context.options.dry_run),
         together,
         ..FreezeOptions::default()
     };

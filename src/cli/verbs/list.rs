@@ -1,9 +1,10 @@
 //! `list`: every container on the host.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::cli::args::{List, Sort};
+use super::Run;
 use crate::cli::context::{Context, json};
 use crate::cli::select::{self, All};
 use crate::cli::survey::survey;
@@ -14,13 +15,69 @@ use crate::fleet::Filter;
 use crate::report::{Effective, Requested, Status};
 use crate::resolver::target::Target;
 use crate::resolver::{Nesting, Resolver};
+use clap::{Args, ValueEnum};
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only those that meet this: name=web-*, label=key=value, state=frozen, memory<80%, ...
+    #[arg(short, long, value_name = "FILTER")]
+    pub(crate) filter: Vec<Filter>,
+    /// Only what is frozen, or asked to be
+    #[arg(long)]
+    pub(crate) frozen: bool,
+    /// Only those of which the engine believes otherwise
+    #[arg(long)]
+    pub(crate) disagree: bool,
+    /// Also the cgroups that ask for a freeze and are no container's
+    #[arg(long)]
+    pub(crate) all_cgroups: bool,
+    /// In this order
+    #[arg(long, value_name = "KEY")]
+    pub(crate) sort: Option<Sort>,
+    /// A line for each, with fields in braces: '{name} {effective}'
+    #[arg(long, value_name = "FORMAT", conflicts_with_all = ["prometheus", "json"])]
+    pub(crate) format: Option<String>,
+    /// Exit with 8 if anything is frozen, else with 10 if an engine believes otherwise
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Measurements for a monitoring system, in Prometheus's text format
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) prometheus: bool,
+}
+
+/// What a list is ordered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    /// The name.
+    Name,
+    /// The ID.
+    Id,
+    /// The runtime.
+    Runtime,
+    /// The pod.
+    Pod,
+    /// What holds it.
+    State,
+    /// The memory in use, the most first.
+    Memory,
+    /// The number of tasks, the most first.
+    Tasks,
+    /// How long it is frozen, the longest first.
+    FrozenFor,
+}
+
+impl Run for List {
+    fn run(&self, context: &Context<'_>, _: &[OsString]) -> u8 {
+        run(context, self)
+    }
+}
 
 /// The exit codes of `--check`: something is frozen; nothing is, but an engine believes otherwise.
 const FROZEN: u8 = 8;
 const DISAGREES: u8 = 10;
 
 /// Runs `list`. Without an order of its own what is found is printed in the order of the IDs, as it comes.
-pub(in crate::cli) fn run(context: &Context<'_>, args: &List) -> u8 {
+fn run(context: &Context<'_>, args: &List) -> u8 {
     let mut listing = Listing {
         context,
         args,
@@ -95,9 +152,9 @@ impl Listing<'_> {
             Some(text::formatted(format, status) + "\n")
         } else if self.args.prometheus {
             None
-        } else if self.context.cli.json {
+        } else if self.context.options.json {
             Some(json(status))
-        } else if self.context.cli.quiet {
+        } else if self.context.options.quiet {
             Some(status.written().map(|word| word + "\n").unwrap_or_default())
         } else {
             None
@@ -148,7 +205,7 @@ impl Listing<'_> {
             self.context.out(text::measurements(&kept, incomplete.len()));
             return;
         }
-        if self.args.format.is_some() || self.context.cli.json || self.context.cli.quiet {
+        if self.args.format.is_some() || self.context.options.json || self.context.options.quiet {
             let lines = kept.iter().filter_map(|status| self.line(status));
             self.context.out(lines.collect::<String>());
         } else {

@@ -6,14 +6,50 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::args::Path;
 use serde::Serialize;
 
+use super::Run;
 use crate::cli::context::{Context, json, unresolved};
+use crate::cli::options::Nested;
 use crate::cli::{targets, text};
 use crate::error::Error;
 use crate::report::{SCHEMA, Verb};
 use crate::resolver::{Container, Details, Purpose};
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct Path {
+    /// The container
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: OsString,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+    /// Print the directories of both hierarchies
+    #[arg(long, group = "what")]
+    pub(crate) all: bool,
+    /// Print the first process's PID
+    #[arg(long, group = "what")]
+    pub(crate) pid: bool,
+    /// Print the root file system's directory
+    #[arg(long, group = "what")]
+    pub(crate) rootfs: bool,
+    /// Print the runtime's bundle directory
+    #[arg(long, group = "what")]
+    pub(crate) bundle: bool,
+    /// Print the log file
+    #[arg(long, group = "what")]
+    pub(crate) log: bool,
+}
+
+impl Run for Path {
+    fn targets(&self) -> &[OsString] {
+        std::slice::from_ref(&self.target)
+    }
+
+    fn run(&self, context: &Context<'_>, typed: &[OsString]) -> u8 {
+        run(context, self, typed)
+    }
+}
 
 /// How long the engine's record may take.
 const RECORD: Duration = Duration::from_secs(2);
@@ -27,7 +63,7 @@ struct Told<'t> {
 }
 
 /// Runs `path`.
-pub(in crate::cli) fn run(context: &Context<'_>, args: &Path, typed: &[OsString]) -> u8 {
+fn run(context: &Context<'_>, args: &Path, typed: &[OsString]) -> u8 {
     let [one] = typed else {
         context.err("iceaxe: cannot tell the path: one target is wanted\n");
         return 2;
@@ -47,7 +83,7 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Path, typed: &[OsString]
     };
     context.within(RECORD * 2);
     match paths(context, args, container) {
-        Ok(paths) if context.cli.json => {
+        Ok(paths) if context.options.json => {
             let paths = paths.iter().map(|path| path.to_string_lossy()).collect();
             context.out(json(&Told {
                 schema: SCHEMA,

@@ -1,8 +1,10 @@
 //! `recover`: finishes what was left by those who were killed. It may be run at any time, twice at once too.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::time::Duration;
 
+use super::Run;
 use crate::cli::context::{Context, joined, json};
 use crate::cli::{disks, text};
 use crate::engine::{self, described};
@@ -11,6 +13,21 @@ use crate::hold::{self, Release};
 use crate::patience::Patience;
 use crate::report::{Outcome, Report, Verb};
 use crate::store::{DiskRecordFile, Fate, Process, RecordFile, Store, boot, boottime_us};
+use clap::Args;
+
+// It has no options of its own.
+#[derive(Debug, Args)]
+pub(crate) struct Recover {}
+
+impl Run for Recover {
+    fn run(&self, context: &Context<'_>, _: &[OsString]) -> u8 {
+        run(context)
+    }
+
+    fn needs_guard(&self) -> bool {
+        true
+    }
+}
 
 /// How long each may take to thaw, and to be proven, where no limit is given.
 const THAW: Duration = Duration::from_secs(5);
@@ -22,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(1);
 const GRACE: Duration = Duration::from_secs(3);
 
 /// Runs `recover`.
-pub(in crate::cli) fn run(context: &Context<'_>) -> u8 {
+fn run(context: &Context<'_>) -> u8 {
     match recover(context) {
         Ok(code) => code,
         Err(error) => {
@@ -67,7 +84,7 @@ fn recover(context: &Context<'_>) -> Result<u8> {
             continue;
         }
         found = true;
-        if context.cli.dry_run {
+        if context.options.dry_run {
             context.out(planned(context, &entry, fate));
             continue;
         }
@@ -110,7 +127,7 @@ fn recover(context: &Context<'_>) -> Result<u8> {
         }
     }
     let_go(context, guarded.get());
-    if !context.cli.dry_run {
+    if !context.options.dry_run {
         let is_alive = |pid: i32| Process::is_there(host, pid);
         store.sweep(is_alive)?;
     }
@@ -150,7 +167,7 @@ fn nothing(context: &Context<'_>) -> u8 {
         context.err(format!("iceaxe: cannot recover: {error}\n"));
         return engine::untouched_end(&error).exit();
     }
-    if !context.cli.quiet && !context.cli.json {
+    if !context.options.quiet && !context.options.json {
         context.err("iceaxe: note: nothing was left behind\n");
     }
     0
@@ -162,7 +179,7 @@ fn planned(context: &Context<'_>, entry: &RecordFile, fate: Fate) -> String {
         Fate::Over => "would be thawed",
         Fate::Past | Fate::Stands => "is gone; its record would be taken away",
     };
-    if context.cli.json {
+    if context.options.json {
         let mut report = report_of(entry);
         report.outcome = Outcome::Planned;
         report.hints.push(what.to_owned());
@@ -206,14 +223,14 @@ fn end_disk(context: &Context<'_>, store: &Store, entry: &DiskRecordFile, fate: 
         entry.disk.filesystem.device
     );
     let mut report = Report::blank(Verb::Recover, &path);
-    if context.cli.dry_run {
+    if context.options.dry_run {
         let what = match fate {
             Fate::Past => "is of another boot; its record would be taken away",
             _ => "would be thawed",
         };
         report.outcome = Outcome::Planned;
         report.hints.push(format!("{named} {what}"));
-        context.out(if context.cli.json {
+        context.out(if context.options.json {
             json(&report)
         } else {
             format!("{named} {what}\n")
@@ -228,9 +245,9 @@ fn end_disk(context: &Context<'_>, store: &Store, entry: &DiskRecordFile, fate: 
     match done {
         Ok(()) => {
             report.outcome = Outcome::Confirmed;
-            if context.cli.json {
+            if context.options.json {
                 context.out(json(&report));
-            } else if !context.cli.quiet && fate != Fate::Past {
+            } else if !context.options.quiet && fate != Fate::Past {
                 context.out(format!("thawed {named}, which was left behind\n"));
             }
         }
@@ -298,13 +315,13 @@ fn guard_again(
     guard.commit()?;
     store.remove(entry)?;
     let left = record.until_us.unwrap_or(0).saturating_sub(boottime_us());
-    if context.cli.json {
+    if context.options.json {
         let mut report = report_of(entry);
         report.outcome = Outcome::Unchanged;
         report.hints.push("it has a guard again".to_owned());
         return Ok(json(&report));
     }
-    if context.cli.quiet {
+    if context.options.quiet {
         return Ok(format!("{}\n", entry.record.target));
     }
     let target = text::escaped(&record.target);

@@ -4,18 +4,47 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::cli::args::Resync as Args;
+use super::Run;
 use crate::cli::context::{Context, joined, number, unresolved};
+use crate::cli::options::{Nested, Select};
 use crate::cli::recorder::{Asked, Recorder};
 use crate::cli::select::{All, Nothing, select};
 use crate::cli::text;
-use crate::engine::{Before, Resync, ResyncLimits, Step};
+use crate::engine::{Before, ResyncLimits, Resyncer, Step};
 use crate::error::Error;
 use crate::freezer::Saved;
 use crate::report::{Outcome, Report, Verb};
 use crate::resolver::{Container, Purpose};
 use crate::store::Kind;
 use crate::supervisor::{Answer, Message};
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct Resync {
+    /// What to bring back in step; - reads targets from standard input, one a line
+    #[arg(required_unless_present_any = ["all", "filter"], conflicts_with_all = ["all", "filter"], value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+    /// Show what would be done, and stop
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Do not ask first
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+impl Run for Resync {
+    fn targets(&self) -> &[OsString] {
+        &self.targets
+    }
+
+    fn run(&self, context: &Context<'_>, typed: &[OsString]) -> u8 {
+        run(context, self, typed)
+    }
+}
 
 /// The limits where none is given: for the freeze and for each answer of an engine, and for the proof of the thaw.
 const STEP: Duration = Duration::from_secs(2);
@@ -26,7 +55,7 @@ const RECORD: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_millis(1700);
 
 /// Runs `resync`.
-pub(in crate::cli) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]) -> u8 {
+fn run(context: &Context<'_>, args: &Resync, typed: &[OsString]) -> u8 {
     // What it runs are an engine's programs, and no rescue. Going back to what one was started with is always allowed.
     let _ = rustix::process::setpriority_process(None, context.priority);
     let is_selected = args.select.all || !args.select.filter.is_empty();
@@ -43,7 +72,7 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]
     };
     let found = targets.found();
     let mut records = targets.records(context.host);
-    let mut resync = Resync::new(context.host, limits);
+    let mut resync = Resyncer::new(context.host, limits);
     let mut open = Vec::new();
     for (index, typed, container) in found {
         context.within(RECORD + limits.step + GRACE);
@@ -68,7 +97,7 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]
         context.end(index, &report);
         codes.push(report.exit());
     }
-    let planned = args.plan || context.cli.dry_run;
+    let planned = args.plan || context.options.dry_run;
     if !planned && !open.is_empty() && !is_wanted(context, args, open.iter().map(|(.., report)| report)) {
         for (index, .., report) in &mut open {
             report.outcome = Outcome::Refused;
@@ -100,10 +129,10 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Args, typed: &[OsString]
 /// Shows what would be done, and asks whether it is to be.
 fn is_wanted<'r>(
     context: &Context<'_>,
-    args: &Args,
+    args: &Resync,
     plans: impl Iterator<Item = &'r Report> + Clone,
 ) -> bool {
-    if !context.cli.quiet || !args.yes {
+    if !context.options.quiet || !args.yes {
         plans
             .clone()
             .for_each(|report| context.err(format!("plan: {}\n", text::planned(report))));
@@ -120,7 +149,7 @@ fn is_wanted<'r>(
 /// Does it to one container. What is to be said and put back if nothing more is heard is said before each step.
 fn heal(
     context: &Context<'_>,
-    resync: &mut Resync<'_>,
+    resync: &mut Resyncer<'_>,
     limits: ResyncLimits,
     index: usize,
     (typed, container): (&str, &Container),

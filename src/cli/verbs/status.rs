@@ -3,15 +3,38 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use super::Run;
 use crate::cgroup::Cgroup;
-use crate::cli::args::Status;
 use crate::cli::context::{Context, joined, json, unresolved};
+use crate::cli::options::{Nested, Select};
 use crate::cli::select::{All, Nothing, select};
 use crate::cli::{recorder, text};
 use crate::engine::{self, Holders};
 use crate::error::{Error, Result};
 use crate::report::Verb;
 use crate::resolver::{Container, Details, Purpose};
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// What to look at; - reads targets from standard input, one a line
+    #[arg(required_unless_present_any = ["all", "filter"], conflicts_with_all = ["all", "filter"], value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) select: Select,
+    #[command(flatten)]
+    pub(crate) nested: Nested,
+}
+
+impl Run for Status {
+    fn targets(&self) -> &[OsString] {
+        &self.targets
+    }
+
+    fn run(&self, context: &Context<'_>, typed: &[OsString]) -> u8 {
+        run(context, self, typed)
+    }
+}
 
 /// How long the answers wait for the engines' records, all together, beyond the kernel's own files.
 const RECORD: Duration = Duration::from_secs(2);
@@ -20,7 +43,7 @@ const RECORD: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// Runs `status`.
-pub(in crate::cli) fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u8 {
+fn run(context: &Context<'_>, args: &Status, typed: &[OsString]) -> u8 {
     let holders = Holders::read(context.host);
     if !args.select.all && args.select.filter.is_empty() {
         recorder::left_behind(context, &holders); // else it is said where all are looked at
@@ -45,7 +68,7 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Status, typed: &[OsStrin
                 Err(Error::Gone(_)) => {} // nobody is outside of it any more
                 Err(error) => context.err(text::unseen_outside(target, &error)),
             }
-            Ok(if context.cli.json {
+            Ok(if context.options.json {
                 json(&status)
             } else {
                 text::status(target, &status, &holdouts)
@@ -77,7 +100,7 @@ pub(in crate::cli) fn answer(
         context.within(context.timeout(ANSWER) + RECORD);
         let details = records.next(if targets.late { Duration::ZERO } else { RECORD });
         match say(typed, container, details.as_ref()) {
-            Ok(_) if context.cli.quiet && !context.cli.json => context.out(context.line(typed)),
+            Ok(_) if context.options.quiet && !context.options.json => context.out(context.line(typed)),
             Ok(text) => context.out(text),
             // What ended after it was selected is nothing that was meant any more.
             Err(Error::Gone(_)) if targets.is_selected(index) => continue,

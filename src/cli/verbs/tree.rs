@@ -1,20 +1,38 @@
 //! `tree`: the cgroups with frozen parts marked.
 
+use std::ffi::OsString;
 use std::path::Path;
 
-use crate::cli::args::Tree;
+use super::Run;
 use crate::cli::context::{Context, json, unresolved};
 use crate::cli::{targets, text};
 use crate::error::Error;
 use crate::fleet::{self, Node};
 use crate::host::Hierarchy;
 use crate::report::Verb;
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct Tree {
+    /// The cgroup, or container, to begin with
+    #[arg(value_name = "CGROUP")]
+    pub(crate) cgroup: Option<OsString>,
+    /// Also draw what is thawed
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+impl Run for Tree {
+    fn run(&self, context: &Context<'_>, _: &[OsString]) -> u8 {
+        run(context, self)
+    }
+}
 
 /// How long the walk may take.
 const WALK: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Runs `tree`: below a cgroup, or of both hierarchies.
-pub(in crate::cli) fn run(context: &Context<'_>, args: &Tree) -> u8 {
+fn run(context: &Context<'_>, args: &Tree) -> u8 {
     let tops = match &args.cgroup {
         None => Ok([Hierarchy::V2, Hierarchy::V1]
             .into_iter()
@@ -41,7 +59,7 @@ pub(in crate::cli) fn run(context: &Context<'_>, args: &Tree) -> u8 {
                     ));
                     code = 1;
                 }
-                context.out(if context.cli.json {
+                context.out(if context.options.json {
                     nodes.iter().map(json).collect()
                 } else {
                     text::tree(&nodes, args.all)

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use crate::cli::args::Nested;
+use super::Run;
 use crate::cli::context::{Context, joined, json};
+use crate::cli::options::Nested;
 use crate::cli::{targets, text};
 use crate::fleet::{Event, Follower};
 use crate::patience::{Patience, Woke};
@@ -13,6 +14,24 @@ use crate::report::Verb;
 use crate::resolver::Purpose;
 use crate::resolver::target::Target;
 use crate::supervisor::Message;
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// What to follow; everything if none is given; - reads targets from standard input, one a line
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<OsString>,
+}
+
+impl Run for Watch {
+    fn targets(&self) -> &[OsString] {
+        &self.targets
+    }
+
+    fn run(&self, context: &Context<'_>, typed: &[OsString]) -> u8 {
+        run(context, typed)
+    }
+}
 
 /// Between two looks at least: who toggles without end costs no more than that.
 const GAP: Duration = Duration::from_millis(20);
@@ -22,7 +41,7 @@ const TICK: Duration = Duration::from_secs(1);
 const SIZE: (usize, usize) = (24, 80);
 
 /// Runs `watch`: until `--timeout`, where there is one, or a signal, or until nobody reads it any more.
-pub(in crate::cli) fn run(context: &Context<'_>, typed: &[OsString]) -> u8 {
+fn run(context: &Context<'_>, typed: &[OsString]) -> u8 {
     let mut codes = Vec::new();
     let mut follower = if typed.is_empty() {
         Follower::all(context.host)
@@ -42,9 +61,9 @@ pub(in crate::cli) fn run(context: &Context<'_>, typed: &[OsString]) -> u8 {
     codes.push(0);
     (context.say)(&Message::Endless);
     let clock = context
-        .patience(context.cli.timeout.unwrap_or(Duration::MAX))
+        .patience(context.options.timeout.unwrap_or(Duration::MAX))
         .start();
-    let mut screen = (context.is_terminal && !context.cli.json).then(Screen::default);
+    let mut screen = (context.is_terminal && !context.options.json).then(Screen::default);
     loop {
         let events = follower.look(&mut |limit| context.within(limit));
         match &mut screen {

@@ -88,7 +88,7 @@ fn judge(believed: Believed, requested: Requested, effective: Effective) -> Verd
 
 /// Brings containers back in step, one at a time.
 #[derive(Debug)]
-pub struct Resync<'h> {
+pub struct Resyncer<'h> {
     host: &'h Host,
     limits: ResyncLimits,
     path: OsString,
@@ -98,7 +98,7 @@ pub struct Resync<'h> {
     silent: Vec<(PathBuf, String)>,
 }
 
-impl<'h> Resync<'h> {
+impl<'h> Resyncer<'h> {
     /// Engines' programs are found in PATH.
     #[must_use]
     pub fn new(host: &'h Host, limits: ResyncLimits) -> Self {
