@@ -122,7 +122,7 @@ impl<'c> Recorder<'c> {
     ///
     /// # Errors
     ///
-    /// Somebody else changes one of them until the limit ([`is_busy`]); else as [`Keeper::new`].
+    /// Somebody else changes one of them until the limit ([`is_busy`]); else as [`Recorder::new`].
     pub(super) fn lock(&self, containers: &[(&str, &Container)], clock: &Clock<'_>) -> Result<Vec<Lock<'_>>> {
         let Some(store) = &self.store else {
             return Ok(Vec::new());
@@ -158,7 +158,7 @@ impl<'c> Recorder<'c> {
     ///
     /// # Errors
     ///
-    /// As [`Keeper::new`].
+    /// As [`Recorder::new`].
     pub(super) fn keep(&self, target: &str, container: &Container, standing: &Saved) -> Result<()> {
         let (others, left) = self.others(standing);
         let others = if standing.requested {
@@ -456,7 +456,7 @@ impl<'c> Recorder<'c> {
     ///
     /// # Errors
     ///
-    /// As [`Keeper::new`].
+    /// As [`Recorder::new`].
     pub(super) fn keep_filesystem(&self, filesystem: &Filesystem) -> Result<Option<DiskRecordFile>> {
         let kept = self.kept.borrow();
         let disk = Disk {
