@@ -120,7 +120,7 @@ fn a_frozen_value_is_owned_and_may_go_to_another_thread(hierarchy: Hierarchy) {
     }
     let scene = Scene::new();
     let cgroup = scene.cgroup(hierarchy);
-    let zoo = scene.zoo(&[&cgroup], &["doze"]);
+    let zoo = scene.zoo(&[&cgroup], &["busy"]);
     let frozen = send(frozen(&cgroup.dir));
     assert_eq!(frozen.tasks().collect::<Vec<_>>(), [(zoo.tid(0), Proof::Frozen)]);
     let thawed = frozen.thaw(Duration::from_secs(30)).unwrap();
