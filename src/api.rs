@@ -10,7 +10,7 @@ use crate::error::{Error, Force, Result};
 use crate::freezer::Saved;
 use crate::host::Host;
 use crate::patience::Patience;
-use crate::report::{Explanation, Outcome, Report, Status, Verb};
+use crate::report::{Explanation, Outcome, Report, Requested, Status, Verb};
 use crate::resolver::{self, Container, Nesting, target::Target};
 use crate::verifier::Proof;
 
@@ -21,33 +21,34 @@ impl Host {
     ///
     /// As [`resolver::resolve`].
     pub fn container(&self, target: &str) -> Result<Handle> {
-        self.handle(target.to_owned(), &Target::parse(target.as_ref())?)
+        let found = resolver::resolve(self, &Target::parse(target.as_ref())?, Nesting::Refuse)?;
+        Ok(self.handle(target.to_owned(), found.container))
     }
 
-    /// Opens the cgroup of a directory below a cgroup mount, such as `/sys/fs/cgroup/my-test`. Its path need not be UTF-8.
+    /// Opens the cgroup of a directory below a cgroup mount, such as `/sys/fs/cgroup/my-test`. Its path need not be UTF-8, and is
+    /// never taken for a container's name.
     ///
     /// # Errors
     ///
-    /// As [`resolver::resolve`]; [`Error::Usage`] for a path that is not absolute.
+    /// [`Error::Usage`] for a path that is not absolute, or not below a cgroup mount; [`Error::NotFound`] where there is no such
+    /// cgroup; [`Error::Unsupported`] where the caller may not look.
     pub fn cgroup(&self, dir: impl AsRef<Path>) -> Result<Handle> {
         let dir = dir.as_ref();
-        if !dir.is_absolute() {
-            return Err(Error::Usage(format!("{}: not an absolute path", dir.display())));
-        }
-        self.handle(dir.display().to_string(), &Target::Path(dir.to_owned()))
+        let container = resolver::resolve_directory(self, dir)?;
+        Ok(self.handle(dir.display().to_string(), container))
     }
 
-    fn handle(&self, text: String, target: &Target) -> Result<Handle> {
-        let found = resolver::resolve(self, target, Nesting::Refuse)?;
-        Ok(Handle {
+    fn handle(&self, target: String, container: Container) -> Handle {
+        Handle {
             host: self.clone(),
-            target: text,
-            container: Arc::new(found.container),
+            target,
+            container: Arc::new(container),
             lifted: Vec::new(),
-        })
+        }
     }
 
-    /// Freezes several containers as one: where one can't be frozen, none of them stays frozen.
+    /// Freezes several containers as one: where one can't be frozen, or is gone, none of them stays frozen. A safety rule is lifted
+    /// for the containers whose handles lift it.
     ///
     /// # Errors
     ///
@@ -62,23 +63,26 @@ impl Host {
             .iter()
             .map(|handle| (handle.target.as_str(), &*handle.container))
             .collect();
-        let mut lifted: Vec<Force> = handles
-            .iter()
-            .flat_map(|handle| handle.lifted.iter().copied())
-            .collect();
-        lifted.dedup();
+        if let Some(reports) = refused(&handles, &set) {
+            return Err(NotAllConfirmed(reports));
+        }
         let options = FreezeOptions {
-            force: lifted,
+            force: handles.iter().flat_map(|handle| handle.lifted.clone()).collect(),
             ..FreezeOptions::default()
         };
         let mut standing = vec![None; set.len()];
-        let reports = engine::freeze(self, &set, &options, limit.into(), &mut |index, _, step| {
+        let mut reports = engine::freeze(self, &set, &options, limit.into(), &mut |index, _, step| {
             if let Step::Saved(before) = step {
                 standing[index] = Some(before.clone());
             }
         });
-        // Values that are not handed out would put back, a second time, what the freeze has put back.
         if !reports.iter().all(|report| report.outcome.is_success()) {
+            // The engine rolls back what can't be frozen. Where one is gone, the others were frozen all the same.
+            for (report, saved) in reports.iter_mut().zip(&standing) {
+                if report.outcome.is_success() {
+                    take_back(self, report, saved.as_ref());
+                }
+            }
             return Err(NotAllConfirmed(reports));
         }
         let all = handles.into_iter().zip(reports).zip(standing);
@@ -90,6 +94,43 @@ impl Host {
             })
             .collect())
     }
+}
+
+/// The reports on a set of which a container is protected by a rule that its own handle does not lift; `None` where there is none.
+fn refused(handles: &[&Handle], set: &[(&str, &Container)]) -> Option<Vec<Report>> {
+    let check = |handle: &&Handle| {
+        let (point, identity) = (handle.container.freeze_point(), &handle.container.identity);
+        engine::check_safety(&handle.host, point, identity, &handle.lifted).err()
+    };
+    let refusals: Vec<Option<Error>> = handles.iter().map(check).collect();
+    let is_refusal = |error: &&Error| matches!(error, Error::Refused { .. });
+    // A container that is gone, or can't be looked at, is the engine's to tell of.
+    let first = refusals.iter().flatten().find(is_refusal)?.to_string();
+    let mut reports = engine::skip(set, &first);
+    for (report, refusal) in reports.iter_mut().zip(refusals) {
+        if let Some(error) = refusal {
+            report.end(engine::untouched_end(&error));
+            report.error = Some(error.to_string());
+            report.hints = error.hints();
+        }
+    }
+    Some(reports)
+}
+
+/// Puts back what stood before a freeze that was confirmed, as another of its set was not.
+fn take_back(host: &Host, report: &mut Report, saved: Option<&Saved>) {
+    let Some(saved) = saved.filter(|saved| !saved.requested) else {
+        return; // it was frozen before, and stays so
+    };
+    let (outcome, end) = match engine::put_back(host, saved) {
+        Ok(()) => (Outcome::RolledBack, "rolled back".to_owned()),
+        Err(error) => (
+            Outcome::Stuck,
+            format!("and it could not be rolled back: {error}"),
+        ),
+    };
+    report.end(outcome);
+    report.error = Some(format!("another container of the set is gone; {end}"));
 }
 
 /// A container or a cgroup on a host, held open: a later one of the same name is never meant. Copies mean the same one.
@@ -254,8 +295,12 @@ impl Frozen {
             Verb::Thaw,
             engine::release(&handle.host, &held, limit.into(), &mut |_, _, _| {}),
         );
-        if thawed.is_ok() {
-            // There is nothing left for the drop; after an error it tries once more.
+        let is_cleared = |report: &Report| report.after.requested == Some(Requested::Thawed);
+        if thawed
+            .as_ref()
+            .map_or_else(|error| is_cleared(&error.0), |_| true)
+        {
+            // A request that is there now is somebody else's, and not the drop's to clear.
             self.standing = None;
         }
         thawed

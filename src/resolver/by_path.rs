@@ -94,28 +94,36 @@ pub(super) fn by_path_in_either(host: &Host, path: &Path) -> Result<Container> {
 pub(super) fn by_path_or_directory(resolver: &Resolver<'_>, path: &Path) -> Result<Container> {
     let by_path = by_path_in_either(resolver.host, path);
     match by_path {
-        Err(Error::NotFound(_)) => by_mounted_directory(resolver, path)?.map_or(by_path, Ok),
+        Err(Error::NotFound(_)) => by_mounted_directory(resolver.host, path)?.map_or(by_path, Ok),
         other => other,
     }
 }
 
 /// A directory below a cgroup mount, or docker's way to write a name.
 pub(super) fn by_directory(resolver: &Resolver<'_>, path: &Path) -> Result<Found> {
-    if let Some(container) = by_mounted_directory(resolver, path)? {
+    if let Some(container) = by_mounted_directory(resolver.host, path)? {
         return Ok(found(container));
     }
     match (path.file_name().and_then(|name| name.to_str()), path.parent()) {
         (Some(name), Some(parent)) if parent.parent().is_none() => by_word::by_name(resolver, name),
-        _ => Err(Error::Usage(format!(
-            "{} is not below a mounted cgroup freezer",
-            path.display()
-        ))),
+        _ => Err(not_below(path)),
     }
 }
 
+/// A directory below a cgroup mount, and nothing else: no name is looked for.
+pub(super) fn by_directory_alone(host: &Host, path: &Path) -> Result<Container> {
+    by_mounted_directory(host, path)?.ok_or_else(|| not_below(path))
+}
+
+fn not_below(path: &Path) -> Error {
+    Error::Usage(format!(
+        "{} is not below a mounted cgroup freezer",
+        path.display()
+    ))
+}
+
 /// The cgroup that a directory below any mount of a hierarchy is; `None` where it is below none.
-fn by_mounted_directory(resolver: &Resolver<'_>, path: &Path) -> Result<Option<Container>> {
-    let host = resolver.host;
+fn by_mounted_directory(host: &Host, path: &Path) -> Result<Option<Container>> {
     // A v1 freezer can be mounted below a v2 mount's directory: the longest fits best.
     let mount = host
         .mounts()

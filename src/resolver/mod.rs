@@ -35,6 +35,7 @@ pub use everything::{Everything, Unknown};
 pub(crate) use lines::{Lines, cgroup_lines, task_lines};
 pub use lookup::{Nesting, Purpose, Resolver};
 pub use resolve::resolve;
+pub(crate) use resolve::resolve_directory;
 pub use runtime::Runtime;
 pub use runtime::details::Details;
 pub use runtime::record::{About, Believed};

@@ -1,7 +1,9 @@
 //! The entry: which way a target is looked for.
 
+use std::path::Path;
+
 use super::answer::described;
-use super::container::{Found, found};
+use super::container::{Container, Found, found};
 use super::lookup::{Nesting, Resolver};
 use super::target::{self, Target};
 use super::{by_id, by_path, by_pid, by_pod, by_user, by_word};
@@ -61,4 +63,18 @@ pub fn resolve(host: &Host, target: &Target, nesting: Nesting) -> Result<Found> 
         }
         (None, _) => Err(Error::NotFound("it means none".to_owned())),
     }
+}
+
+/// Finds the cgroup that a directory is. Unlike [`resolve`] it takes no path for a name with a slash in front.
+///
+/// # Errors
+///
+/// [`Error::Usage`] for a path that is not absolute, or not below a cgroup mount; [`Error::NotFound`]; else as
+/// [`Resolver::resolve`].
+pub(crate) fn resolve_directory(host: &Host, dir: &Path) -> Result<Container> {
+    if !dir.is_absolute() {
+        return Err(Error::Usage(format!("{} is not an absolute path", dir.display())));
+    }
+    host.check_freezer()?;
+    by_path::by_directory_alone(host, target::trimmed(dir))
 }

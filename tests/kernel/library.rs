@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use iceaxe::report::{Counts, Outcome, Requested};
-use iceaxe::{Frozen, Host, Patience, Proof};
+use iceaxe::{Force, Frozen, Host, Patience, Proof};
 use kit::{Hierarchy, Scene, eventually, freeze, thaw};
 
 fn patience() -> Patience<'static> {
@@ -158,7 +158,56 @@ fn of_several_that_freeze_as_one_none_stays_frozen_alone(hierarchy: Hierarchy) {
     zoo.goes_on(0);
 }
 
+/// Nothing of a container that is gone runs, which keeps no other from freezing; but the set is not frozen as it was asked.
+fn of_several_of_which_one_is_gone_none_stays_frozen(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let top = scene.cgroup(hierarchy);
+    let (healthy, gone) = (top.child("healthy"), top.child("gone"));
+    let zoo = scene.zoo(&[&healthy], &["doze"]);
+    let host = Host::system().unwrap();
+    let handles = [&healthy, &gone].map(|cgroup| host.cgroup(&cgroup.dir).unwrap());
+    gone.remove();
+    let error = host.freeze_all(&handles, patience()).unwrap_err();
+    let ends: Vec<Outcome> = error.0.iter().map(|report| report.outcome).collect();
+    assert_eq!(ends, [Outcome::RolledBack, Outcome::Gone], "{error}");
+    assert!(!healthy.asks());
+    zoo.goes_on(0);
+}
+
+fn a_rule_is_lifted_for_the_handle_that_lifts_it_alone(hierarchy: Hierarchy) {
+    let scene = Scene::new();
+    let top = scene.cgroup(hierarchy);
+    let slices = [top.child("one.slice"), top.child("other.slice")];
+    let zoo = scene.zoo(&[&slices[0], &slices[1]], &["doze"]);
+    let host = Host::system().unwrap();
+    let [one, other] = slices.each_ref().map(|cgroup| host.cgroup(&cgroup.dir).unwrap());
+    let lifted = one.clone().lifting(Force::NotContainer);
+    let error = host.freeze_all([&lifted, &other], patience()).unwrap_err();
+    assert_eq!(error.0[1].outcome, Outcome::Refused, "{error}");
+    assert!(!slices.iter().any(kit::Cgroup::asks));
+    drop(lifted.freeze(patience()).unwrap());
+    zoo.goes_on(0);
+}
+
+/// A name as docker prints it begins with a slash too.
+fn what_is_no_directory_of_a_cgroup_is_not_taken_for_a_name() {
+    let host = Host::system().unwrap();
+    for path in ["/web", "web", "/tmp"] {
+        let error = host.cgroup(path).unwrap_err();
+        assert!(matches!(error, iceaxe::Error::Usage(_)), "{path}: {error}");
+    }
+}
+
+mod any {
+    #[test]
+    fn what_is_no_directory_of_a_cgroup_is_not_taken_for_a_name() {
+        super::what_is_no_directory_of_a_cgroup_is_not_taken_for_a_name();
+    }
+}
+
 on_each_hierarchy! {
+    of_several_of_which_one_is_gone_none_stays_frozen,
+    a_rule_is_lifted_for_the_handle_that_lifts_it_alone,
     a_frozen_value_is_owned_and_may_go_to_another_thread,
     a_value_of_what_was_frozen_before_thaws_nothing,
     of_several_that_freeze_as_one_none_stays_frozen_alone,
