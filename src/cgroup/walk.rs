@@ -177,7 +177,7 @@ impl Cgroup {
     }
 
     /// A [`Cgroup::walk`] whose listings end at a moment: a container can make one that takes longer than a caller has.
-    /// What was not listed by then is left like a branch that is too wide.
+    /// A directory that was not listed whole by then is left like a branch that is too wide.
     fn walk_until(
         &self,
         until: Option<Instant>,

@@ -79,7 +79,7 @@ Exit codes: COMMAND's own, 128+N for a signal; 122 somebody else thawed a target
 }
 
 impl Request {
-    /// What is done, as reports have it, and who does it.
+    /// The verb of the request, as reports name it, and the work that it stands for.
     pub(super) fn parts(&self) -> (Verb, &dyn Run) {
         match self {
             Self::Thaw(thaw) => (Verb::Thaw, thaw),

@@ -16,13 +16,13 @@ use crate::supervisor::{LastWords, Link, Message, Say};
 /// What every verb is given.
 pub(super) struct Context<'c> {
     pub(super) options: &'c Options,
-    /// What is done.
+    /// The verb that was typed.
     pub(super) verb: Verb,
     /// Whether verdicts are coloured; told before there is a child, which has no terminal.
     pub(super) colour: bool,
     /// Whether results go to a terminal.
     pub(super) is_terminal: bool,
-    /// Whether it is shown how far the work is; as above.
+    /// Whether a line shows how far the work is; told before there is a worker, which has no terminal.
     pub(super) shows_progress: bool,
     pub(super) host: &'c Host,
     /// The priority that iceaxe was started with, which is that of programs that it runs.

@@ -3,6 +3,9 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::Args;
+use nix::sys::signal::Signal;
+
 use super::Run;
 use crate::cli::act::{Way, act};
 use crate::cli::batches::{self, Plan};
@@ -21,8 +24,6 @@ use crate::patience::Patience;
 use crate::report::{Report, RescueStep, Verb};
 use crate::resolver::{Container, Purpose};
 use crate::store::Kind;
-use clap::Args;
-use nix::sys::signal::Signal;
 
 #[derive(Debug, Args)]
 pub(crate) struct Thaw {

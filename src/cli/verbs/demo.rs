@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, raise};
 
@@ -23,7 +24,6 @@ use crate::patience::Patience;
 use crate::report::Verb;
 use crate::resolver::{self, Container, Nesting, target::Target};
 use crate::verifier::{Place, Proof, Sighting, Witness};
-use clap::Args;
 
 // It has no options of its own.
 #[derive(Debug, Args)]

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::Args;
+
 use super::Run;
 use super::status;
 use super::status::Status;
@@ -10,7 +12,6 @@ use crate::cli::context::{Context, json};
 use crate::cli::text;
 use crate::engine::{self, Holders};
 use crate::report::Verb;
-use clap::Args;
 
 // Its options are those of `status`.
 #[derive(Debug, Args)]

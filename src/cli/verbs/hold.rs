@@ -6,6 +6,9 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
+
 use super::Run;
 use super::change;
 use crate::cgroup::CgroupId;
@@ -24,8 +27,6 @@ use crate::report::{Outcome, Report, Verb};
 use crate::resolver::{Container, Purpose};
 use crate::store::{HoldRecord, Kind, RecordFile, boottime_us};
 use crate::supervisor::{Meanwhile, Message, News};
-use clap::Args;
-use clap::builder::{PathBufValueParser, TypedValueParser};
 
 #[derive(Debug, Args)]
 pub(crate) struct Hold {

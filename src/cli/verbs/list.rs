@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::{Args, ValueEnum};
+
 use super::Run;
 use crate::cli::context::{Context, json};
 use crate::cli::select::{self, All};
@@ -15,7 +17,6 @@ use crate::fleet::Filter;
 use crate::report::{Effective, Requested, Status};
 use crate::resolver::target::Target;
 use crate::resolver::{Nesting, Resolver};
-use clap::{Args, ValueEnum};
 
 #[derive(Debug, Args)]
 pub(crate) struct List {

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
 use serde::Serialize;
 
 use super::Run;
@@ -15,7 +16,6 @@ use crate::cli::{targets, text};
 use crate::error::Error;
 use crate::report::{SCHEMA, Verb};
 use crate::resolver::{Container, Details, Purpose};
-use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct Path {

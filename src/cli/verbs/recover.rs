@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::Args;
+
 use super::Run;
 use crate::cli::context::{Context, joined, json};
 use crate::cli::{disks, text};
@@ -13,7 +15,6 @@ use crate::hold::{self, Release};
 use crate::patience::Patience;
 use crate::report::{Outcome, Report, Verb};
 use crate::store::{DiskRecordFile, Fate, Process, RecordFile, Store, boot, boottime_us};
-use clap::Args;
 
 // It has no options of its own.
 #[derive(Debug, Args)]

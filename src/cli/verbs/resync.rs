@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
+use clap::Args;
+
 use super::Run;
 use crate::cli::context::{Context, joined, number, unresolved};
 use crate::cli::options::{Nested, Select};
@@ -17,7 +19,6 @@ use crate::report::{Outcome, Report, Verb};
 use crate::resolver::{Container, Purpose};
 use crate::store::Kind;
 use crate::supervisor::{Answer, Message};
-use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct Resync {

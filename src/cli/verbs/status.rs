@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::Args;
+
 use super::Run;
 use crate::cgroup::Cgroup;
 use crate::cli::context::{Context, joined, json, unresolved};
@@ -13,7 +15,6 @@ use crate::engine::{self, Holders};
 use crate::error::{Error, Result};
 use crate::report::Verb;
 use crate::resolver::{Container, Details, Purpose};
-use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct Status {

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::Args;
+
 use super::Run;
 use crate::cli::context::{Context, json, unresolved};
 use crate::cli::{targets, text};
@@ -10,7 +12,6 @@ use crate::error::Error;
 use crate::fleet::{self, Node};
 use crate::host::Hierarchy;
 use crate::report::Verb;
-use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct Tree {

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
+use clap::Args;
+
 use super::Run;
 use crate::cli::context::{Context, joined, json};
 use crate::cli::options::Nested;
@@ -14,7 +16,6 @@ use crate::report::Verb;
 use crate::resolver::Purpose;
 use crate::resolver::target::Target;
 use crate::supervisor::Message;
-use clap::Args;
 
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
